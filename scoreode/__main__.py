@@ -1,0 +1,7 @@
+"""`python -m scoreode`."""
+
+import sys
+
+from scoreode.cli import main
+
+sys.exit(main())

@@ -1,0 +1,40 @@
+"""Array aliases and the protocols by which the rooms know each other."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Array, Float, PRNGKeyArray
+
+Scalar = Float[Array, ""]
+Example = Float[Array, "..."]
+"""One example, of any shape: d is its size. Batches exist only outside, by `jax.vmap`."""
+
+Network = Callable[[Example, Scalar], Example]
+"""(c_in x_t, log-SNR) -> an array of the shape of x."""
+
+
+@runtime_checkable
+class ScoreFunction(Protocol):
+    """s(x, t): what objectives match and flows integrate; a network's or a closed form."""
+
+    def __call__(self, x: Example, t: Scalar) -> Example: ...
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """Where training draws its batches: stored rows or an endless exact sampler."""
+
+    def __call__(self, key: PRNGKeyArray, n: int) -> Float[Array, "n ..."]: ...
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """What training minimises.
+
+    Returns the scalar that is differentiated, and with it the terms that are reported and the loss
+    of the next step, for losses that learn from what they saw.
+    """
+
+    def __call__(
+        self, model: Any, x: Float[Array, "n ..."], key: PRNGKeyArray, progress: Scalar
+    ) -> tuple[Scalar, tuple[Mapping[str, Scalar], "Loss"]]: ...

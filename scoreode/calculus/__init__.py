@@ -1,0 +1,23 @@
+"""Functions of functions: probes, divergence, the derivative record. Knows nothing of diffusion."""
+
+from scoreode.calculus.derivatives import Derivatives, derivatives, divergence
+from scoreode.calculus.probes import (
+    AbstractProbe,
+    Basis,
+    Gaussian,
+    ProbeDraw,
+    Rademacher,
+    Sphere,
+)
+
+__all__ = [
+    "AbstractProbe",
+    "Basis",
+    "Derivatives",
+    "Gaussian",
+    "ProbeDraw",
+    "Rademacher",
+    "Sphere",
+    "derivatives",
+    "divergence",
+]

@@ -1,0 +1,77 @@
+"""The derivative record: s, (∇s)v and ∇(vᵀ(∇s)v) at one point, in one sweep.
+
+Objectives of order 1, 2 and 3 read the first, the first two, or all three fields. Forward mode
+gives s and (∇s)v together, and reverse mode over that gives the third field with the first two as
+by-products. Fields are flattened: what is one vector to the mathematics may be an image to the
+network.
+"""
+
+from collections.abc import Callable
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from scoreode._typing import Example, Scalar
+from scoreode.calculus.probes import ProbeDraw
+
+Field = Callable[[Example], Example]
+
+
+class Derivatives(eqx.Module):
+    """Derivatives of a field s at x along k probes v; those above the requested order are None."""
+
+    s: Float[Array, " d"]
+    probes: ProbeDraw
+    jvp: Float[Array, "k d"] | None
+    grad_quadratic: Float[Array, "k d"] | None
+
+
+def derivatives(field: Field, x: Example, probes: ProbeDraw, order: int) -> Derivatives:
+    """s(x); (∇s)v for order ≥ 2; ∇(vᵀ(∇s)v) for order 3; for every probe v.
+
+    **Arguments:** `field`, from an example to its own shape; `x`; `probes` of dimension x.size;
+    `order` 1, 2 or 3.
+
+    **Cost** in evaluations of the field, for k probes: 1, 1 + k tangents, or 1 + k tangents and
+    one reverse sweep over each.
+    """
+
+    def flat_field(x: Float[Array, " d"]) -> Float[Array, " d"]:
+        return field(x.reshape(shape)).ravel()
+
+    def along(v: Float[Array, " d"], x: Float[Array, " d"]):
+        return jax.jvp(flat_field, (x,), (v,))
+
+    def quadratic(v: Float[Array, " d"], x: Float[Array, " d"]):
+        s, jvp = along(v, x)
+        return jnp.vdot(v, jvp), (s, jvp)
+
+    shape, x = x.shape, x.ravel()
+    if order == 1:
+        return Derivatives(flat_field(x), probes, None, None)
+    if order == 2:
+        s, jvp = jax.vmap(along, (0, None), (None, 0))(probes.vectors, x)
+        return Derivatives(s, probes, jvp, None)
+    grad_quadratic = jax.grad(quadratic, argnums=1, has_aux=True)
+    third, (s, jvp) = jax.vmap(grad_quadratic, (0, None), (0, (None, 0)))(probes.vectors, x)
+    return Derivatives(s, probes, jvp, third)
+
+
+def divergence(
+    field: Field, x: Example, probes: ProbeDraw, exact: bool
+) -> tuple[Example, Float[Array, " estimates"]]:
+    """h(x) and estimates of ∇·h: one exact sum over the basis, or one per random probe.
+
+    Estimates are unbiased and independent given x, so their spread is their error.
+
+    **Cost:** one evaluation and k tangents of the field, which share one linearisation.
+    """
+    h, pushforward = jax.linearize(field, x)
+
+    def quadratic(v: Float[Array, " d"]) -> Scalar:
+        return jnp.vdot(v, pushforward(v.reshape(x.shape)))
+
+    terms = jax.vmap(quadratic)(probes.vectors)
+    return h, jnp.sum(terms, keepdims=True) if exact else terms

@@ -1,0 +1,243 @@
+"""The front door for a shell: fit, nll, sample, list, reproduce.
+
+Nothing heavy is imported before a command runs, so that `--help` is immediate.
+"""
+
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from tyro.conf import FlagCreatePairsOff, Positional, arg
+
+from scoreode.errors import FailureError, InputError
+
+Data = Annotated[
+    str,
+    Positional,
+    arg(metavar="DATA", help="a name from `scoreode list`, or a .csv .parquet .npy .npz file"),
+]
+
+
+def fit(
+    data: Annotated[str | None, Positional, arg(metavar="DATA")] = None,
+    /,
+    order: Literal[1, 2, 3] = 3,
+    process: str = "ve",
+    steps: int | None = None,
+    seconds: float | None = None,
+    out: Path | None = None,
+    resume: Path | None = None,
+    init_from: Path | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    width: int | None = None,
+    depth: int | None = None,
+    n_probes: int | None = None,
+    lambda1: float | None = None,
+    lambda2: float | None = None,
+    standardise: str | None = None,
+    validation: Literal["bound", "exact"] = "bound",
+    validation_fraction: float = 0.1,
+    patience: int | None = None,
+    seed: int = 0,
+    debug: bool = False,
+) -> None:
+    """Train a density on data: a named set, or the rows of a file.
+
+    Examples:
+      scoreode fit data.csv --seconds 300 --out run
+      scoreode fit checkerboard --order 3 --steps 4000
+      scoreode fit --resume run
+
+    Args:
+        data: a name from `scoreode list`, or a .csv .parquet .npy .npz file.
+        order: of the score matching objective; 2 and 3 also match derivatives of the score.
+        process: ve, vp, subvp or straight.
+        steps: train for so many steps (default: by the data).
+        seconds: train for so many seconds instead.
+        out: the run's folder, which must not exist (default: runs/DATA-N).
+        resume: continue the run in this folder where its last checkpoint is.
+        init_from: start from the weights of a trained run.
+        batch_size: rows a step.
+        learning_rate: its peak.
+        width: of the network's layers.
+        depth: number of residual blocks.
+        n_probes: probes an example for orders 2 and 3.
+        lambda1: weight of order 2, constant from the first step (default: late in training).
+        lambda2: weight of order 3, constant from the first step (default: late in training).
+        standardise: scale, whiten or power.
+        validation: measure the bound (fast) or the exact NLL.
+        validation_fraction: part of the rows held out.
+        patience: stop after so many validations without improvement (default: never).
+        seed: of everything random.
+        debug: show a traceback on failure.
+    """
+    from scoreode import commands
+
+    if (data is None) == (resume is None):
+        raise InputError("give DATA to start a run, or --resume RUN to continue one")
+    if steps is not None and seconds is not None:
+        raise InputError("give --steps or --seconds, not both")
+    if resume is not None:
+        commands.resume(resume)
+        return
+    options = commands.FitOptions(
+        order=order,
+        process=process,
+        steps=steps,
+        seconds=seconds,
+        init_from=init_from,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        width=width,
+        depth=depth,
+        n_probes=n_probes,
+        lambda1=lambda1,
+        lambda2=lambda2,
+        standardise=standardise,
+        validation=validation,
+        validation_fraction=validation_fraction,
+        patience=patience,
+        seed=seed,
+    )
+    commands.fit(data, out, options)
+
+
+def nll(
+    run: Annotated[Path, Positional, arg(metavar="RUN")],
+    data: Annotated[str, Positional, arg(metavar="DATA")],
+    /,
+    json: bool = False,
+    out: Path | None = None,
+    split: Literal["test", "validation", "train"] = "test",
+    seed: int = 0,
+    debug: bool = False,
+) -> None:
+    """Exact log-density of every row under a trained run, and the summary.
+
+    Examples:
+      scoreode nll run test.csv
+      scoreode nll run test.csv --out rows.csv
+      scoreode nll run checkerboard --json
+
+    Args:
+        run: the folder of a finished run.
+        data: a name from `scoreode list`, or a .csv .parquet .npy .npz file.
+        json: print one JSON object and nothing else.
+        out: write every row's nats, stderr, nfe and converged to a .csv .parquet .npz or .npy.
+        split: which part of a named set, or of an .npz with x_train, x_val, x_test.
+        seed: of the rows of a named set, and of probes and dequantisation noise.
+        debug: show a traceback on failure.
+    """
+    from scoreode import commands
+
+    commands.nll(run, data, as_json=json, out=out, part=split, seed=seed)
+
+
+def sample(
+    run: Annotated[Path, Positional, arg(metavar="RUN")],
+    /,
+    out: Path,
+    n: Annotated[int, arg(aliases=("-n",))] = 1000,
+    seed: int = 0,
+    debug: bool = False,
+) -> None:
+    """Draw samples from a trained run.
+
+    Examples:
+      scoreode sample run -n 1000 --out samples.csv
+      scoreode sample run -n 100 --out samples.png
+
+    Args:
+        run: the folder of a finished run.
+        out: .npy .npz .csv .parquet, or .png for one or two columns and for images.
+        n: how many.
+        seed: of the samples.
+        debug: show a traceback on failure.
+    """
+    from scoreode import commands
+
+    commands.sample(run, n, out, seed)
+
+
+def list_(debug: bool = False) -> None:
+    """Print the data sets, recipes and processes that have names.
+
+    Examples:
+      scoreode list
+
+    Args:
+        debug: show a traceback on failure.
+    """
+    from scoreode import commands
+
+    commands.list_names()
+
+
+def reproduce(
+    name: Annotated[str, Positional, arg(metavar="NAME")],
+    /,
+    quick: bool = False,
+    out: Path | None = None,
+    seed: int = 0,
+    debug: bool = False,
+) -> None:
+    """Reproduce a figure of the paper, and the numbers behind it.
+
+    Examples:
+      scoreode reproduce checkerboard --quick
+      scoreode reproduce checkerboard --out figure-4
+
+    Args:
+        name: a recipe from `scoreode list`.
+        quick: fewer steps and test points; minutes, not an hour.
+        out: the folder of the result, which must not exist (default: runs/NAME-N).
+        seed: of everything random.
+        debug: show a traceback on failure.
+    """
+    from scoreode import commands
+
+    commands.reproduce(name, quick=quick, out=out, seed=seed)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "fit": fit,
+    "nll": nll,
+    "sample": sample,
+    "list": list_,
+    "reproduce": reproduce,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command; 0 on success, 1 on failure, 2 on wrong use, 130 when interrupted."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="scoreode",
+            description="Likelihood-trained diffusion ODEs: fit a density, evaluate it exactly,"
+            " sample from it.",
+            args=argv,
+            config=(FlagCreatePairsOff,),
+        )
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
+        return 130
+    except (InputError, FailureError) as error:
+        if "--debug" in argv:
+            raise
+        print(f"scoreode: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 2
+    except Exception as error:
+        if "--debug" in argv:
+            raise
+        print(f"scoreode: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
+        return 1
+    return 0

@@ -1,0 +1,236 @@
+"""What the shell's commands do, given parsed options."""
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scoreode import fitting, recipes
+from scoreode.data import Dataset, tables
+from scoreode.data.output import check_suffix, write_columns, write_rows
+from scoreode.errors import InputError
+from scoreode.flow import LogLikelihood
+from scoreode.objective import Ramp
+from scoreode.report import figures
+from scoreode.report.progress import shown
+from scoreode.train import RunFolder
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """`scoreode fit`'s options; None leaves the choice to the recipe."""
+
+    order: int = 3
+    process: str = "ve"
+    steps: int | None = None
+    seconds: float | None = None
+    init_from: Path | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    width: int | None = None
+    depth: int | None = None
+    n_probes: int | None = None
+    lambda1: float | None = None
+    lambda2: float | None = None
+    standardise: str | None = None
+    validation: str = "bound"
+    validation_fraction: float = 0.1
+    patience: int | None = None
+    seed: int = 0
+
+    def run(self, data: Dataset) -> recipes.Run:
+        """The resolved run for this data."""
+        run = recipes.for_table(
+            *data.train.shape,
+            order=self.order,
+            process=recipes.named("process", self.process, recipes.PROCESSES),
+            steps=self.steps,
+            seconds=self.seconds,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            n_probes=self.n_probes,
+            standardise=self.standardise,
+            validation=self.validation,
+            patience=self.patience,
+            seed=self.seed,
+        )
+        sizes = {"width": self.width, "depth": self.depth}
+        network = replace(run.network, **{k: v for k, v in sizes.items() if v is not None})
+        objective = run.objective
+        for name in ("lambda1", "lambda2"):
+            value = getattr(self, name)
+            if value is not None:
+                objective = replace(objective, **{name: Ramp(value)})
+        return replace(run, network=network, objective=objective)
+
+
+def fit(source: str, out: Path | None, options: FitOptions) -> None:
+    """Trains on a data set into a new folder."""
+    data = recipes.load_data(source, options.seed, options.validation_fraction)
+    run = options.run(data)
+    if options.init_from is None:
+        density = fitting.fresh_density(run, data)
+    else:
+        trained = fitting.load(options.init_from)
+        _check_columns(trained, data.train.shape[1], source)
+        density = trained.density
+        run = replace(run, network=trained.run.network, standardise=trained.run.standardise)
+    folder = RunFolder.create(out or _next_folder(Path(source).stem))
+    described = fitting.described(data) | {"validation_fraction": options.validation_fraction}
+    fitting.write_config(folder, run, described)
+    _train(fitting.Trainer(run, data, density, folder), folder)
+
+
+def resume(path: Path) -> None:
+    """Continues a run from its newest checkpoint."""
+    folder = RunFolder.existing(path)
+    run, described = fitting.read_config(folder)
+    source = described["name"]
+    data = recipes.load_data(source, run.seed, described["validation_fraction"])
+    if fitting.described(data)["fingerprint"] != described["fingerprint"]:
+        raise InputError(f"{source} has changed since the run began; restore it, or fit anew")
+    trainer = fitting.Trainer(run, data, fitting.blank_density(run, data.train.shape[1]), folder)
+    trainer.resume()
+    _train(trainer, folder)
+
+
+def _train(trainer: fitting.Trainer, folder: RunFolder) -> None:
+    order = trainer.run.objective.order
+    try:
+        with shown(f"order {order}") as observe:
+            fitted = trainer.fit(observe)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"interrupted; the state is saved. Continue with: scoreode fit --resume {folder.path}"
+        ) from None
+    print(f"{fitted.steps} steps in {fitted.seconds:.0f} s", end="")
+    if fitted.validation_nats is not None:
+        kind = "bound on the NLL" if trainer.run.validation == "bound" else "NLL"
+        print(f", best validation {kind} {fitted.validation_nats:.4f} nats", end="")
+    print(f"\nsaved to {folder.path}; next: scoreode nll {folder.path} {trainer.data.name}")
+
+
+def nll(run: Path, source: str, *, as_json: bool, out: Path | None, part: str, seed: int) -> None:
+    """Evaluates every row and prints the summary."""
+    if out is not None:
+        check_suffix(out)
+    fitted = fitting.load(run)
+    rows = _rows(source, part, seed)
+    _check_columns(fitted, rows.shape[1], source)
+    started = time.perf_counter()
+    record = fitted.log_likelihood(rows, seed)
+    summary = summarised(fitted, record, time.perf_counter() - started)
+    if out is not None:
+        columns = {
+            name: np.asarray(getattr(record, name))
+            for name in ("nats", "stderr", "nfe", "converged")
+        }
+        write_columns(out, columns)
+    print(json.dumps(summary) if as_json else _readable(summary))
+
+
+def summarised(fitted: fitting.Fitted, record: LogLikelihood, seconds: float) -> dict[str, Any]:
+    """Means over rows that converged, with standard errors; nats are log-densities."""
+    good = record.converged
+    n, d = len(record.nats), record.latent.shape[1]
+    nats, probe = record.nats[good], record.stderr[good]
+    mean = float(np.mean(nats)) if nats.size else None
+    dequantisation = fitted.dequantisation
+    bits = None
+    if dequantisation is not None and mean is not None:
+        bits = float(dequantisation.bits_per_dim(mean, d))
+    return {
+        "n": n,
+        "d": d,
+        "nats_mean": mean,
+        "nats_stderr": float(np.std(nats, ddof=1) / nats.size**0.5) if nats.size > 1 else None,
+        "probe_stderr": float(np.sqrt(np.sum(probe**2)) / nats.size) if nats.size else None,
+        "bits_per_dim": bits,
+        "nfe_mean": float(np.mean(record.nfe)),
+        "nfe_max": int(np.max(record.nfe)),
+        "unconverged": int(n - np.sum(good)),
+        "seconds": seconds,
+    }
+
+
+def _readable(summary: dict[str, Any]) -> str:
+    mean, error = summary["nats_mean"], summary["nats_stderr"]
+    lines = ["no row converged"]
+    if mean is not None:
+        spread = "" if error is None else f" ± {error:.4f}"
+        lines = [f"log-density {mean:.4f}{spread} nats (mean over {summary['n']} rows)"]
+        if summary["probe_stderr"]:
+            lines.append(f"of which probes  ± {summary['probe_stderr']:.4f} nats")
+    if summary["bits_per_dim"] is not None:
+        lines.append(f"bits/dim    {summary['bits_per_dim']:.4f}")
+    lines.append(
+        f"{summary['nfe_mean']:.0f} network evaluations a row (at most {summary['nfe_max']}),"
+        f" {summary['unconverged']} rows not converged, {summary['seconds']:.1f} s"
+    )
+    return "\n".join(lines)
+
+
+def sample(run: Path, n: int, out: Path, seed: int) -> None:
+    """Draws samples into a file."""
+    check_suffix(out, (*tables.SUFFIXES, ".png"))
+    if n < 1:
+        raise InputError(f"-n {n}: draw at least one sample")
+    fitted = fitting.load(run)
+    rows, columns = fitted.sample(n, seed), fitted.data["columns"]
+    if out.suffix == ".png":
+        shape = fitted.data["image_shape"]
+        figure = figures.pictures(rows, tuple(shape)) if shape else figures.points(rows, columns)
+        figures.write(figure, out)
+    else:
+        write_rows(out, rows, columns)
+    print(f"{n} samples in {out}")
+
+
+def list_names() -> None:
+    """Prints what has a name."""
+    print("data sets:", *recipes.DATA_NAMES)
+    print("recipes:  ", *recipes.REPRODUCTIONS)
+    print("processes:", *recipes.PROCESSES)
+
+
+def reproduce(name: str, *, quick: bool, out: Path | None, seed: int) -> None:
+    """Runs a reproduction into a new folder."""
+    from scoreode.reproduce import checkerboard
+
+    recipes.named("recipe", name, recipes.REPRODUCTIONS)
+    folder = RunFolder.create(out or _next_folder(name))
+    checkerboard(folder, quick=quick, seed=seed)
+
+
+def _next_folder(stem: str) -> Path:
+    """The first of runs/stem-1, runs/stem-2 … that does not exist."""
+    number = 1
+    while (RUNS / f"{stem}-{number}").exists():
+        number += 1
+    return RUNS / f"{stem}-{number}"
+
+
+def _rows(source: str, part: str, seed: int) -> np.ndarray:
+    """The rows to evaluate: a whole file, or a part of a set that has parts."""
+    if source not in recipes.DATA_NAMES and Path(source).suffix:
+        parts, _ = tables.read(source)
+        rows = parts.get(part, parts.get("all"))
+    else:
+        rows = getattr(recipes.load_data(source, seed), part)
+    if rows is None or len(rows) == 0:
+        raise InputError(f"{source}: has no {part} rows")
+    return rows
+
+
+def _check_columns(fitted: fitting.Fitted, d: int, source: str) -> None:
+    columns = fitted.data["columns"]
+    if d != len(columns):
+        raise InputError(
+            f"{source}: {d} columns, but the run was trained on {len(columns)}"
+            f" ({', '.join(columns[:10])}{', …' if len(columns) > 10 else ''})"
+        )

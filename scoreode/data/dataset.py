@@ -1,0 +1,92 @@
+"""A data set: rows in three parts, or an endless sampler, and what is known of their truth."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import jax.random as jr
+import numpy as np
+
+from scoreode._typing import Sampler
+from scoreode.errors import InputError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Rows for training, validation and test, each (n, d), in the data's own units.
+
+    `sampler`, where given, draws fresh training rows without end. `bin_width` is the grid on which
+    discrete data lie; without one there are no bits/dim. `entropy` is the truth's, in nats.
+    `image_shape` says how a row is drawn as a picture.
+    """
+
+    name: str
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    columns: tuple[str, ...]
+    sampler: Sampler | None = None
+    entropy: float | None = None
+    bin_width: float | None = None
+    image_shape: tuple[int, ...] | None = None
+
+
+def split(rows: np.ndarray, seed: int, validation: float, test: float = 0.0) -> list[np.ndarray]:
+    """[train, validation, test], disjoint parts of the rows, shuffled by the seed.
+
+    A positive fraction takes at least one row; training keeps at least one.
+    """
+    n = len(rows)
+    order = np.random.default_rng(seed).permutation(n)
+    sizes = [max(1, round(fraction * n)) if fraction > 0 else 0 for fraction in (validation, test)]
+    if sum(sizes) >= n:
+        sizes = [0, 0]
+    cuts = np.cumsum([n - sum(sizes), sizes[0]])
+    return [rows[part] for part in np.split(order, cuts)]
+
+
+def from_rows(
+    name: str,
+    rows: np.ndarray,
+    columns: Sequence[str],
+    seed: int,
+    validation: float,
+    test: float = 0.0,
+    bin_width: float | None = None,
+    image_shape: tuple[int, ...] | None = None,
+) -> Dataset:
+    """A data set from one array, split by the seed."""
+    parts = split(rows, seed, validation, test)
+    return Dataset(name, *parts, tuple(columns), bin_width=bin_width, image_shape=image_shape)
+
+
+def from_sampler(
+    name: str, toy, seed: int, n_validation: int = 2000, n_test: int = 20_000
+) -> Dataset:
+    """A toy: endless training rows, and fixed validation and test rows by the seed."""
+    keys = jr.split(jr.fold_in(jr.key(seed), 0x7E57), 3)
+    counts = (10_000, n_validation, n_test)
+    parts = [np.asarray(toy(key, n)) for key, n in zip(keys, counts, strict=True)]
+    columns = tuple(f"x{i}" for i in range(toy.dim))
+    return Dataset(name, *parts, columns, sampler=toy, entropy=toy.entropy)
+
+
+def digits(seed: int) -> Dataset:
+    """scikit-learn's 1797 handwritten digits, 8 × 8 with 17 grey levels, as rows of 64."""
+    from sklearn.datasets import load_digits
+
+    rows = load_digits().data.astype(np.float32)
+    columns = [f"pixel_{i}_{j}" for i in range(8) for j in range(8)]
+    return from_rows("digits", rows, columns, seed, 0.1, 0.2, bin_width=1.0, image_shape=(8, 8))
+
+
+def check_columns(rows: np.ndarray, columns: Sequence[str]) -> None:
+    """Raises `InputError` naming every column that holds one value only.
+
+    A constant column has no density.
+    """
+    constant = [name for name, column in zip(columns, rows.T, strict=True) if np.ptp(column) == 0]
+    if constant:
+        raise InputError(
+            f"constant column{'s' * (len(constant) > 1)} {', '.join(constant)}: a constant has no"
+            " density; drop it"
+        )

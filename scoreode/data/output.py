@@ -1,0 +1,44 @@
+"""Rows and results to files, by suffix."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from scoreode.data.tables import SUFFIXES
+from scoreode.errors import FailureError, InputError
+
+
+def check_suffix(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> None:
+    """Raises `InputError` for a suffix that is not written, before any work is done."""
+    if path.suffix not in suffixes:
+        raise InputError(f"{path}: unknown kind of file; use {', '.join(suffixes)}")
+
+
+def write_rows(path: Path, rows: np.ndarray, columns: list[str]) -> None:
+    """A table (n, d), so that `tables.read` reads it back."""
+    if path.suffix == ".npz":
+        write_columns(path, {"x": rows})
+    else:
+        write_columns(path, dict(zip(columns, rows.T, strict=True)))
+
+
+def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    """Named columns of equal length as .csv, .parquet, .npz, or (one matrix) .npy.
+
+    **Raises:** `FailureError` where the disk refuses.
+    """
+    check_suffix(path)
+    try:
+        if path.suffix == ".npy":
+            np.save(path, np.stack(list(columns.values()), axis=1))
+        elif path.suffix == ".npz":
+            np.savez(path, **columns)
+        else:
+            import polars as pl
+
+            frame = pl.DataFrame(dict(columns))
+            write = frame.write_csv if path.suffix == ".csv" else frame.write_parquet
+            write(path)
+    except OSError as error:
+        raise FailureError(f"cannot write {path}: {error.strerror or error}") from error

@@ -1,0 +1,314 @@
+"""From a run and a data set to a density: what every front door does, once.
+
+Builds the model, trains it, keeps the best weights by validation, and writes and reads the run's
+folder. A run with a folder can be stopped at any moment and taken up where its last checkpoint is.
+"""
+
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from scoreode._typing import Sampler
+from scoreode.data import Dataset
+from scoreode.density import Density
+from scoreode.errors import InputError
+from scoreode.flow import LogLikelihood, Uniform
+from scoreode.recipes import STANDARDISATIONS, Run, from_json, to_json
+from scoreode.score import ScoreModel
+from scoreode.standardise import Chain
+from scoreode.train import (
+    Budget,
+    Optimiser,
+    Report,
+    Rows,
+    RunFolder,
+    Schedule,
+    TrainState,
+    adam,
+    load_arrays,
+    save_arrays,
+    train,
+)
+
+SAVE_EVERY = 20.0  # seconds between checkpoints: at most this much is lost to a kill
+BOUND_ROWS = 4096  # validation rows for the bound
+EXACT_ROWS = 512  # validation rows for the exact NLL, which costs a hundred times as much
+
+Observer = Callable[[Report, float | None], None]
+"""Called after every chunk of steps, with a validation NLL in nats when there is a new one."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained density, and what is known of its data and its training."""
+
+    run: Run
+    density: Density
+    data: dict[str, Any]
+    steps: int
+    seconds: float
+    validation_nats: float | None
+    """The best validation NLL met in training, in nats per row."""
+
+    @property
+    def dequantisation(self) -> Uniform | None:
+        """For data on a declared grid."""
+        width = self.data["bin_width"]
+        return None if width is None else Uniform(width)
+
+    def log_likelihood(self, x: np.ndarray, seed: int = 0) -> LogLikelihood:
+        """log p of every row in nats; rows on a grid are dequantised first."""
+        if self.dequantisation is not None:
+            x = self.dequantisation.fixed(x, seed)
+        return self.density.log_likelihood(x, seed)
+
+    def sample(self, n: int, seed: int = 0) -> np.ndarray:
+        """n rows, shape (n, d), on the grid if the data were."""
+        x = self.density.sample(n, len(self.data["columns"]), seed)
+        return x if self.dequantisation is None else self.dequantisation.quantised(x)
+
+
+class Standardised(eqx.Module):
+    """Fresh draws of a sampler in standardised coordinates."""
+
+    sampler: Sampler
+    bijection: Chain
+
+    def __call__(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
+        return self.bijection.forward(self.sampler(key, n))[0]
+
+
+class Dequantised(eqx.Module):
+    """Rows on a grid, with new noise at every draw."""
+
+    rows: Rows
+    dequantisation: Uniform
+
+    def __call__(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
+        key_rows, key_noise = jr.split(key)
+        return self.dequantisation(key_noise, self.rows(key_rows, n))
+
+
+class _Best:
+    """The best validated model so far; without validation, whatever comes last."""
+
+    def __init__(self, model: ScoreModel, value: float | None = None, waited: int = 0):
+        self.model, self.value, self.waited = model, value, waited
+
+    def update(self, model: ScoreModel, value: float) -> None:
+        if self.value is None or value < self.value:
+            self.model, self.value, self.waited = model, value, 0
+        else:
+            self.waited += 1
+
+
+class Trainer:
+    """One run on one data set, from a density with untrained or trained weights."""
+
+    def __init__(self, run: Run, data: Dataset, density: Density, folder: RunFolder | None = None):
+        self.run, self.data, self.folder = run, data, folder
+        self._bijection = density.bijection
+        self._optimiser = Optimiser(
+            adam(run.clip), Schedule(run.learning_rate, run.warmup), run.ema_decay, run.batch_size
+        )
+        self._state = TrainState.initial(density.score_model, run.objective, self._optimiser)
+        self._best = _Best(density.score_model)
+        self._validated, self._elapsed = 0, 0.0
+        if folder is not None:
+            self._checkpoints = folder.checkpoints()
+
+    def resume(self) -> None:
+        """Takes up the newest checkpoint. **Raises:** `InputError` if none is whole."""
+        tree = self._state, self._best.model, self._bijection
+        (self._state, best, self._bijection), record = self._checkpoints.restore(tree)
+        self._best = _Best(best, record["best"], record["waited"])
+        self._validated, self._elapsed = record["validated"], record["elapsed"]
+        self.folder.rewind_metrics(int(self._state.step))
+
+    def fit(self, observe: Observer = lambda report, value: None) -> Fitted:
+        """Trains until the budget is spent or validation has stopped improving.
+
+        **Arguments:** `observe`, called with every report and, when new, the validation NLL.
+
+        **Raises:** `KeyboardInterrupt` as it comes; with a folder, after saving a checkpoint.
+        """
+        if self._state.step == 0:
+            self.save()  # from here on there is something to resume
+        saved = time.perf_counter()
+        try:
+            for report in self._reports():
+                self._state, self._elapsed = report.state, report.seconds
+                value = self._validate(report)
+                self._record(report, value)
+                observe(report, value)
+                if self.run.patience is not None and self._best.waited >= self.run.patience:
+                    break
+                if time.perf_counter() - saved > SAVE_EVERY:
+                    self.save()
+                    saved = time.perf_counter()
+        except KeyboardInterrupt:
+            self.save()
+            raise
+        return self._finish()
+
+    def save(self) -> None:
+        """Writes a checkpoint of the last whole chunk, if there is a folder."""
+        if self.folder is None:
+            return
+        record = {
+            "best": self._best.value,
+            "waited": self._best.waited,
+            "validated": self._validated,
+            "elapsed": self._elapsed,
+        }
+        tree = self._state, self._best.model, self._bijection
+        self._checkpoints.save(int(self._state.step), tree, record)
+
+    def _reports(self):
+        sampler, bijection = self.data.sampler, self._bijection
+        if sampler is not None:
+            sampler = Standardised(sampler, bijection)
+        elif self.data.bin_width is not None:
+            rows = Rows(jnp.asarray(self.data.train, jnp.float32))
+            sampler = Standardised(Dequantised(rows, Uniform(self.data.bin_width)), bijection)
+        else:
+            z = bijection.forward(self.data.train.astype(np.float64))[0]
+            sampler = Rows(jnp.asarray(z, jnp.float32))
+        budget = Budget(self.run.steps, self.run.seconds)
+        return train(
+            self._state,
+            sampler,
+            self._optimiser,
+            budget,
+            jr.key(self.run.seed),
+            self._elapsed,
+        )
+
+    def _validate(self, report: Report) -> float | None:
+        """A validation NLL in nats when one is due; None otherwise, and for endless data."""
+        if self.data.sampler is not None or len(self.data.validation) == 0:
+            self._best = _Best(report.state.ema)
+            return None
+        due = int(report.progress * self.run.validations)
+        if due <= self._validated:
+            return None
+        self._validated = due
+        density = Density(self._bijection, report.state.ema)
+        rows = _dequantised(self.data, self.data.validation)
+        if self.run.validation == "exact":
+            value = -float(np.mean(density.log_likelihood(rows[:EXACT_ROWS]).nats))
+        else:
+            value = float(np.mean(density.nll_bound(rows[:BOUND_ROWS])))
+        self._best.update(report.state.ema, value)
+        return value
+
+    def _record(self, report: Report, value: float | None) -> None:
+        if self.folder is None:
+            return
+        line = {
+            "step": report.step,
+            "progress": report.progress,
+            "seconds": report.seconds,
+            "steps_per_second": report.steps_per_second,
+            **report.terms,
+        }
+        self.folder.append_metrics(line | ({} if value is None else {"validation_nats": value}))
+
+    def _finish(self) -> Fitted:
+        fitted = Fitted(
+            self.run,
+            Density(self._bijection, self._best.model),
+            described(self.data),
+            int(self._state.step),
+            self._elapsed,
+            self._best.value,
+        )
+        if self.folder is not None:
+            self.save()
+            save(self.folder, fitted)
+            self._checkpoints.close()
+        return fitted
+
+
+def fresh_density(run: Run, data: Dataset) -> Density:
+    """A bijection fitted to the training rows, and an untrained score model."""
+    rows = _dequantised(data, data.train).astype(np.float64)
+    bijection = Chain.fitted(STANDARDISATIONS[run.standardise], rows)
+    return Density(bijection, _new_score_model(run, rows.shape[1]))
+
+
+def blank_density(run: Run, d: int) -> Density:
+    """A density of the same structure, whose arrays are to be filled."""
+    return Density(Chain.identity(STANDARDISATIONS[run.standardise], d), _new_score_model(run, d))
+
+
+def _new_score_model(run: Run, d: int) -> ScoreModel:
+    network = run.network.build((d,), jr.key(run.seed))
+    return ScoreModel(run.objective.process, run.parametrisation, network)
+
+
+def described(data: Dataset) -> dict[str, Any]:
+    """What a run remembers of its data; the fingerprint tells other rows of the same shape."""
+    return {
+        "name": data.name,
+        "columns": list(data.columns),
+        "n_train": len(data.train),
+        "entropy": data.entropy,
+        "bin_width": data.bin_width,
+        "image_shape": data.image_shape,
+        "fingerprint": zlib.crc32(np.ascontiguousarray(data.train, np.float32).tobytes()),
+    }
+
+
+def write_config(folder: RunFolder, run: Run, data: dict[str, Any]) -> None:
+    """The resolved run and the description of its data."""
+    folder.write_config({"run": to_json(run), "data": data})
+
+
+def read_config(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
+    """What `write_config` wrote. **Raises:** `InputError` if it is damaged."""
+    config = folder.read("config.json")
+    run, data = from_json(config.get("run")), config.get("data")
+    if not isinstance(run, Run) or not isinstance(data, dict) or "columns" not in data:
+        raise InputError(f"{folder.path}/config.json: not the configuration of a run")
+    return run, data
+
+
+def save(folder: RunFolder, fitted: Fitted) -> None:
+    """config.json, model.safetensors and summary.json of a trained density."""
+    write_config(folder, fitted.run, fitted.data)
+    save_arrays(folder.path / "model.safetensors", fitted.density)
+    folder.write_summary(
+        {
+            "order": fitted.run.objective.order,
+            "steps": fitted.steps,
+            "seconds": fitted.seconds,
+            "validation_nats": fitted.validation_nats,
+        }
+    )
+
+
+def load(path: Path) -> Fitted:
+    """What `save` wrote. **Raises:** `InputError` if a file is missing or damaged."""
+    folder = RunFolder.existing(path)
+    run, data = read_config(folder)
+    blank = blank_density(run, len(data["columns"]))
+    density = load_arrays(path / "model.safetensors", blank)
+    summary = folder.read("summary.json")
+    return Fitted(
+        run, density, data, summary["steps"], summary["seconds"], summary["validation_nats"]
+    )
+
+
+def _dequantised(data: Dataset, rows: np.ndarray) -> np.ndarray:
+    """Rows with fixed dequantisation noise, where the data lie on a grid."""
+    return rows if data.bin_width is None else Uniform(data.bin_width).fixed(rows)

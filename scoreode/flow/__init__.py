@@ -1,0 +1,20 @@
+"""What is integrated: the probability-flow ODE, its exact likelihood, its samples."""
+
+from scoreode.flow.batch import chunked, map_rows
+from scoreode.flow.dequantise import Uniform
+from scoreode.flow.likelihood import Likelihood, LogLikelihood, nll_bound
+from scoreode.flow.ode import Solver, velocity
+from scoreode.flow.sampling import EulerMaruyama, ODESampler
+
+__all__ = [
+    "EulerMaruyama",
+    "Likelihood",
+    "LogLikelihood",
+    "ODESampler",
+    "Solver",
+    "Uniform",
+    "chunked",
+    "map_rows",
+    "nll_bound",
+    "velocity",
+]

@@ -1,0 +1,62 @@
+"""The probability-flow ODE, and the one place where it is solved.
+
+    dx/dt = h(x, t) = f(x, t) − ½ g(t)² s(x, t)
+
+Run from T to t_min it makes samples, run the other way it carries the density along.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Int
+
+from scoreode._typing import Example, Scalar, ScoreFunction
+from scoreode.process import AbstractProcess
+
+
+def velocity(score: ScoreFunction, process: AbstractProcess, x: Example, t: Scalar) -> Example:
+    """h(x, t), of the shape of x. **Cost:** one evaluation of the score."""
+    return process.drift(x, t) - 0.5 * process.g2(t) * score(x, t)
+
+
+class Solver(eqx.Module):
+    """An adaptive Runge–Kutta solver: Tsitouras 5(4) unless another Diffrax method is given.
+
+    **Arguments:** `rtol`, `atol`: the local error is kept below atol + rtol |y|, in the root mean
+    square over the state; `max_steps`, after which a solution is reported as not converged.
+    """
+
+    rtol: float = 1e-5
+    atol: float = 1e-5
+    max_steps: int = 4096
+    method: dfx.AbstractERK = dfx.Tsit5()
+
+    def __call__(
+        self, field: Callable[[Scalar, Any], Any], y: Any, t_0: float, t_1: float
+    ) -> tuple[Any, Int[Array, ""], Bool[Array, ""]]:
+        """y(t_1) of dy/dt = field(t, y) from y(t_0); evaluations of the field; converged.
+
+        An example that runs out of steps or meets a non-finite value is not converged; it raises
+        nothing, so that one bad row does not lose the others.
+        """
+        dtype = jnp.result_type(*jax.tree.leaves(y))
+        solution = dfx.diffeqsolve(
+            dfx.ODETerm(lambda t, y, _: field(t, y)),
+            self.method,
+            t0=jnp.asarray(t_0, dtype),
+            t1=jnp.asarray(t_1, dtype),
+            dt0=None,
+            y0=y,
+            stepsize_controller=dfx.PIDController(rtol=self.rtol, atol=self.atol),
+            max_steps=self.max_steps,
+            throw=False,
+        )
+        stages = self.method.tableau.num_stages
+        # The last stage of a step is the first of the next; choosing the first step costs two.
+        nfe = (stages - 1) * solution.stats["num_steps"] + 3
+        y_1 = jax.tree.map(lambda saved: saved[-1], solution.ys)
+        return y_1, nfe, solution.result == dfx.RESULTS.successful

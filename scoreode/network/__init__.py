@@ -1,0 +1,5 @@
+"""Arrays to arrays: networks F(x, log-SNR), and the specifications from which they are built."""
+
+from scoreode.network.mlp import MLP, ResidualMLP
+
+__all__ = ["MLP", "ResidualMLP"]

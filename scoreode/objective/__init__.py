@@ -1,0 +1,19 @@
+"""What is minimised: denoising score matching of order 1, 2 and 3, and how t is drawn."""
+
+from scoreode.objective.denoising import DenoisingScoreMatching, Ramp, Terms
+from scoreode.objective.weighting import (
+    AbstractWeighting,
+    AdaptiveLikelihood,
+    Likelihood,
+    UniformTime,
+)
+
+__all__ = [
+    "AbstractWeighting",
+    "AdaptiveLikelihood",
+    "DenoisingScoreMatching",
+    "Likelihood",
+    "Ramp",
+    "Terms",
+    "UniformTime",
+]

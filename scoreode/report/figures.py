@@ -1,0 +1,73 @@
+"""Figures: densities beside the truth, samples as points or pictures."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from scoreode.errors import FailureError, InputError
+
+_LIMIT = 4.5  # half the side of the window in which the 2-D toys are shown
+
+
+def window(n: int) -> np.ndarray:
+    """The centres of an n × n grid over the 2-D toys' window, shape (n², 2)."""
+    edge = np.linspace(-_LIMIT, _LIMIT, n)
+    return np.stack(np.meshgrid(edge, edge), axis=-1).reshape(-1, 2)
+
+
+def densities(panels: Mapping[str, np.ndarray]) -> Figure:
+    """Densities on `window` grids, (n²,), side by side on one colour scale."""
+    figure = Figure(figsize=(3.1 * len(panels), 3.4), layout="constrained")
+    top = np.quantile(next(iter(panels.values())), 0.99) * 1.25
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axis, (title, density) in zip(axes, panels.items(), strict=True):
+        n = round(len(density) ** 0.5)
+        extent = (-_LIMIT, _LIMIT, -_LIMIT, _LIMIT)
+        axis.imshow(
+            density.reshape(n, n), origin="lower", extent=extent, cmap="magma", vmin=0, vmax=top
+        )
+        axis.set(title=title, xticks=[], yticks=[])
+    return figure
+
+
+def pictures(rows: np.ndarray, shape: tuple[int, ...], columns: int = 10) -> Figure:
+    """Rows as grey pictures of this shape, in a grid."""
+    n_rows = -(-len(rows) // columns)
+    height, width = shape[:2]
+    sheet = np.full((n_rows * (height + 1), columns * (width + 1)), np.nan)
+    for i, row in enumerate(rows):
+        top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
+        sheet[top : top + height, left : left + width] = row.reshape(height, width)
+    figure = Figure(figsize=(0.6 * columns, 0.6 * n_rows), layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(sheet, cmap="gray_r", vmin=np.nanmin(rows), vmax=np.nanmax(rows))
+    axis.axis("off")
+    return figure
+
+
+def points(rows: np.ndarray, columns: list[str]) -> Figure:
+    """A histogram of one column, or a scatter of two."""
+    figure = Figure(figsize=(4, 4), layout="constrained")
+    axis = figure.subplots()
+    if rows.shape[1] == 1:
+        axis.hist(rows[:, 0], bins=100, density=True)
+        axis.set(xlabel=columns[0], ylabel="density")
+    elif rows.shape[1] == 2:
+        axis.scatter(*rows.T, s=1, alpha=0.5)
+        axis.set(xlabel=columns[0], ylabel=columns[1], aspect="equal")
+    else:
+        raise InputError(
+            f"a .png shows one or two columns or images, not {rows.shape[1]} columns; use .csv,"
+            " .parquet, .npy or .npz"
+        )
+    return figure
+
+
+def write(figure: Figure, path: Path) -> None:
+    """Saves a figure. **Raises:** `FailureError` where the disk refuses."""
+    try:
+        figure.savefig(path, dpi=150)
+    except OSError as error:
+        raise FailureError(f"cannot write {path}: {error.strerror}") from error

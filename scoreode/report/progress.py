@@ -1,0 +1,91 @@
+"""Progress of training: a live bar on a terminal, plain lines otherwise."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol, TextIO
+
+_LINE_EVERY = 10.0  # seconds between plain lines
+
+
+class Step(Protocol):
+    """What is shown of a training report."""
+
+    @property
+    def step(self) -> int: ...
+    @property
+    def progress(self) -> float: ...
+    @property
+    def seconds(self) -> float: ...
+    @property
+    def steps_per_second(self) -> float: ...
+    @property
+    def terms(self) -> dict[str, float]: ...
+
+
+def seconds_left(report: Step) -> float:
+    """What the rest of the budget will take at the pace so far."""
+    return report.seconds * (1 - report.progress) / max(report.progress, 1e-9)
+
+
+def described(report: Step, validation: float | None) -> str:
+    """One line: step, loss, the latest validation NLL, rate."""
+    parts = [f"step {report.step}", f"loss {report.terms['loss']:.4g}"]
+    if validation is not None:
+        parts.append(f"validation {validation:.4f} nats")
+    return "  ".join([*parts, f"{report.steps_per_second:.0f} steps/s"])
+
+
+class PlainLines:
+    """A line every ten seconds, and one at the end."""
+
+    def __init__(self, label: str, stream: TextIO):
+        self._label, self._stream = label, stream
+        self._printed, self._validation = time.monotonic(), None
+
+    def __call__(self, report: Step, validation: float | None) -> None:
+        self._validation = self._validation if validation is None else validation
+        if report.progress >= 1 or time.monotonic() - self._printed >= _LINE_EVERY:
+            self._printed = time.monotonic()
+            print(
+                f"{self._label} {report.progress:4.0%}  {described(report, self._validation)}  "
+                f"{seconds_left(report):.0f} s left",
+                file=self._stream,
+                flush=True,
+            )
+
+
+class Bar:
+    """A rich progress bar with rate and time left."""
+
+    def __init__(self, label: str, progress):
+        self._progress, self._validation = progress, None
+        self._task = progress.add_task(label, total=1.0, state="compiling")
+
+    def __call__(self, report: Step, validation: float | None) -> None:
+        self._validation = self._validation if validation is None else validation
+        self._progress.update(
+            self._task, completed=report.progress, state=described(report, self._validation)
+        )
+
+
+@contextmanager
+def shown(label: str, stream: TextIO | None = None) -> Iterator[Bar | PlainLines]:
+    """An observer of training that shows where it stands on the stream (standard error)."""
+    stream = stream or sys.stderr
+    if not stream.isatty():
+        yield PlainLines(label, stream)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[state]}"),
+    )
+    with Progress(*columns, console=Console(file=stream)) as progress:
+        yield Bar(label, progress)

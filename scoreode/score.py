@@ -1,0 +1,74 @@
+r"""Where a network meets a process: what its output means, and at what scale it works.
+
+The network sees unit-variance inputs, x_t / √(α² + σ²), and the log-SNR, never t: so any network
+serves any process. What it returns, F, is read by a parametrisation as the noise ε, the data x_0,
+the velocity or the score itself; all four are the same information,
+
+    s = −ε̂ / σ = (α x̂_0 − x_t) / σ²,
+
+and differ in which errors the network makes where. In normalised coordinates, with ᾱ, σ̄ = α, σ
+over √(α² + σ²), the velocity is v = ᾱ ε − σ̄ x_0: its target has unit variance at every t, and
+F = 0 gives the exact score of Gaussian data. That is the preconditioning of Karras et al. (2022)
+for any linear process, and the default.
+"""
+
+import abc
+
+import equinox as eqx
+import jax.numpy as jnp
+
+from scoreode._typing import Example, Network, Scalar
+from scoreode.process import AbstractProcess
+
+
+class AbstractParametrisation(eqx.Module):
+    """Reads a network's output F as a score."""
+
+    @abc.abstractmethod
+    def score(self, F: Example, x: Example, alpha: Scalar, sigma: Scalar) -> Example:
+        """s(x_t, t) of the shape of x, from F, x_t, α_t and σ_t."""
+
+
+class Noise(AbstractParametrisation):
+    """F = ε̂: s = −F / σ (Ho et al. 2020)."""
+
+    def score(self, F: Example, x: Example, alpha: Scalar, sigma: Scalar) -> Example:
+        return -F / sigma
+
+
+class Data(AbstractParametrisation):
+    """F = x̂_0: s = (α F − x_t) / σ²."""
+
+    def score(self, F: Example, x: Example, alpha: Scalar, sigma: Scalar) -> Example:
+        return (alpha * F - x) / sigma**2
+
+
+class Velocity(AbstractParametrisation):
+    """F = v̂ = ᾱ ε̂ − σ̄ x̂_0: s = −x_t / (α² + σ²) − (ᾱ / σ) F (Karras et al. 2022)."""
+
+    def score(self, F: Example, x: Example, alpha: Scalar, sigma: Scalar) -> Example:
+        scale = jnp.hypot(alpha, sigma)
+        return -x / scale**2 - alpha / (sigma * scale) * F
+
+
+class Score(AbstractParametrisation):
+    """F = ŝ: the network's output is the score."""
+
+    def score(self, F: Example, x: Example, alpha: Scalar, sigma: Scalar) -> Example:
+        return F
+
+
+class ScoreModel(eqx.Module):
+    """s_θ(x, t) ≈ ∇log q_t(x), for one standardised example.
+
+    **Cost:** one network evaluation.
+    """
+
+    process: AbstractProcess
+    parametrisation: AbstractParametrisation
+    network: Network
+
+    def __call__(self, x: Example, t: Scalar) -> Example:
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
+        F = self.network(x / jnp.hypot(alpha, sigma), self.process.log_snr(t))
+        return self.parametrisation.score(F, x, alpha, sigma)

@@ -1,0 +1,92 @@
+r"""Gaussian mixtures: a truth in closed form under every linear process.
+
+If x_0 ~ Σ_k π_k N(μ_k, Σ_k) then x_t ~ Σ_k π_k N(α μ_k, C_k), C_k = α² Σ_k + σ² I. With the
+responsibilities r_k(x) and u_k = −C_k⁻¹ (x − α μ_k), the components' scores,
+
+    ∇log q     = Σ r_k u_k                                                   =: s
+    ∇²log q    = Σ r_k (u_k u_kᵀ − C_k⁻¹) − s sᵀ                             =: H
+    ∇tr ∇²log q = Σ r_k [(‖u_k‖² − tr C_k⁻¹)(u_k − s) − 2 C_k⁻¹ u_k] − 2 H s.
+
+A mixture under a process is a `ScoreFunction`: it can stand wherever a network does.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from scoreode._typing import Scalar
+from scoreode.process import AbstractProcess
+
+Vector = Float[Array, " d"]
+
+
+class _Components(eqx.Module):
+    """At one (x, t): responsibilities, component scores u_k and precisions C_k⁻¹."""
+
+    r: Float[Array, " k"]
+    u: Float[Array, "k d"]
+    precision: Float[Array, "k d d"]
+    log_density: Scalar
+
+
+class MixtureOracle(eqx.Module):
+    """The marginals q_t of a Gaussian mixture under a process: sampler, density, derivatives.
+
+    **Arguments:** `process`; `weights` (k,), summing to one; `means` (k, d); `covariances`
+    (k, d, d).
+    """
+
+    process: AbstractProcess
+    weights: Float[Array, " k"]
+    means: Float[Array, "k d"]
+    covariances: Float[Array, "k d d"]
+
+    def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
+        """n draws of x_0."""
+        key_k, key_x = jr.split(key)
+        k = jr.choice(key_k, self.weights.size, (n,), p=self.weights)
+        noise = jr.normal(key_x, (n, self.means.shape[1]), self.means.dtype)
+        factors = jnp.linalg.cholesky(self.covariances)
+        return self.means[k] + jnp.einsum("nij,nj->ni", factors[k], noise)
+
+    def _components(self, x: Vector, t: Scalar) -> _Components:
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
+        d = x.size
+        C = alpha**2 * self.covariances + sigma**2 * jnp.eye(d, dtype=x.dtype)
+        precision = jnp.linalg.inv(C)
+        centred = x - alpha * self.means
+        u = -jnp.einsum("kij,kj->ki", precision, centred)
+        log_components = (
+            jnp.log(self.weights)
+            + 0.5 * jnp.sum(u * centred, 1)
+            - 0.5 * jnp.linalg.slogdet(C)[1]
+            - 0.5 * d * jnp.log(2 * jnp.pi).astype(x.dtype)
+        )
+        r = jax.nn.softmax(log_components)
+        return _Components(r, u, precision, jax.nn.logsumexp(log_components))
+
+    def log_density(self, x: Vector, t: Scalar) -> Scalar:
+        """log q_t(x) in nats."""
+        return self._components(x, t).log_density
+
+    def __call__(self, x: Vector, t: Scalar) -> Vector:
+        """∇log q_t(x), shape (d,)."""
+        c = self._components(x, t)
+        return c.r @ c.u
+
+    def hessian(self, x: Vector, t: Scalar) -> Float[Array, "d d"]:
+        """∇²log q_t(x), shape (d, d)."""
+        c = self._components(x, t)
+        s = c.r @ c.u
+        second = jnp.einsum("ki,kj->kij", c.u, c.u) - c.precision
+        return jnp.einsum("k,kij->ij", c.r, second) - jnp.outer(s, s)
+
+    def grad_trace_hessian(self, x: Vector, t: Scalar) -> Vector:
+        """∇tr ∇²log q_t(x), shape (d,)."""
+        c = self._components(x, t)
+        s = c.r @ c.u
+        excess = jnp.sum(c.u**2, 1) - jnp.trace(c.precision, axis1=1, axis2=2)
+        within = excess[:, None] * (c.u - s) - 2 * jnp.einsum("kij,kj->ki", c.precision, c.u)
+        return c.r @ within - 2 * self.hessian(x, t) @ s

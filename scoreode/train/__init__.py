@@ -1,0 +1,30 @@
+"""Training: the loop, checkpoints, the folder of a run. Knows a callable, not a model."""
+
+from scoreode.train.checkpoint import Checkpoints, load_arrays, save_arrays, write_json
+from scoreode.train.folder import RunFolder
+from scoreode.train.loop import (
+    Budget,
+    Optimiser,
+    Report,
+    Rows,
+    Schedule,
+    TrainState,
+    adam,
+    train,
+)
+
+__all__ = [
+    "Budget",
+    "Checkpoints",
+    "Optimiser",
+    "Report",
+    "Rows",
+    "RunFolder",
+    "Schedule",
+    "TrainState",
+    "adam",
+    "load_arrays",
+    "save_arrays",
+    "train",
+    "write_json",
+]

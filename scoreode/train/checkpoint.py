@@ -1,0 +1,167 @@
+"""State on disk: checkpoints of a run (Orbax) and exported models (safetensors).
+
+Both hold arrays only; the structure comes from the code and the run's configuration, so nothing
+untrusted is unpickled or executed. Both carry a checksum, and both appear on disk whole or not at
+all.
+"""
+
+import json
+import os
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from scoreode.errors import FailureError, InputError
+
+_KEPT = 2  # the newest checkpoint, and one to fall back on
+
+
+def _leaves(tree: Any) -> dict[str, np.ndarray]:
+    """The arrays of a tree by their paths."""
+    flat = jax.tree_util.tree_flatten_with_path(eqx.filter(tree, _is_array))[0]
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in flat}
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, (jax.Array, np.ndarray))
+
+
+def _filled(like: Any, arrays: dict[str, np.ndarray], source: Path) -> Any:
+    """`like` with its arrays replaced; names, shapes and dtypes have to match."""
+    expected = _leaves(like)
+    for name, leaf in expected.items():
+        found = arrays.get(name)
+        if found is None or found.shape != leaf.shape or found.dtype != leaf.dtype:
+            raise InputError(f"{source}: does not fit its configuration (at {name})")
+    dynamic, static = eqx.partition(like, _is_array)
+    leaves, structure = jax.tree.flatten(dynamic)
+    # What was NumPy stays NumPy: JAX would cut float64 down to float32.
+    leaves = [
+        arrays[name] if isinstance(leaf, np.ndarray) else jnp.asarray(arrays[name])
+        for name, leaf in zip(expected, leaves, strict=True)
+    ]
+    return eqx.combine(jax.tree.unflatten(structure, leaves), static)
+
+
+def _checksum(arrays: Iterable[np.ndarray]) -> int:
+    total = 0
+    for array in arrays:
+        total = zlib.crc32(np.ascontiguousarray(array).tobytes(), total)
+    return total
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes a file that is there completely or not at all.
+
+    **Raises:** `FailureError` where the disk refuses.
+    """
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise FailureError(
+            f"cannot write {path}: {error.strerror}; free or choose another place"
+        ) from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_whole` of an indented JSON document."""
+    write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def save_arrays(path: Path, tree: Any) -> None:
+    """The arrays of a tree as one safetensors file with a checksum."""
+    from safetensors.numpy import save
+
+    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in _leaves(tree).items()}
+    metadata = {"crc32": str(_checksum(arrays[name] for name in sorted(arrays)))}
+    write_whole(path, save(arrays, metadata=metadata))
+
+
+def load_arrays(path: Path, like: Any) -> Any:
+    """`like` with the arrays of a safetensors file.
+
+    **Raises:** `InputError` if the file is missing, damaged, or of another model.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; is the training finished?")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
+            recorded = (file.metadata() or {}).get("crc32")
+    except (SafetensorError, OSError, ValueError) as error:
+        raise InputError(f"{path}: damaged ({error}); train again or restore a copy") from error
+    if recorded != str(_checksum(arrays.values())):
+        raise InputError(f"{path}: damaged (its checksum differs); train again or restore a copy")
+    return _filled(like, arrays, path)
+
+
+class Checkpoints:
+    """The checkpoints of one run: a tree of arrays and a JSON record for every saved step."""
+
+    def __init__(self, folder: Path):
+        import orbax.checkpoint as ocp
+
+        self._ocp = ocp
+        self._folder = folder
+        options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, enable_async_checkpointing=False)
+        self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
+
+    def save(self, step: int, tree: Any, record: dict[str, Any]) -> None:
+        """Saves at this step. **Raises:** `FailureError` where the disk refuses."""
+        ocp, arrays = self._ocp, _leaves(tree)
+        record = record | {"crc32": _checksum(arrays.values())}
+        items = ocp.args.Composite(
+            arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)
+        )
+        try:
+            self._manager.save(step, args=items, force=True)
+            self._manager.wait_until_finished()
+        except Exception as error:  # Orbax passes on whatever its storage layer raises
+            raise FailureError(
+                f"cannot write a checkpoint to {self._folder}: {str(error).splitlines()[0]}"
+            ) from error
+
+    def restore(self, like: Any) -> tuple[Any, dict[str, Any]]:
+        """The newest whole checkpoint as (tree, record).
+
+        **Raises:** `InputError` if there is none, or if all of them are damaged.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            restored = self._restore_step(step, like)
+            if restored is not None:
+                return restored
+        state = "every checkpoint is damaged" if steps else "no checkpoint was saved"
+        raise InputError(f"{self._folder}: {state}; start again with a new --out")
+
+    def _restore_step(self, step: int, like: Any) -> tuple[Any, dict[str, Any]] | None:
+        ocp = self._ocp
+        items = ocp.args.Composite(
+            arrays=ocp.args.StandardRestore(_leaves(like)), record=ocp.args.JsonRestore()
+        )
+        try:
+            restored = self._manager.restore(step, args=items)
+        except Exception:  # a damaged file surfaces as any of many storage errors
+            return None
+        arrays = {name: np.asarray(restored.arrays[name]) for name in _leaves(like)}
+        if restored.record.get("crc32") != _checksum(arrays.values()):
+            return None
+        return _filled(like, arrays, self._folder), restored.record
+
+    def close(self) -> None:
+        """Releases the storage layer's threads."""
+        self._manager.close()

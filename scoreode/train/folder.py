@@ -1,0 +1,96 @@
+"""The folder of one run: configuration, metrics, checkpoints, summary, figures."""
+
+import json
+import platform
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from scoreode.errors import FailureError, InputError
+from scoreode.train.checkpoint import Checkpoints, write_json, write_whole
+
+_RECORDED = ("scoreode", "jax", "jaxlib", "equinox", "diffrax", "optax", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """What a result depends on: Python, the machine, the numerical packages."""
+    found = {"python": platform.python_version(), "machine": platform.platform()}
+    for package in _RECORDED:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+class RunFolder:
+    """Reads and writes the files of a run; `path / …` for whatever has no method."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path) -> "RunFolder":
+        """A new, empty folder. **Raises:** `InputError` if it holds anything already."""
+        try:
+            if path.exists() and (not path.is_dir() or any(path.iterdir())):
+                raise InputError(
+                    f"{path} exists: choose another --out, or continue it with --resume {path}"
+                )
+            path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FailureError(f"cannot create {path}: {error.strerror}") from error
+        return cls(path)
+
+    @classmethod
+    def existing(cls, path: Path) -> "RunFolder":
+        """A folder with a run in it. **Raises:** `InputError` if there is none."""
+        if not (path / "config.json").is_file():
+            raise InputError(f"{path}: not a run (it has no config.json)")
+        return cls(path)
+
+    def read(self, name: str) -> dict[str, Any]:
+        """A JSON document of the run. **Raises:** `InputError` if it is missing or damaged."""
+        file = self.path / name
+        try:
+            document = json.loads(file.read_text())
+        except (OSError, ValueError) as error:
+            raise InputError(f"{file}: damaged ({error}); train again or restore a copy") from error
+        if not isinstance(document, dict):
+            raise InputError(f"{file}: damaged (not a JSON object); train again or restore a copy")
+        return document
+
+    def write_config(self, config: dict[str, Any]) -> None:
+        """The resolved configuration, and the versions of everything."""
+        write_json(self.path / "config.json", config | {"versions": versions()})
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """The run's result."""
+        write_json(self.path / "summary.json", summary)
+
+    def append_metrics(self, record: dict[str, Any]) -> None:
+        """One line of metrics.jsonl."""
+        try:
+            with open(self.path / "metrics.jsonl", "a") as file:
+                file.write(json.dumps(record) + "\n")
+        except OSError as error:
+            raise FailureError(f"cannot write {file.name}: {error.strerror}") from error
+
+    def rewind_metrics(self, step: int) -> None:
+        """Drops the lines after a step, which a resumed run writes again."""
+        file = self.path / "metrics.jsonl"
+        if not file.exists():
+            return
+        lines = [line for line in file.read_text().splitlines() if _step_of(line) <= step]
+        write_whole(file, "".join(line + "\n" for line in lines).encode())
+
+    def checkpoints(self) -> Checkpoints:
+        """The run's checkpoints."""
+        return Checkpoints(self.path / "checkpoints")
+
+
+def _step_of(line: str) -> float:
+    try:
+        return json.loads(line)["step"]
+    except (ValueError, KeyError):
+        return float("inf")  # a line cut short by a kill

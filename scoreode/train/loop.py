@@ -1,0 +1,210 @@
+"""The training loop: a generator of reports, which knows a callable and not a model.
+
+Steps run on the device, a chunk at a time: drawing a batch, the gradient, the update and the
+moving average are one compiled loop, whose length is an argument, so that the last chunk compiles
+nothing anew. What to do between chunks (log, validate, save, stop) is the caller's `for`.
+
+A step is a function of the state, its number and the run's key alone; a run that is stopped
+between chunks and taken up again is the same run.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import optax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from scoreode._typing import Loss, Sampler, Scalar
+from scoreode.errors import FailureError
+
+CHUNK = 100  # steps between reports: some tenths of a second for small networks
+_TICKS = 1e6  # Optax's schedules count steps; ours run over progress in millionths
+
+
+class Schedule(eqx.Module):
+    """The learning rate over progress: linear warm-up to `peak`, then a cosine down to 0."""
+
+    peak: float
+    warmup: float = 0.02
+
+    def __call__(self, progress: Scalar) -> Scalar:
+        return optax.warmup_cosine_decay_schedule(0.0, self.peak, self.warmup * _TICKS, _TICKS)(
+            progress * _TICKS
+        )
+
+
+class Rows(eqx.Module):
+    """Batches drawn with replacement from rows that stay on the device."""
+
+    rows: Float[Array, "rows ..."]
+
+    def __call__(self, key: PRNGKeyArray, n: int) -> Float[Array, "n ..."]:
+        return self.rows[jr.randint(key, (n,), 0, self.rows.shape[0])]
+
+
+@lru_cache
+def adam(clip: float = 1.0, b2: float = 0.99) -> optax.GradientTransformation:
+    """Adam after clipping the gradient's norm; one object a setting, so that compiled steps are
+    found again."""
+    return optax.chain(optax.clip_by_global_norm(clip), optax.scale_by_adam(b2=b2))
+
+
+class Optimiser(eqx.Module):
+    """What a step needs besides the loss."""
+
+    transformation: optax.GradientTransformation
+    schedule: Schedule
+    ema_decay: float
+    batch_size: int
+
+
+class TrainState(eqx.Module):
+    """All that changes in training: the model, its moving average, the optimiser's moments, and
+    what the loss has learnt."""
+
+    model: Any
+    ema: Any
+    moments: Any
+    loss: Loss
+    step: Int[Array, ""]
+
+    @classmethod
+    def initial(cls, model: Any, loss: Loss, optimiser: Optimiser) -> "TrainState":
+        moments = optimiser.transformation.init(eqx.filter(model, eqx.is_inexact_array))
+        return cls(model, model, moments, loss, jnp.zeros((), jnp.int32))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train: so many steps, or so many seconds on the clock, compilation included."""
+
+    steps: int | None = None
+    seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.seconds is None):
+            raise ValueError("a budget is either steps or seconds")
+
+    def progress(self, step: int, elapsed: float) -> float:
+        """How much of the budget is spent, from 0 to 1."""
+        if self.steps is not None:
+            return min(step / self.steps, 1.0)
+        return min(elapsed / self.seconds, 1.0)
+
+    def chunk(self, step: int, elapsed: float, rate: float | None) -> tuple[int, float]:
+        """The next chunk's steps, and by how much each advances the progress."""
+        if self.steps is not None:
+            return min(CHUNK, self.steps - step), 1 / self.steps
+        if rate is None:
+            return 1, 0.0  # compile, before the clock says anything about the rate
+        left = max(1, math.ceil((self.seconds - elapsed) * rate))
+        n = min(CHUNK, left)
+        return n, (1 - self.progress(step, elapsed)) / left
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where training stands after a chunk; `terms` are means over its steps."""
+
+    state: TrainState
+    step: int
+    progress: float
+    seconds: float
+    steps_per_second: float
+    terms: dict[str, float]
+
+
+@eqx.filter_jit
+def _advance(
+    state: TrainState,
+    key: PRNGKeyArray,
+    n: Int[Array, ""],
+    progress: Scalar,
+    increment: Scalar,
+    sampler: Sampler,
+    optimiser: Optimiser,
+) -> tuple[TrainState, dict[str, Scalar]]:
+    """n steps; returns the new state and the terms' means."""
+
+    def step(dynamic: TrainState, at: Scalar) -> tuple[TrainState, dict[str, Scalar]]:
+        state = eqx.combine(dynamic, static)
+        key_x, key_loss = jr.split(jr.fold_in(key, state.step))
+        x = sampler(key_x, optimiser.batch_size)
+        gradient = eqx.filter_grad(lambda model: state.loss(model, x, key_loss, at), has_aux=True)
+        grads, (terms, loss) = gradient(state.model)
+        updates, moments = optimiser.transformation.update(
+            grads, state.moments, eqx.filter(state.model, eqx.is_inexact_array)
+        )
+        rate = optimiser.schedule(at)
+        model = eqx.apply_updates(state.model, jax.tree.map(lambda u: -rate * u, updates))
+        # A young average would remember the initial weights: it starts short and grows.
+        age = state.step.astype(at.dtype)
+        decay = jnp.minimum(optimiser.ema_decay, (1 + age) / (10 + age))
+        ema = jax.tree.map(
+            lambda a, b: decay * a + (1 - decay) * b if eqx.is_inexact_array(a) else a,
+            state.ema,
+            model,
+        )
+        new = TrainState(model, ema, moments, loss, state.step + 1)
+        return eqx.filter(new, eqx.is_array), terms
+
+    def body(i: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
+        dynamic, sums = carry
+        dynamic, terms = step(dynamic, progress + (i + 1).astype(progress.dtype) * increment)
+        return dynamic, jax.tree.map(jnp.add, sums, terms)
+
+    dynamic, static = eqx.partition(state, eqx.is_array)
+    terms = jax.eval_shape(lambda: step(dynamic, progress)[1])
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), terms)
+    dynamic, sums = jax.lax.fori_loop(0, n, body, (dynamic, zeros))
+    means = jax.tree.map(lambda total: total / n.astype(total.dtype), sums)
+    return eqx.combine(dynamic, static), means
+
+
+def train(
+    state: TrainState,
+    sampler: Sampler,
+    optimiser: Optimiser,
+    budget: Budget,
+    key: PRNGKeyArray,
+    elapsed: float = 0.0,
+) -> Iterator[Report]:
+    """Yields a `Report` after every chunk of steps until the budget is spent.
+
+    **Arguments:** `state`, fresh or from a checkpoint; `elapsed`, seconds spent before.
+
+    **Raises:** `FailureError` when the loss is no longer finite.
+    """
+    begin = time.perf_counter() - elapsed
+    rate, step = None, int(state.step)
+    progress = budget.progress(step, elapsed)
+    while progress < 1:
+        started = time.perf_counter()
+        n, increment = budget.chunk(step, started - begin, rate)
+        state, terms = _advance(
+            state,
+            key,
+            jnp.asarray(n),
+            jnp.float32(progress),
+            jnp.float32(increment),
+            sampler,
+            optimiser,
+        )
+        terms = {name: float(value) for name, value in terms.items()}
+        now = time.perf_counter()
+        step, rate = step + n, n / (now - started) if rate is not None or n > 1 else 1.0
+        progress = budget.progress(step, now - begin)
+        if not math.isfinite(terms["loss"]):
+            raise FailureError(
+                f"the loss became {terms['loss']} at step {step}: lower the learning rate, or look"
+                " for extreme rows in the data"
+            )
+        yield Report(state, step, progress, now - begin, rate, terms)

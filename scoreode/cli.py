@@ -77,13 +77,15 @@ def fit(
     """
     from scoreode import commands
 
-    if (data is None) == (resume is None):
-        raise InputError("give DATA to start a run, or --resume RUN to continue one")
+    if data is not None and resume is not None:
+        raise InputError("give DATA or --resume RUN, not both: a run knows its data")
     if steps is not None and seconds is not None:
         raise InputError("give --steps or --seconds, not both")
     if resume is not None:
         commands.resume(resume)
         return
+    if data is None:
+        raise InputError("give DATA to start a run, or --resume RUN to continue one")
     options = commands.FitOptions(
         order=order,
         process=process,

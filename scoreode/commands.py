@@ -94,9 +94,7 @@ def resume(path: Path) -> None:
     data = recipes.load_data(source, run.seed, described["validation_fraction"])
     if fitting.described(data)["fingerprint"] != described["fingerprint"]:
         raise InputError(f"{source} has changed since the run began; restore it, or fit anew")
-    trainer = fitting.Trainer(run, data, fitting.blank_density(run, data.train.shape[1]), folder)
-    trainer.resume()
-    _train(trainer, folder)
+    _train(fitting.Trainer.resumed(run, data, folder), folder)
 
 
 def _train(trainer: fitting.Trainer, folder: RunFolder) -> None:

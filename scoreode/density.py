@@ -35,8 +35,8 @@ class Density(eqx.Module):
 
     def standardised(self, x: Rows) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"]]:
         """z = T(x) in float32, and log |det ∂T/∂x| in float64."""
-        z, log_det = self.bijection.forward(x.astype(np.float64))
-        return z.astype(np.float32), log_det
+        z, log_det = self.bijection.forward(np.asarray(x, np.float64))
+        return np.asarray(z, np.float32), np.asarray(log_det)
 
     def log_likelihood(
         self, x: Rows, seed: int = 0, how: Likelihood | None = None
@@ -68,15 +68,15 @@ class Density(eqx.Module):
         keys = jax.vmap(lambda i: jr.fold_in(jr.key(seed), i))(jnp.arange(n))
         shared = self.score_model, self.score_model.process, (d,)
         z = map_rows(how or ODESampler(), shared, (keys,))
-        return self.bijection.inverse(z.astype(np.float64))
+        return np.asarray(self.bijection.inverse(z.astype(np.float64)))
 
     def score(self, x: Rows, t: float) -> Rows:
         """∇_x log q_t(x) as the network has it, in the units of x."""
-        return map_rows(_score, (self, self._time(t)), (x.astype(np.float32),))
+        return map_rows(_score, (self, self._time(t)), (np.asarray(x, np.float32),))
 
     def hessian_product(self, x: Rows, v: Rows, t: float) -> Rows:
         """∇²_x log q_t(x) v for every row, as the network has it, in the units of x."""
-        rows = x.astype(np.float32), v.astype(np.float32)
+        rows = np.asarray(x, np.float32), np.asarray(v, np.float32)
         return map_rows(_hessian_product, (self, self._time(t)), rows)
 
     def _time(self, t: float) -> Scalar:
@@ -87,7 +87,7 @@ class Density(eqx.Module):
 def _score(density: Density, t: Scalar, x: Row) -> Row:
     """(∂T/∂x)ᵀ s_θ(T(x), t) + ∇ log |det ∂T/∂x|."""
     (z, log_det), pullback = jax.vjp(density.bijection.forward, x)
-    return pullback((density.score_model(z, t), jnp.ones_like(log_det)))[0]
+    return pullback((density.score_model(jnp.asarray(z), t), jnp.ones_like(log_det)))[0]
 
 
 def _hessian_product(density: Density, t: Scalar, x: Row, v: Row) -> Row:

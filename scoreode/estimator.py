@@ -50,6 +50,10 @@ class ScoreODE(DensityMixin, BaseEstimator):
         est.sample(100)
     """
 
+    fitted_: fitting.Fitted
+    n_features_in_: int
+    feature_names_in_: np.ndarray
+
     def __init__(
         self,
         order: int = 3,
@@ -78,7 +82,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
-    def fit(self, X: Any, y: None = None) -> Self:
+    def fit(self, X: Any, y: Any = None) -> Self:  # noqa: ARG002 (scikit-learn's signature)
         """Trains on the rows of X, shape (n, d) or images (n, h, w, c), which are flattened.
 
         **Raises:** `ValueError` for missing or infinite values, constant columns, fewer than two
@@ -123,9 +127,9 @@ class ScoreODE(DensityMixin, BaseEstimator):
 
     def score_samples(self, X: Any) -> np.ndarray:
         """log p of every row in nats, shape (n,), in the units of X."""
-        return self.log_likelihood(X).nats
+        return np.asarray(self.log_likelihood(X).nats)
 
-    def score(self, X: Any, y: None = None) -> float:
+    def score(self, X: Any, y: Any = None) -> float:  # noqa: ARG002 # pyright: ignore[reportIncompatibleMethodOverride]
         """The mean log-density of the rows in nats."""
         return float(np.mean(self.score_samples(X)))
 
@@ -176,7 +180,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
 
     def _rows(self, X: Any) -> np.ndarray:
         check_is_fitted(self)
-        return validate_data(self, _flat(X), dtype=np.float64, reset=False)
+        return np.asarray(validate_data(self, _flat(X), dtype=np.float64, reset=False))
 
 
 def _flat(X: Any) -> Any:

@@ -6,10 +6,10 @@ folder. A run with a folder can be stopped at any moment and taken up where its 
 
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -45,6 +45,10 @@ EXACT_ROWS = 512  # validation rows for the exact NLL, which costs a hundred tim
 
 Observer = Callable[[Report, float | None], None]
 """Called after every chunk of steps, with a validation NLL in nats when there is a new one."""
+
+
+def unobserved(_report: Report, _validation: float | None) -> None:
+    """The observer that looks away."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ class Standardised(eqx.Module):
     bijection: Chain
 
     def __call__(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
-        return self.bijection.forward(self.sampler(key, n))[0]
+        return jnp.asarray(self.bijection.forward(self.sampler(key, n))[0])
 
 
 class Dequantised(eqx.Module):
@@ -123,18 +127,20 @@ class Trainer:
         self._state = TrainState.initial(density.score_model, run.objective, self._optimiser)
         self._best = _Best(density.score_model)
         self._validated, self._elapsed = 0, 0.0
-        if folder is not None:
-            self._checkpoints = folder.checkpoints()
+        self._checkpoints = None if folder is None else folder.checkpoints()
 
-    def resume(self) -> None:
-        """Takes up the newest checkpoint. **Raises:** `InputError` if none is whole."""
-        tree = self._state, self._best.model, self._bijection
-        (self._state, best, self._bijection), record = self._checkpoints.restore(tree)
-        self._best = _Best(best, record["best"], record["waited"])
-        self._validated, self._elapsed = record["validated"], record["elapsed"]
-        self.folder.rewind_metrics(int(self._state.step))
+    @classmethod
+    def resumed(cls, run: Run, data: Dataset, folder: RunFolder) -> Self:
+        """The trainer at the newest checkpoint. **Raises:** `InputError` if none is whole."""
+        trainer = cls(run, data, blank_density(run, data.train.shape[1]), folder)
+        tree = trainer._state, trainer._best.model, trainer._bijection
+        (trainer._state, best, trainer._bijection), record = folder.checkpoints().restore(tree)
+        trainer._best = _Best(best, record["best"], record["waited"])
+        trainer._validated, trainer._elapsed = record["validated"], record["elapsed"]
+        folder.rewind_metrics(int(trainer._state.step))
+        return trainer
 
-    def fit(self, observe: Observer = lambda report, value: None) -> Fitted:
+    def fit(self, observe: Observer = unobserved) -> Fitted:
         """Trains until the budget is spent or validation has stopped improving.
 
         **Arguments:** `observe`, called with every report and, when new, the validation NLL.
@@ -162,7 +168,7 @@ class Trainer:
 
     def save(self) -> None:
         """Writes a checkpoint of the last whole chunk, if there is a folder."""
-        if self.folder is None:
+        if self._checkpoints is None:
             return
         record = {
             "best": self._best.value,
@@ -173,15 +179,15 @@ class Trainer:
         tree = self._state, self._best.model, self._bijection
         self._checkpoints.save(int(self._state.step), tree, record)
 
-    def _reports(self):
-        sampler, bijection = self.data.sampler, self._bijection
-        if sampler is not None:
-            sampler = Standardised(sampler, bijection)
+    def _reports(self) -> Iterator[Report]:
+        bijection = self._bijection
+        if self.data.sampler is not None:
+            sampler = Standardised(self.data.sampler, bijection)
         elif self.data.bin_width is not None:
             rows = Rows(jnp.asarray(self.data.train, jnp.float32))
             sampler = Standardised(Dequantised(rows, Uniform(self.data.bin_width)), bijection)
         else:
-            z = bijection.forward(self.data.train.astype(np.float64))[0]
+            z, _ = bijection.forward(np.asarray(self.data.train, np.float64))
             sampler = Rows(jnp.asarray(z, jnp.float32))
         budget = Budget(self.run.steps, self.run.seconds)
         return train(
@@ -232,10 +238,9 @@ class Trainer:
             self._elapsed,
             self._best.value,
         )
+        self.save()
         if self.folder is not None:
-            self.save()
             save(self.folder, fitted)
-            self._checkpoints.close()
         return fitted
 
 

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 from equinox import AbstractVar
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from scoreode._typing import Example, Scalar
 
@@ -80,7 +80,7 @@ class AbstractProcess(eqx.Module):
         Bisection brackets the root; one Newton step then gives the derivative 1 / (dλ/dt).
         """
 
-        def halve(_: int, bracket: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
+        def halve(_: Int[Array, ""], bracket: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
             low, high = bracket
             mid = (low + high) / 2
             too_early = self.log_snr(mid) > target

@@ -189,8 +189,8 @@ def load_data(source: str, seed: int = 0, validation: float = 0.1) -> Dataset:
         data = from_rows(source, parts["all"], columns, seed, validation)
     else:
         none = parts["train"][:0]
-        parts = {part: parts.get(part, none) for part in tables.PARTS}
-        data = Dataset(source, *parts.values(), columns)
+        held_out, test = (parts.get(part, none) for part in ("validation", "test"))
+        data = Dataset(source, parts["train"], held_out, test, columns)
     if len(data.train) < 2:
         raise InputError(f"{source}: one row is not enough to fit a density")
     check_columns(data.train, columns)
@@ -213,7 +213,7 @@ def from_json(value: Any) -> Any:
         return tuple(value)
     if not isinstance(value, dict):
         return value
-    name = value.get("type")
+    name = str(value.get("type"))
     try:
         fields = {key: from_json(field) for key, field in value.items() if key != "type"}
         return COMPONENTS[name](**fields)

@@ -206,7 +206,8 @@ class Chain(eqx.Module):
 
     def forward(self, x: Array) -> tuple[Array, Array]:
         """z (..., d), and log |det ∂T/∂x| (...,)."""
-        total = 0.0
+        xp = x.__array_namespace__()
+        total = xp.zeros(x.shape[:-1], x.dtype)
         for part in self.parts:
             x, log_det = part.forward(x)
             total = total + log_det

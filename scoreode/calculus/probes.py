@@ -10,14 +10,19 @@ the symmetric part without its diagonal).
 
 import abc
 import math
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
-from equinox import AbstractClassVar
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Scalar
+
+if TYPE_CHECKING:
+    from typing import ClassVar as AbstractClassVar
+else:
+    from equinox import AbstractClassVar
 
 
 class ProbeDraw(eqx.Module):

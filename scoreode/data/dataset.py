@@ -9,6 +9,8 @@ import numpy as np
 from scoreode._typing import Sampler
 from scoreode.errors import InputError
 
+_SHOWN_TO_STANDARDISE = 10_000  # draws of an endless sampler that stand for its training rows
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -55,8 +57,11 @@ def from_rows(
     image_shape: tuple[int, ...] | None = None,
 ) -> Dataset:
     """A data set from one array, split by the seed."""
-    parts = split(rows, seed, validation, test)
-    return Dataset(name, *parts, tuple(columns), bin_width=bin_width, image_shape=image_shape)
+    train, held_out, tested = split(rows, seed, validation, test)
+    names = tuple(columns)
+    return Dataset(
+        name, train, held_out, tested, names, bin_width=bin_width, image_shape=image_shape
+    )
 
 
 def from_sampler(
@@ -64,17 +69,17 @@ def from_sampler(
 ) -> Dataset:
     """A toy: endless training rows, and fixed validation and test rows by the seed."""
     keys = jr.split(jr.fold_in(jr.key(seed), 0x7E57), 3)
-    counts = (10_000, n_validation, n_test)
-    parts = [np.asarray(toy(key, n)) for key, n in zip(keys, counts, strict=True)]
+    counts = (_SHOWN_TO_STANDARDISE, n_validation, n_test)
+    train, validation, test = (np.asarray(toy(key, n)) for key, n in zip(keys, counts, strict=True))
     columns = tuple(f"x{i}" for i in range(toy.dim))
-    return Dataset(name, *parts, columns, sampler=toy, entropy=toy.entropy)
+    return Dataset(name, train, validation, test, columns, sampler=toy, entropy=toy.entropy)
 
 
 def digits(seed: int) -> Dataset:
     """scikit-learn's 1797 handwritten digits, 8 × 8 with 17 grey levels, as rows of 64."""
     from sklearn.datasets import load_digits
 
-    rows = load_digits().data.astype(np.float32)
+    rows = np.asarray(load_digits(return_X_y=True)[0])
     columns = [f"pixel_{i}_{j}" for i in range(8) for j in range(8)]
     return from_rows("digits", rows, columns, seed, 0.1, 0.2, bin_width=1.0, image_shape=(8, 8))
 

@@ -33,7 +33,7 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
         if path.suffix == ".npy":
             np.save(path, np.stack(list(columns.values()), axis=1))
         elif path.suffix == ".npz":
-            np.savez(path, **columns)
+            np.savez(path, allow_pickle=False, **columns)
         else:
             import polars as pl
 

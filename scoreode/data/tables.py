@@ -112,10 +112,10 @@ def checked(rows: np.ndarray, columns: tuple[str, ...], source: str) -> np.ndarr
     if rows.shape[0] == 0 or rows.shape[1] == 0:
         raise InputError(f"{source}: no rows")
     rows = rows.astype(np.float64)
-    bad = ~np.isfinite(rows)
+    bad: np.ndarray = ~np.isfinite(rows)
     if bad.any():
         numbers = np.flatnonzero(bad.any(axis=1)) + 1
-        names = [name for name, found in zip(columns, bad.any(axis=0), strict=True) if found]
+        names = [columns[i] for i in np.flatnonzero(bad.any(axis=0))]
         raise InputError(
             f"{source}: missing or infinite values in row{'s' * (len(numbers) > 1)}"
             f" {_listed(numbers)}, column{'s' * (len(names) > 1)} {_listed(names)}; fill them in"

@@ -10,12 +10,17 @@ To add one, write a final class with `dim`, `entropy` and the sampler, and name 
 
 import abc
 import math
+from typing import TYPE_CHECKING
 
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
-from equinox import AbstractClassVar
 from jaxtyping import Array, Float, PRNGKeyArray
+
+if TYPE_CHECKING:
+    from typing import ClassVar as AbstractClassVar
+else:
+    from equinox import AbstractClassVar
 
 
 class AbstractToy(eqx.Module):

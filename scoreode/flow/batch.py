@@ -5,6 +5,7 @@ row's value does not depend on how many others there are.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -33,10 +34,12 @@ def chunked(
         # Repeating a real row, and not zeros, keeps padding from taking more steps than the data.
         index = np.minimum(np.arange(start, start + chunk), n - 1)
         results = _vmapped(function, shared, tuple(array[index] for array in rows))
-        yield (
-            slice(start, stop),
-            jax.tree.map(lambda leaf: np.asarray(leaf[: stop - start]), results),
-        )
+        count = stop - start
+        yield slice(start, stop), jax.tree.map(partial(_first, count), results)
+
+
+def _first(count: int, leaf: jax.Array) -> np.ndarray:
+    return np.asarray(leaf[:count])
 
 
 def map_rows(function: Callable, shared: tuple, rows: tuple[Any, ...], chunk: int = CHUNK) -> Any:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jax import lax
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 from scoreode._typing import Example, Scalar, ScoreFunction
 from scoreode.calculus import AbstractProbe, Basis, Rademacher, divergence
@@ -79,7 +79,7 @@ class Likelihood(eqx.Module):
         )
 
 
-def _bits(x: Example) -> Int[Array, ""]:
+def _bits(x: Example) -> UInt32[Array, ""]:
     """A 32-bit hash of an example's floating-point bits (FNV-1a's prime, word by word)."""
     words = lax.bitcast_convert_type(x.ravel().astype(jnp.float32), jnp.uint32)
     prime = jnp.uint32(16777619)

@@ -33,7 +33,7 @@ class Solver(eqx.Module):
     rtol: float = 1e-5
     atol: float = 1e-5
     max_steps: int = 4096
-    method: dfx.AbstractERK = dfx.Tsit5()
+    method: dfx.Tsit5 | dfx.Dopri5 | dfx.Dopri8 = dfx.Tsit5()
 
     def __call__(
         self, field: Callable[[Scalar, Any], Any], y: Any, t_0: float, t_1: float
@@ -45,7 +45,7 @@ class Solver(eqx.Module):
         """
         dtype = jnp.result_type(*jax.tree.leaves(y))
         solution = dfx.diffeqsolve(
-            dfx.ODETerm(lambda t, y, _: field(t, y)),
+            dfx.ODETerm(lambda t, y, _: field(jnp.asarray(t), y)),
             self.method,
             t0=jnp.asarray(t_0, dtype),
             t1=jnp.asarray(t_1, dtype),

@@ -30,7 +30,7 @@ class FourierFeatures(eqx.Module):
     def __init__(self, d: int, m: int, bandwidth: float, key: PRNGKeyArray):
         self.B = bandwidth * jr.normal(key, (m, d))
 
-    def __call__(self, x: Float[Array, " d"]) -> Float[Array, " 2m"]:
+    def __call__(self, x: Float[Array, " d"]) -> Float[Array, " features"]:
         phase = 2 * jnp.pi * jax.lax.stop_gradient(self.B) @ x
         return jnp.concatenate([jnp.cos(phase), jnp.sin(phase)])
 

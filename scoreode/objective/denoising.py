@@ -32,43 +32,46 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Example, Scalar, ScoreFunction
-from scoreode.calculus import AbstractProbe, Derivatives, Rademacher, derivatives
+from scoreode.calculus import AbstractProbe, ProbeDraw, Rademacher, derivatives
 from scoreode.objective.weighting import AbstractWeighting, UniformTime
 from scoreode.process import AbstractProcess
 
 Flat = Float[Array, " d"]
+AlongProbes = Float[Array, "k d"]
 
 
-def first(record: Derivatives, eps: Flat, sigma: Scalar) -> Scalar:
+def first(s: Flat, eps: Flat, sigma: Scalar) -> Scalar:
     """J1 = ‖σ s + ε‖²."""
-    return jnp.sum((sigma * record.s + eps) ** 2)
+    return jnp.sum((sigma * s + eps) ** 2)
 
 
-def second(record: Derivatives, l1: Flat, sigma: Scalar) -> Scalar:
-    """J2 = Σ_v w ‖σ² (∇s)v + v − (ℓ1·v) ℓ1‖²."""
-    v, w = record.probes.vectors, record.probes.weight
-    residual = sigma**2 * record.jvp + v - jnp.outer(v @ l1, l1)
-    return w * jnp.sum(residual**2)
+def second(probes: ProbeDraw, s_v: AlongProbes, l1: Flat, sigma: Scalar) -> Scalar:
+    """J2 = Σ_v w ‖σ² (∇s)v + v − (ℓ1·v) ℓ1‖², with `s_v` the (∇s)v."""
+    v = probes.vectors
+    residual = sigma**2 * s_v + v - jnp.outer(v @ l1, l1)
+    return probes.weight * jnp.sum(residual**2)
 
 
-def second_trace(record: Derivatives, l1: Flat, sigma: Scalar) -> Scalar:
+def second_trace(probes: ProbeDraw, s_v: AlongProbes, l1: Flat, sigma: Scalar) -> Scalar:
     """J2,tr = (Σ_v w [σ² vᵀ(∇s)v + ‖v‖² − (ℓ1·v)²])²."""
-    v, w = record.probes.vectors, record.probes.weight
-    residual = sigma**2 * jnp.sum(v * record.jvp, 1) + jnp.sum(v**2, 1) - (v @ l1) ** 2
-    return jnp.sum(w * residual) ** 2
+    v = probes.vectors
+    residual = sigma**2 * jnp.sum(v * s_v, 1) + jnp.sum(v**2, 1) - (v @ l1) ** 2
+    return (probes.weight * jnp.sum(residual)) ** 2
 
 
-def third(record: Derivatives, l1: Flat, s2_v: Float[Array, "k d"], sigma: Scalar) -> Scalar:
+def third(
+    probes: ProbeDraw, grad_v: AlongProbes, s2_v: AlongProbes, l1: Flat, sigma: Scalar
+) -> Scalar:
     """J3 = ‖Σ_v w [σ³ ∇(vᵀ(∇s)v) + (ℓ1·v)² ℓ1 − (vᵀℓ2 v) ℓ1 − 2 (ℓ1·v) ℓ2 v]‖².
 
-    `s2_v` is ŝ2 v for every probe, held constant like ℓ1.
+    `grad_v` are the ∇(vᵀ(∇s)v); `s2_v` the ŝ2 v, held constant like ℓ1.
     """
-    v, w = record.probes.vectors, record.probes.weight
+    v = probes.vectors
     l2_v = sigma**2 * s2_v + v
     along = v @ l1
     towards_l1 = jnp.outer(along**2 - jnp.sum(v * l2_v, 1), l1)
-    residual = sigma**3 * record.grad_quadratic + towards_l1 - 2 * along[:, None] * l2_v
-    return jnp.sum((w * jnp.sum(residual, 0)) ** 2)
+    residual = sigma**3 * grad_v + towards_l1 - 2 * along[:, None] * l2_v
+    return jnp.sum((probes.weight * jnp.sum(residual, 0)) ** 2)
 
 
 class Terms(eqx.Module):
@@ -134,14 +137,15 @@ class DenoisingScoreMatching(eqx.Module):
         probes = self.probe.draw(key, self.n_probes, x_0.size, x_0.dtype)
         record = derivatives(lambda x: model(x, t), x_t, probes, order)
         eps, zero = eps.ravel(), jnp.zeros((), x_0.dtype)
+        J1, J2, J2_tr, J3 = first(record.s, eps, sigma), zero, zero, zero
         l1 = jax.lax.stop_gradient(sigma * record.s + eps)
-        s2_v = jax.lax.stop_gradient(record.jvp)
-        return Terms(
-            first(record, eps, sigma),
-            second(record, l1, sigma) if order >= 2 else zero,
-            second_trace(record, l1, sigma) if order >= 2 else zero,
-            third(record, l1, s2_v, sigma) if order == 3 else zero,
-        )
+        if record.jvp is not None:
+            J2 = second(probes, record.jvp, l1, sigma)
+            J2_tr = second_trace(probes, record.jvp, l1, sigma)
+            if record.grad_quadratic is not None:
+                s2_v = jax.lax.stop_gradient(record.jvp)
+                J3 = third(probes, record.grad_quadratic, s2_v, l1, sigma)
+        return Terms(J1, J2, J2_tr, J3)
 
     def __call__(
         self,
@@ -150,7 +154,7 @@ class DenoisingScoreMatching(eqx.Module):
         key: PRNGKeyArray,
         progress: Scalar,
     ) -> tuple[Scalar, tuple[dict[str, Scalar], Self]]:
-        """The loss of a batch; the weighted means of its terms by name; the objective to go on with.
+        """A batch's loss; the weighted means of its terms; the objective to go on with.
 
         With t drawn adaptively, the objective to go on with has seen this batch's J1.
         """
@@ -160,9 +164,8 @@ class DenoisingScoreMatching(eqx.Module):
         drawn = x, jr.normal(key_eps, x.shape, x.dtype), t, jr.split(key_v, n)
 
         def terms_of(order: int, rows: Any) -> Terms:
-            return jax.vmap(lambda *one: self.terms(model, *one, order))(
-                *(array[rows] for array in drawn)
-            )
+            each = jax.vmap(lambda x_0, eps, t, key: self.terms(model, x_0, eps, t, key, order))
+            return each(*(array[rows] for array in drawn))
 
         def high() -> tuple[Array, Terms]:
             picked = slice(None, None, self.every)

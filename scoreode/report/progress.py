@@ -73,9 +73,9 @@ class Bar:
 @contextmanager
 def shown(label: str, stream: TextIO | None = None) -> Iterator[Bar | PlainLines]:
     """An observer of training that shows where it stands on the stream (standard error)."""
-    stream = stream or sys.stderr
-    if not stream.isatty():
-        yield PlainLines(label, stream)
+    shown_on = stream or sys.stderr
+    if not shown_on.isatty():
+        yield PlainLines(label, shown_on)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -87,5 +87,5 @@ def shown(label: str, stream: TextIO | None = None) -> Iterator[Bar | PlainLines
         TimeRemainingColumn(),
         TextColumn("{task.fields[state]}"),
     )
-    with Progress(*columns, console=Console(file=stream)) as progress:
+    with Progress(*columns, console=Console(file=shown_on)) as progress:
         yield Bar(label, progress)

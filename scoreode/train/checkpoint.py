@@ -154,7 +154,7 @@ class Checkpoints:
             arrays=ocp.args.StandardRestore(_leaves(like)), record=ocp.args.JsonRestore()
         )
         try:
-            restored = self._manager.restore(step, args=items)
+            restored: Any = self._manager.restore(step, args=items)
         except Exception:  # a damaged file surfaces as any of many storage errors
             return None
         arrays = {name: np.asarray(restored.arrays[name]) for name in _leaves(like)}

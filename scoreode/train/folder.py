@@ -70,11 +70,12 @@ class RunFolder:
 
     def append_metrics(self, record: dict[str, Any]) -> None:
         """One line of metrics.jsonl."""
+        path = self.path / "metrics.jsonl"
         try:
-            with open(self.path / "metrics.jsonl", "a") as file:
+            with open(path, "a") as file:
                 file.write(json.dumps(record) + "\n")
         except OSError as error:
-            raise FailureError(f"cannot write {file.name}: {error.strerror}") from error
+            raise FailureError(f"cannot write {path}: {error.strerror}") from error
 
     def rewind_metrics(self, step: int) -> None:
         """Drops the lines after a step, which a resumed run writes again."""

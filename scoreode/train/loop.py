@@ -10,7 +10,7 @@ between chunks and taken up again is the same run.
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -26,7 +26,7 @@ from scoreode._typing import Loss, Sampler, Scalar
 from scoreode.errors import FailureError
 
 CHUNK = 100  # steps between reports: some tenths of a second for small networks
-_TICKS = 1e6  # Optax's schedules count steps; ours run over progress in millionths
+_TICKS = 1_000_000  # Optax's schedules count steps; ours run over progress in millionths
 
 
 class Schedule(eqx.Module):
@@ -36,9 +36,9 @@ class Schedule(eqx.Module):
     warmup: float = 0.02
 
     def __call__(self, progress: Scalar) -> Scalar:
-        return optax.warmup_cosine_decay_schedule(0.0, self.peak, self.warmup * _TICKS, _TICKS)(
-            progress * _TICKS
-        )
+        warmup = round(self.warmup * _TICKS)
+        schedule = optax.warmup_cosine_decay_schedule(0.0, self.peak, warmup, _TICKS)
+        return jnp.asarray(schedule(progress * _TICKS), progress.dtype)
 
 
 class Rows(eqx.Module):
@@ -92,12 +92,17 @@ class Budget:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.seconds is None):
             raise ValueError("a budget is either steps or seconds")
+        if (self.steps or self.seconds or 0) <= 0:
+            raise ValueError("a budget is positive")
 
     def progress(self, step: int, elapsed: float) -> float:
         """How much of the budget is spent, from 0 to 1."""
-        if self.steps is not None:
-            return min(step / self.steps, 1.0)
-        return min(elapsed / self.seconds, 1.0)
+        spent = step / self.steps if self.steps is not None else elapsed / self._seconds
+        return min(spent, 1.0)
+
+    @property
+    def _seconds(self) -> float:
+        return math.inf if self.seconds is None else self.seconds
 
     def chunk(self, step: int, elapsed: float, rate: float | None) -> tuple[int, float]:
         """The next chunk's steps, and by how much each advances the progress."""
@@ -105,7 +110,7 @@ class Budget:
             return min(CHUNK, self.steps - step), 1 / self.steps
         if rate is None:
             return 1, 0.0  # compile, before the clock says anything about the rate
-        left = max(1, math.ceil((self.seconds - elapsed) * rate))
+        left = max(1, math.ceil((self._seconds - elapsed) * rate))
         n = min(CHUNK, left)
         return n, (1 - self.progress(step, elapsed)) / left
 
@@ -131,10 +136,10 @@ def _advance(
     increment: Scalar,
     sampler: Sampler,
     optimiser: Optimiser,
-) -> tuple[TrainState, dict[str, Scalar]]:
+) -> tuple[TrainState, Mapping[str, Scalar]]:
     """n steps; returns the new state and the terms' means."""
 
-    def step(dynamic: TrainState, at: Scalar) -> tuple[TrainState, dict[str, Scalar]]:
+    def step(dynamic: TrainState, at: Scalar) -> tuple[TrainState, Mapping[str, Scalar]]:
         state = eqx.combine(dynamic, static)
         key_x, key_loss = jr.split(jr.fold_in(key, state.step))
         x = sampler(key_x, optimiser.batch_size)

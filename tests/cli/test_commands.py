@@ -1,0 +1,290 @@
+"""The public contract of the commands: what they take, print and leave on disk."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+
+from scoreode import recipes
+from scoreode.data import tables
+
+CONTRACT = {
+    "n": int,
+    "d": int,
+    "nats_mean": float,
+    "nats_stderr": float,
+    "probe_stderr": float,
+    "bits_per_dim": (float, type(None)),
+    "nfe_mean": float,
+    "nfe_max": int,
+    "unconverged": int,
+    "seconds": float,
+}
+
+
+@pytest.mark.parametrize("command", ["fit", "nll", "sample", "list", "reproduce"])
+def test_help_shows_examples(cli, command):
+    result = cli(command, "--help")
+    assert result.code == 0
+    assert f"scoreode {command}" in result.said.split("Examples:")[1]
+
+
+def test_help_names_every_command(cli):
+    result = cli("--help")
+    assert result.code == 0
+    for command in ("fit", "nll", "sample", "list", "reproduce"):
+        assert f" {command} " in result.said
+
+
+@pytest.mark.parametrize("args", [["--help"], ["fit", "--help"], ["nll", "--help"]])
+def test_help_imports_nothing_heavy(args):
+    script = (
+        "import sys\n"
+        "from scoreode.cli import main\n"
+        f"code = main({args!r})\n"
+        "heavy = {'jax', 'matplotlib', 'sklearn', 'polars', 'scipy'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else code)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage: scoreode" in done.stdout
+
+
+def test_list_names_what_can_be_named(cli):
+    result = cli("list")
+    assert result.code == 0
+    words = set(result.out.split())
+    assert words >= {*recipes.DATA_NAMES, *recipes.REPRODUCTIONS, *recipes.PROCESSES}
+
+
+def test_a_run_folder_says_how_it_came_about(trained, table):
+    config = json.loads((trained / "config.json").read_text())
+    run = config["run"]
+    assert run["steps"] == 40
+    assert run["network"] == {"type": "MLP"} | run["network"] | {"width": 16, "depth": 1}
+    assert run["batch_size"] == 32
+    assert run["objective"]["order"] == 1
+    assert config["data"]["name"].endswith(table.name)
+    assert config["data"]["columns"] == ["length", "weight"]
+    assert {"python", "scoreode", "jax", "equinox", "diffrax", "numpy"} <= set(config["versions"])
+
+    summary = json.loads((trained / "summary.json").read_text())
+    assert summary["order"] == 1
+    assert summary["steps"] == 40
+    assert np.isfinite(summary["validation_nats"])
+
+    lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert lines[-1]["step"] == 40
+    assert lines[-1]["progress"] == 1
+    assert all(np.isfinite(line["loss"]) for line in lines)
+    assert lines[-1]["validation_nats"] >= summary["validation_nats"] - 1e-12
+
+    assert any((trained / "checkpoints").iterdir())
+    assert (trained / "model.safetensors").stat().st_size > 0
+    assert not list(trained.glob("*.partial"))
+
+
+def test_fit_says_where_the_run_is_and_what_comes_next(cli, table, tiny):
+    result = cli("fit", table, *tiny, "--steps", 2)
+    assert result.code == 0
+    assert "saved to runs/table-1" in result.out
+    assert f"scoreode nll runs/table-1 {table}" in result.out
+    again = cli("fit", table, *tiny, "--steps", 2)
+    assert "saved to runs/table-2" in again.out
+
+
+def test_same_seed_same_numbers(cli, trained, table, tiny, tmp_path, metrics):
+    again, other = tmp_path / "again", tmp_path / "other"
+    assert cli("fit", table, *tiny, "--steps", 40, "--out", again).code == 0
+    assert cli("fit", table, *tiny, "--steps", 40, "--seed", 1, "--out", other).code == 0
+    weights = (trained / "model.safetensors").read_bytes()
+    assert (again / "model.safetensors").read_bytes() == weights
+    assert metrics(again) == metrics(trained)
+    assert (other / "model.safetensors").read_bytes() != weights
+
+
+def test_nll_prints_one_json_object(cli, trained, table, rows):
+    result = cli("nll", trained, table, "--json")
+    assert result.code == 0
+    summary = json.loads(result.out)
+    for name, kind in CONTRACT.items():
+        assert isinstance(summary[name], kind), name
+    assert summary["n"] == len(rows)
+    assert summary["d"] == 2
+    assert summary["unconverged"] == 0
+    assert summary["bits_per_dim"] is None
+    assert summary["nfe_max"] >= summary["nfe_mean"] > 0
+    # The data's own Gaussian has −6.2 nats: right units, and not far off after so little training.
+    gaussian = -0.5 * np.linalg.slogdet(2 * np.pi * np.e * np.cov(rows.T))[1]
+    assert summary["nats_mean"] == pytest.approx(gaussian, abs=1.0)
+
+
+def test_nll_writes_every_row(cli, trained, table, rows, tmp_path):
+    out = tmp_path / "rows.csv"
+    result = cli("nll", trained, table, "--out", out, "--json")
+    assert result.code == 0
+    frame = pl.read_csv(out)
+    assert frame.columns == ["nats", "stderr", "nfe", "converged"]
+    assert len(frame) == len(rows)
+    assert frame["nats"].mean() == pytest.approx(json.loads(result.out)["nats_mean"])
+
+
+def test_nll_reads_well(cli, trained, table):
+    result = cli("nll", trained, table)
+    assert result.code == 0
+    assert "nats" in result.out
+    assert "200 rows" in result.out
+    assert "0 rows not converged" in result.out
+
+
+def test_a_row_counts_the_same_in_any_file(cli, trained, rows, tmp_path):
+    np.save(tmp_path / "three.npy", rows[:3])
+    np.save(tmp_path / "one.npy", rows[1:2])
+    values = {}
+    for name in ("three", "one"):
+        out = tmp_path / f"{name}.csv"
+        assert cli("nll", trained, tmp_path / f"{name}.npy", "--out", out).code == 0
+        values[name] = pl.read_csv(out)["nats"].to_list()
+    assert values["one"] == values["three"][1:2]
+
+
+def test_nll_of_one_row_has_no_spread(cli, trained, rows, tmp_path):
+    np.save(tmp_path / "one.npy", rows[:1])
+    result = cli("nll", trained, tmp_path / "one.npy", "--json")
+    assert result.code == 0
+    assert json.loads(result.out)["nats_stderr"] is None
+
+
+def test_fit_and_nll_of_named_data(cli, tiny, tmp_path):
+    run = tmp_path / "run"
+    assert cli("fit", "mixture", *tiny, "--steps", 20, "--out", run).code == 0
+    result = cli("nll", run, "mixture", "--split", "validation", "--json")
+    assert result.code == 0
+    summary = json.loads(result.out)
+    assert summary["n"] == 2000
+    assert summary["d"] == 1
+    assert json.loads((run / "config.json").read_text())["data"]["entropy"] == pytest.approx(-0.129)
+
+
+def test_digits_have_bits_per_dim_and_lie_on_their_grid(cli, tiny, tmp_path):
+    run = tmp_path / "run"
+    assert cli("fit", "digits", *tiny, "--steps", 20, "--out", run).code == 0
+
+    np.save(tmp_path / "few.npy", recipes.load_data("digits").test[:3])
+    summary = json.loads(cli("nll", run, tmp_path / "few.npy", "--json").out)
+    assert summary["d"] == 64
+    assert summary["probe_stderr"] > 0
+    # A grid of width 1: bits are nats over d log 2. 17 uniform levels would need log2 17 = 4.1.
+    assert summary["bits_per_dim"] == pytest.approx(-summary["nats_mean"] / 64 / np.log(2))
+    assert 0 < summary["bits_per_dim"] < 10
+
+    assert cli("sample", run, "-n", 5, "--out", tmp_path / "x.npy").code == 0
+    drawn = np.load(tmp_path / "x.npy")
+    assert drawn.shape == (5, 64)
+    np.testing.assert_array_equal(drawn, np.round(drawn))
+    picture = tmp_path / "x.png"
+    assert cli("sample", run, "-n", 5, "--out", picture).code == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".csv", ".parquet"])
+def test_samples_by_suffix_read_back(cli, trained, tmp_path, suffix):
+    out = tmp_path / f"samples{suffix}"
+    result = cli("sample", trained, "-n", 7, "--out", out)
+    assert result.code == 0
+    assert str(out) in result.out
+    parts, columns = tables.read(out)
+    assert parts["all"].shape == (7, 2)
+    if suffix in (".csv", ".parquet"):
+        assert columns == ("length", "weight")
+    assert abs(parts["all"][:, 1].mean() - 300) < 100, "samples are in the units of the data"
+
+
+def test_samples_as_a_picture(cli, trained, tmp_path):
+    out = tmp_path / "samples.png"
+    assert cli("sample", trained, "-n", 7, "--out", out).code == 0
+    assert out.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_seed_decides_the_samples(cli, trained, tmp_path):
+    drawn = {}
+    for name, n, seed in (("a", 4, 0), ("b", 6, 0), ("c", 4, 1)):
+        out = tmp_path / f"{name}.npy"
+        assert cli("sample", trained, "-n", n, "--seed", seed, "--out", out).code == 0
+        drawn[name] = np.load(out)
+    np.testing.assert_array_equal(drawn["a"], drawn["b"][:4])
+    assert not np.allclose(drawn["a"], drawn["c"])
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".npy", ".npz"])
+def test_fit_takes_every_kind_of_file(cli, trained, rows, tiny, tmp_path, suffix):
+    path, run = tmp_path / f"table{suffix}", tmp_path / "run"
+    if suffix == ".parquet":
+        pl.DataFrame({"length": rows[:, 0], "weight": rows[:, 1]}).write_parquet(path)
+    elif suffix == ".npy":
+        np.save(path, rows)
+    else:
+        np.savez(path, rows)
+    assert cli("fit", path, *tiny, "--steps", 40, "--out", run).code == 0
+    # The same rows in the same order: the same run, whatever the file.
+    weights = "model.safetensors"
+    assert (run / weights).read_bytes() == (trained / weights).read_bytes()
+
+
+def test_a_published_split_is_kept(cli, rows, tiny, tmp_path):
+    path, run = tmp_path / "split.npz", tmp_path / "run"
+    np.savez(path, x_train=rows[:150], x_val=rows[150:180], x_test=rows[180:])
+    assert cli("fit", path, *tiny, "--steps", 20, "--out", run).code == 0
+    assert json.loads((run / "config.json").read_text())["data"]["n_train"] == 150
+    for split, n in (("train", 150), ("validation", 30), ("test", 20)):
+        summary = json.loads(cli("nll", run, path, "--split", split, "--json").out)
+        assert summary["n"] == n, split
+
+
+def test_training_can_start_from_a_trained_run(cli, trained, table, tiny, tmp_path):
+    run = tmp_path / "run"
+    options = (*tiny, "--init-from", trained, "--learning-rate", 1e-9, "--steps", 1)
+    assert cli("fit", table, *options, "--out", run).code == 0
+    before, after = (
+        json.loads(cli("nll", folder, table, "--json").out)["nats_mean"] for folder in (trained, run)
+    )
+    assert after == pytest.approx(before, abs=1e-3)
+
+
+def test_a_run_can_be_moved(cli, trained, table, tmp_path):
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(trained, moved)
+    one, other = (json.loads(cli("nll", run, table, "--json").out) for run in (trained, moved))
+    assert one["nats_mean"] == other["nats_mean"]
+
+
+def test_reproduce_writes_a_summary_and_a_figure(cli, tmp_path, monkeypatch):
+    from dataclasses import replace
+
+    from scoreode import reproduce
+    from scoreode.network import MLP
+
+    # The recipe's own size takes minutes; what is tested is what is left behind.
+    whole = recipes.checkerboard
+    small = lambda order, quick: replace(  # noqa: E731
+        whole(order, quick=quick), steps=4, batch_size=16, network=MLP(width=8, depth=1)
+    )
+    monkeypatch.setattr(recipes, "checkerboard", small)
+    monkeypatch.setattr(reproduce, "_TEST_ROWS", {True: 100, False: 100})
+    monkeypatch.setattr(reproduce, "_GRID", {True: 10, False: 10})
+    out = tmp_path / "figure"
+    result = cli("reproduce", "checkerboard", "--quick", "--out", out)
+    assert result.code == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["entropy"] == pytest.approx(np.log(32))
+    assert set(summary["orders"]) == {"1", "2", "3"}
+    for row in summary["orders"].values():
+        assert row["kl"] == pytest.approx(row["nll"] - summary["entropy"])
+        assert row["unconverged"] == 0
+    assert (out / "densities.png").read_bytes().startswith(b"\x89PNG")
+    assert str(out / "densities.png") in result.out
+    assert (out / "order-3" / "model.safetensors").is_file()

@@ -7,6 +7,7 @@ network.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -52,11 +53,31 @@ def derivatives(field: Field, x: Example, probes: ProbeDraw, order: int) -> Deri
     if order == 1:
         return Derivatives(flat_field(x), probes, None, None)
     if order == 2:
-        s, jvp = jax.vmap(along, (0, None), (None, 0))(probes.vectors, x)
+        s, jvp = _over_probes(along, (None, 0))(probes.vectors, x)
         return Derivatives(s, probes, jvp, None)
     grad_quadratic = jax.grad(quadratic, argnums=1, has_aux=True)
-    third, (s, jvp) = jax.vmap(grad_quadratic, (0, None), (0, (None, 0)))(probes.vectors, x)
+    third, (s, jvp) = _over_probes(grad_quadratic, (0, (None, 0)))(probes.vectors, x)
     return Derivatives(s, probes, jvp, third)
+
+
+def _over_probes(function: Callable, out_axes: Any) -> Callable:
+    """`vmap` over the first argument, the probes.
+
+    A single probe skips it: the axis of length one would turn the network's matrix products into
+    many small ones under a second `vmap`, at 1.6 times the time of order 3.
+    """
+
+    def of_one(vectors: Float[Array, "1 d"], x: Float[Array, " d"]) -> Any:
+        result = function(vectors[0], x)
+        return jax.tree.map(
+            lambda axis, leaf: leaf if axis is None else leaf[None],
+            out_axes,
+            result,
+            is_leaf=lambda axis: axis is None,
+        )
+
+    vmapped = jax.vmap(function, (0, None), out_axes)
+    return lambda vectors, x: (of_one if len(vectors) == 1 else vmapped)(vectors, x)
 
 
 def divergence(

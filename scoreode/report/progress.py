@@ -4,11 +4,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO
+from typing import Protocol, TextIO, runtime_checkable
 
 _LINE_EVERY = 10.0  # seconds between plain lines
 
 
+@runtime_checkable
 class Step(Protocol):
     """What is shown of a training report."""
 

@@ -121,7 +121,9 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
 
     def save(self, step: int, tree: Any, record: dict[str, Any]) -> None:
-        """Saves at this step. **Raises:** `FailureError` where the disk refuses."""
+        """Saves a step that is not saved yet. **Raises:** `FailureError` if the disk refuses."""
+        if step in self._manager.all_steps():
+            return
         ocp, arrays = self._ocp, _leaves(tree)
         record = record | {"crc32": _checksum(arrays.values())}
         items = ocp.args.Composite(
@@ -144,6 +146,9 @@ class Checkpoints:
         for step in steps:
             restored = self._restore_step(step, like)
             if restored is not None:
+                # The run will come by the damaged steps again, and save them anew.
+                for damaged in steps[: steps.index(step)]:
+                    self._manager.delete(damaged)
                 return restored
         state = "every checkpoint is damaged" if steps else "no checkpoint was saved"
         raise InputError(f"{self._folder}: {state}; start again with a new --out")

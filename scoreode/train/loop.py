@@ -128,7 +128,7 @@ class Report:
 
 
 @eqx.filter_jit
-def _advance(
+def advance(
     state: TrainState,
     key: PRNGKeyArray,
     n: Int[Array, ""],
@@ -194,7 +194,7 @@ def train(
     while progress < 1:
         started = time.perf_counter()
         n, increment = budget.chunk(step, started - begin, rate)
-        state, terms = _advance(
+        state, terms = advance(
             state,
             key,
             jnp.asarray(n),

@@ -138,17 +138,13 @@ def summarised(fitted: fitting.Fitted, record: LogLikelihood, seconds: float) ->
     n, d = len(record.nats), record.latent.shape[1]
     nats, probe = record.nats[good], record.stderr[good]
     mean = float(np.mean(nats)) if nats.size else None
-    dequantisation = fitted.dequantisation
-    bits = None
-    if dequantisation is not None and mean is not None:
-        bits = float(dequantisation.bits_per_dim(mean, d))
     return {
         "n": n,
         "d": d,
         "nats_mean": mean,
         "nats_stderr": float(np.std(nats, ddof=1) / nats.size**0.5) if nats.size > 1 else None,
         "probe_stderr": float(np.sqrt(np.sum(probe**2)) / nats.size) if nats.size else None,
-        "bits_per_dim": bits,
+        "bits_per_dim": None if mean is None else fitted.bits_per_dim(mean),
         "nfe_mean": float(np.mean(record.nfe)),
         "nfe_max": int(np.max(record.nfe)),
         "unconverged": int(n - np.sum(good)),

@@ -75,6 +75,11 @@ class Fitted:
             x = self.dequantisation.fixed(x, seed)
         return self.density.log_likelihood(x, seed)
 
+    def bits_per_dim(self, nats: float) -> float | None:
+        """Bits/dim from a log-density in nats; None for data without a declared grid."""
+        d = len(self.data["columns"])
+        return self.dequantisation and self.dequantisation.bits_per_dim(nats, d)
+
     def sample(self, n: int, seed: int = 0) -> np.ndarray:
         """n rows, shape (n, d), on the grid if the data were."""
         x = self.density.sample(n, len(self.data["columns"]), seed)

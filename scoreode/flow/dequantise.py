@@ -33,6 +33,6 @@ class Uniform(eqx.Module):
         """The grid values whose cells hold x."""
         return self.bin_width * np.floor(x / self.bin_width)
 
-    def bits_per_dim(self, nats: float | np.ndarray, d: int) -> float | np.ndarray:
-        """Bits/dim from log-densities in nats of dequantised rows of d dimensions."""
+    def bits_per_dim(self, nats: float, d: int) -> float:
+        """Bits/dim from the log-density in nats of dequantised rows of d dimensions."""
         return -(nats / d + math.log(self.bin_width)) / math.log(2)

@@ -91,8 +91,9 @@ class Ramp(eqx.Module):
     full: float = 0.0
 
     def __call__(self, progress: Scalar) -> Scalar:
-        risen = (progress - self.start) / max(self.full - self.start, 1e-9)
-        return self.value * jnp.clip(jnp.where(progress < self.start, 0.0, risen), 0.0, 1.0)
+        if self.full <= self.start:
+            return jnp.where(progress < self.start, 0.0, self.value)
+        return self.value * jnp.clip((progress - self.start) / (self.full - self.start), 0.0, 1.0)
 
 
 class DenoisingScoreMatching(eqx.Module):
@@ -100,7 +101,7 @@ class DenoisingScoreMatching(eqx.Module):
 
     **Arguments:** `process`; `order` 1, 2 or 3; `lambda1` and `lambda2`, which may rise during
     training (where they are 0 nothing is computed for them); `weighting`; `probe` and `n_probes`
-    an example; `every`: orders 2 and 3 on every so-manieth example of a batch; `powers`
+    an example; `every`, k: orders 2 and 3 on every k-th example of a batch; `powers`
     (p1, p2, p2tr, p3) of d, by default the paper's for images.
 
     **Cost** of a step relative to order 1, with one probe: about 2 (order 2) and 4 (order 3).
@@ -190,16 +191,16 @@ class DenoisingScoreMatching(eqx.Module):
             J1, means = high()
         else:
             J1, means = jax.lax.cond(lambda1 + lambda2 > 0, high, low)
-        first = jnp.mean(weight * J1)
+        means = eqx.tree_at(lambda terms: terms.first, means, jnp.mean(weight * J1))
         p1, p2, p2tr, p3 = (float(d) ** power for power in self.powers)
         loss = (
-            first / p1
+            means.first / p1
             + lambda1 * (means.second / p2 + means.second_trace / p2tr)
             + lambda2 * means.third / p3
         )
         reported = {
             "loss": loss,
-            "first": first,
+            "first": means.first,
             "second": means.second,
             "second_trace": means.second_trace,
             "third": means.third,

@@ -92,6 +92,6 @@ class RunFolder:
 
 def _step_of(line: str) -> float:
     try:
-        return json.loads(line)["step"]
+        return float(json.loads(line)["step"])
     except (ValueError, KeyError):
         return float("inf")  # a line cut short by a kill

@@ -1,12 +1,12 @@
 """The command as a user calls it, in this process or in one of its own, and small data for it."""
 
 import contextlib
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,10 +63,11 @@ def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 def run_here(*args: object) -> Result:
     """`scoreode ARGS` in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main([str(arg) for arg in args])
-    return _checked(Result(code, out.getvalue(), err.getvalue()))
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = main([str(arg) for arg in args])
+        texts = [stream.seek(0) or stream.read() for stream in (out, err)]
+    return _checked(Result(code, *texts))
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +81,9 @@ def start() -> Callable[..., subprocess.Popen]:
     """A process of its own: `scoreode ARGS`, after the lines of Python in `before`."""
 
     def start(*args: object, before: str = "", **options) -> subprocess.Popen:
-        script = f"import sys\n{before}\nfrom scoreode.cli import main\nsys.exit(main(sys.argv[1:]))"
+        script = (
+            f"import sys\n{before}\nfrom scoreode.cli import main\nsys.exit(main(sys.argv[1:]))"
+        )
         return subprocess.Popen(
             [sys.executable, "-c", script, *map(str, args)],
             stdout=subprocess.PIPE,

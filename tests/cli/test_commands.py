@@ -167,7 +167,9 @@ def test_fit_and_nll_of_named_data(cli, tiny, tmp_path):
     summary = json.loads(result.out)
     assert summary["n"] == 2000
     assert summary["d"] == 1
-    assert json.loads((run / "config.json").read_text())["data"]["entropy"] == pytest.approx(-0.129)
+    assert json.loads((run / "config.json").read_text())["data"]["entropy"] == pytest.approx(
+        -0.1289, abs=1e-4
+    )
 
 
 def test_digits_have_bits_per_dim_and_lie_on_their_grid(cli, tiny, tmp_path):
@@ -250,7 +252,8 @@ def test_training_can_start_from_a_trained_run(cli, trained, table, tiny, tmp_pa
     options = (*tiny, "--init-from", trained, "--learning-rate", 1e-9, "--steps", 1)
     assert cli("fit", table, *options, "--out", run).code == 0
     before, after = (
-        json.loads(cli("nll", folder, table, "--json").out)["nats_mean"] for folder in (trained, run)
+        json.loads(cli("nll", folder, table, "--json").out)["nats_mean"]
+        for folder in (trained, run)
     )
     assert after == pytest.approx(before, abs=1e-3)
 
@@ -273,6 +276,7 @@ def test_reproduce_writes_a_summary_and_a_figure(cli, tmp_path, monkeypatch):
     small = lambda order, quick: replace(  # noqa: E731
         whole(order, quick=quick), steps=4, batch_size=16, network=MLP(width=8, depth=1)
     )
+    monkeypatch.setattr(reproduce, "ORDERS", (1, 2))
     monkeypatch.setattr(recipes, "checkerboard", small)
     monkeypatch.setattr(reproduce, "_TEST_ROWS", {True: 100, False: 100})
     monkeypatch.setattr(reproduce, "_GRID", {True: 10, False: 10})
@@ -281,10 +285,10 @@ def test_reproduce_writes_a_summary_and_a_figure(cli, tmp_path, monkeypatch):
     assert result.code == 0
     summary = json.loads((out / "summary.json").read_text())
     assert summary["entropy"] == pytest.approx(np.log(32))
-    assert set(summary["orders"]) == {"1", "2", "3"}
+    assert set(summary["orders"]) == {"1", "2"}
     for row in summary["orders"].values():
         assert row["kl"] == pytest.approx(row["nll"] - summary["entropy"])
         assert row["unconverged"] == 0
     assert (out / "densities.png").read_bytes().startswith(b"\x89PNG")
     assert str(out / "densities.png") in result.out
-    assert (out / "order-3" / "model.safetensors").is_file()
+    assert (out / "order-2" / "model.safetensors").is_file()

@@ -1,0 +1,68 @@
+"""What every test runs under: compiled code kept on disk, annotations checked, dtypes as asked."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from hypothesis import HealthCheck, settings
+from jaxtyping import install_import_hook
+
+install_import_hook("scoreode", "typecheck.checked")
+
+from catalogue import PROCESSES  # noqa: E402 (the package, only now)
+
+# Most of a test's time is compilation: it is kept, also for the processes that tests start.
+for name, value in {
+    "jax_compilation_cache_dir": str(Path(__file__).parent.parent / ".cache" / "jax"),
+    "jax_persistent_cache_min_compile_time_secs": 0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}.items():
+    jax.config.update(name, value)
+    os.environ[name.upper()] = str(value)
+
+# Deadlines measure compilation; fixtures here are values, equal for every example.
+settings.register_profile(
+    "scoreode", deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+settings.load_profile("scoreode")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Entries are not written atomically: a neighbour's half-written one is compiled anew.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:Error (reading|writing) persistent compilation cache"
+    )
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Float64 throughout the test."""
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> Iterator[jnp.dtype]:
+    """The test runs in float32 and again in float64."""
+    with jax.enable_x64(request.param == "float64"):
+        yield jnp.dtype(request.param)
+
+
+@pytest.fixture
+def strict() -> Iterator[None]:
+    """Operands have to agree in rank and dtype.
+
+    Not for every test: toys and bijections broadcast over rows and the oracle over its components,
+    toys scale integer draws, and Optax's Adam raises a float to an integer power.
+    """
+    with jax.numpy_rank_promotion("raise"), jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture(params=PROCESSES)
+def process(request: pytest.FixtureRequest):
+    """Every process of the catalogue."""
+    return PROCESSES[request.param]()

@@ -45,6 +45,8 @@ class FitOptions:
 
     def run(self, data: Dataset) -> recipes.Run:
         """The resolved run for this data."""
+        sizes = {"width": self.width, "depth": self.depth}
+        recipes.check_positive(**sizes)
         run = recipes.for_table(
             *data.train.shape,
             order=self.order,
@@ -59,14 +61,14 @@ class FitOptions:
             patience=self.patience,
             seed=self.seed,
         )
-        sizes = {"width": self.width, "depth": self.depth}
-        network = replace(run.network, **{k: v for k, v in sizes.items() if v is not None})
-        objective = run.objective
-        for name in ("lambda1", "lambda2"):
-            value = getattr(self, name)
-            if value is not None:
-                objective = replace(objective, **{name: Ramp(value)})
-        return replace(run, network=network, objective=objective)
+        lambdas = {"lambda1": self.lambda1, "lambda2": self.lambda2}
+        constant = {name: Ramp(value) for name, value in lambdas.items() if value is not None}
+        given = {name: size for name, size in sizes.items() if size is not None}
+        return replace(
+            run,
+            network=replace(run.network, **given),
+            objective=replace(run.objective, **constant),
+        )
 
 
 def fit(source: str, out: Path | None, options: FitOptions) -> None:

@@ -12,8 +12,8 @@ from scoreode.report.progress import shown
 from scoreode.train import RunFolder
 
 ORDERS = (1, 2, 3)
-_TEST_ROWS = {True: 5000, False: 20_000}  # by `quick`
-_GRID = {True: 100, False: 200}
+_TEST_ROWS = {True: 4000, False: 20_000}  # by `quick`
+_GRID = {True: 80, False: 128}
 
 
 def checkerboard(folder: RunFolder, *, quick: bool, seed: int) -> dict[str, Any]:

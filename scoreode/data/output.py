@@ -1,6 +1,8 @@
 """Rows and results to files, by suffix."""
 
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -26,19 +28,26 @@ def write_rows(path: Path, rows: np.ndarray, columns: list[str]) -> None:
 def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     """Named columns of equal length as .csv, .parquet, .npz, or (one matrix) .npy.
 
+    What stood there is replaced by a whole file, or stays.
+
     **Raises:** `FailureError` where the disk refuses.
     """
     check_suffix(path)
+    partial = path.with_name(f"{path.name}.partial{path.suffix}")
     try:
         if path.suffix == ".npy":
-            np.save(path, np.stack(list(columns.values()), axis=1))
+            np.save(partial, np.stack(list(columns.values()), axis=1))
         elif path.suffix == ".npz":
-            np.savez(path, allow_pickle=False, **columns)
+            np.savez(partial, allow_pickle=False, **columns)
         else:
             import polars as pl
 
             frame = pl.DataFrame(dict(columns))
             write = frame.write_csv if path.suffix == ".csv" else frame.write_parquet
-            write(path)
+            write(partial)
+        os.replace(partial, path)
     except OSError as error:
         raise FailureError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()

@@ -5,8 +5,7 @@ Nothing is unpickled. What cannot be used is named: the file, the column, the ro
 """
 
 import os
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from scoreode.errors import InputError
 
 SUFFIXES = (".csv", ".parquet", ".npy", ".npz")
 PARTS = {"train": "x_train", "validation": "x_val", "test": "x_test"}
+_LARGEST = 1e150  # the square of more overflows, and with it the variance
 _SHOWN = 10  # rows or values named in a message before "…"
 
 
@@ -24,8 +24,8 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], tuple[str, ...
 
     Rows are float64 (n, d), finite, with n ≥ 1.
 
-    **Raises:** `InputError` for a missing, empty or damaged file, an unknown suffix, text in a
-    numeric column, missing or infinite values.
+    **Raises:** `InputError` for a missing, empty or damaged file, an unknown suffix, a .csv without
+    a header, text in a numeric column, missing or infinite values.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
@@ -46,18 +46,42 @@ def _read_frame(path: Path) -> Any:
     try:
         if path.suffix == ".parquet":
             return pl.read_parquet(path)
+        names = pl.read_csv(path, has_header=False, n_rows=1, infer_schema=False).row(0)
         # Every row decides a column's type: text in the last row is named, not guessed around.
-        return pl.read_csv(path, infer_schema_length=None)
+        frame = pl.read_csv(path, infer_schema_length=None)
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+    _check_header(names, path)
+    return frame
+
+
+def _check_header(names: Sequence[str | None], path: Path) -> None:
+    """Refuses a first line that is a row of data, and columns without a name."""
+    unnamed = [i for i, name in enumerate(names, 1) if not (name or "").strip()]
+    if unnamed:
+        raise InputError(
+            f"{path}: the header has no name for column{'s' * (len(unnamed) > 1)}"
+            f" {_listed(unnamed)}; name it, or drop it if it only counts the rows"
+        )
+    counting = [str(i) for i in range(len(names))]  # pandas' header where columns have no names
+    if list(names) != counting and all(_is_number(name) for name in names):
+        raise InputError(f"{path}: the first line holds numbers; put a header with names above it")
+
+
+def _is_number(text: str | None) -> bool:
+    try:
+        float(text or "")
+    except ValueError:
+        return False
+    return True
 
 
 def _read_numpy(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        arrays: Mapping[str, np.ndarray]
-        arrays = dict(loaded) if path.suffix == ".npz" else {"all": loaded}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        with open(path, "rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            arrays = {"all": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+    except Exception as error:  # damage surfaces as any of many errors of zip, zlib and NumPy
         raise InputError(f"{path}: cannot be read: {error}") from error
     if "x_train" in arrays:
         parts = {part: arrays[key] for part, key in PARTS.items() if key in arrays}
@@ -68,10 +92,10 @@ def _read_numpy(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
             f"{path}: holds {', '.join(arrays) or 'nothing'}; give one array, or x_train with"
             " x_val and x_test"
         )
-    columns = tuple(f"x{i}" for i in range(np.atleast_2d(next(iter(parts.values()))).shape[-1]))
-    return {
-        part: checked(rows, columns, f"{path}[{part}]") for part, rows in parts.items()
-    }, columns
+    first = next(iter(parts.values()))
+    columns = tuple(f"x{i}" for i in range(first.shape[1] if first.ndim > 1 else 1))
+    sources = {part: f"{path}[{key}]" for part, key in PARTS.items()} | {"all": str(path)}
+    return {part: checked(rows, columns, sources[part]) for part, rows in parts.items()}, columns
 
 
 def from_frame(frame: Any, source: str = "DataFrame") -> tuple[np.ndarray, tuple[str, ...]]:
@@ -96,7 +120,7 @@ def _numeric(values: np.ndarray, name: str, source: str) -> np.ndarray:
             numbers[i] = np.nan if value is None else float(value)
         except (TypeError, ValueError):
             raise InputError(
-                f"{source}: column {name!r} is not numeric: row {i + 1} holds {value!r};"
+                f"{source}: column {name!r} is not numeric: row {i + 1} holds {str(value)!r};"
                 " encode it as numbers or drop the column"
             ) from None
     return numbers
@@ -111,13 +135,17 @@ def checked(rows: np.ndarray, columns: tuple[str, ...], source: str) -> np.ndarr
         raise InputError(f"{source}: has shape {rows.shape}; a table has rows and columns")
     if rows.shape[0] == 0 or rows.shape[1] == 0:
         raise InputError(f"{source}: no rows")
+    if rows.shape[1] != len(columns):
+        raise InputError(
+            f"{source}: number of columns {rows.shape[1]}, where the first part has {len(columns)}"
+        )
     rows = rows.astype(np.float64)
-    bad: np.ndarray = ~np.isfinite(rows)
+    bad: np.ndarray = ~(np.abs(rows) < _LARGEST)
     if bad.any():
         numbers = np.flatnonzero(bad.any(axis=1)) + 1
         names = [columns[i] for i in np.flatnonzero(bad.any(axis=0))]
         raise InputError(
-            f"{source}: missing or infinite values in row{'s' * (len(numbers) > 1)}"
+            f"{source}: missing, infinite or huge values in row{'s' * (len(numbers) > 1)}"
             f" {_listed(numbers)}, column{'s' * (len(names) > 1)} {_listed(names)}; fill them in"
             " or drop the rows"
         )

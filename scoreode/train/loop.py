@@ -26,6 +26,7 @@ from scoreode._typing import Loss, Sampler, Scalar
 from scoreode.errors import FailureError
 
 CHUNK = 100  # steps between reports: some tenths of a second for small networks
+_TIMED = 5  # steps of a chunk before the rate is known
 _TICKS = 1_000_000  # Optax's schedules count steps; ours run over progress in millionths
 
 
@@ -109,7 +110,7 @@ class Budget:
         if self.steps is not None:
             return min(CHUNK, self.steps - step), 1 / self.steps
         if rate is None:
-            return 1, 0.0  # compile, before the clock says anything about the rate
+            return _TIMED, 0.0
         left = max(1, math.ceil((self._seconds - elapsed) * rate))
         n = min(CHUNK, left)
         return n, (1 - self.progress(step, elapsed)) / left
@@ -189,7 +190,7 @@ def train(
     **Raises:** `FailureError` when the loss is no longer finite.
     """
     begin = time.perf_counter() - elapsed
-    rate, step = None, int(state.step)
+    rate, step, compiled = None, int(state.step), False
     progress = budget.progress(step, elapsed)
     while progress < 1:
         started = time.perf_counter()
@@ -205,11 +206,12 @@ def train(
         )
         terms = {name: float(value) for name, value in terms.items()}
         now = time.perf_counter()
-        step, rate = step + n, n / (now - started) if rate is not None or n > 1 else 1.0
+        # The first chunk was slowed by compilation: it tells nothing of the rate.
+        step, rate, compiled = step + n, n / (now - started) if compiled else None, True
         progress = budget.progress(step, now - begin)
         if not math.isfinite(terms["loss"]):
             raise FailureError(
                 f"the loss became {terms['loss']} at step {step}: lower the learning rate, or look"
                 " for extreme rows in the data"
             )
-        yield Report(state, step, progress, now - begin, rate, terms)
+        yield Report(state, step, progress, now - begin, n / (now - started), terms)

@@ -112,10 +112,10 @@ def from_frame(frame: Any, source: str = "DataFrame") -> tuple[np.ndarray, tuple
 
 def _numeric(values: np.ndarray, name: str, source: str) -> np.ndarray:
     """A column as floats; text that is not a number is named with its row."""
-    if values.dtype.kind in "fiub":
+    if values.dtype.kind in "fiub" and values.ndim == 1:
         return values.astype(np.float64)
     numbers = np.full(len(values), np.nan)
-    for i, value in enumerate(values):
+    for i, value in enumerate(values.astype(str) if values.dtype.kind in "mM" else values):
         try:
             numbers[i] = np.nan if value is None else float(value)
         except (TypeError, ValueError):

@@ -1,0 +1,131 @@
+"""The loop against recursions done by hand: steps, moving average, budgets, schedules, failure."""
+
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+import optax
+import pytest
+
+from scoreode.errors import FailureError
+from scoreode.train import Budget, Optimiser, Rows, Schedule, TrainState, train
+from scoreode.train.loop import CHUNK
+
+
+class Mean(eqx.Module):
+    """A model of one vector."""
+
+    value: jax.Array
+
+
+class Quadratic(eqx.Module):
+    """½‖model − mean of the batch‖²; counts the steps that it has seen."""
+
+    seen: jax.Array
+    poison: bool = False
+
+    def __call__(self, model: Mean, x, _key, progress) -> tuple[Any, tuple[dict, "Quadratic"]]:
+        loss = 0.5 * jnp.sum((model.value - x.mean(0)) ** 2)
+        loss = loss + jnp.where(self.poison & (self.seen > 5), jnp.nan, 0.0)
+        return loss, ({"loss": loss, "progress": progress}, Quadratic(self.seen + 1, self.poison))
+
+
+def sgd(peak: float = 0.1, decay: float = 0.9) -> Optimiser:
+    """Plain gradient steps: what a hand-written loop does too."""
+    return Optimiser(optax.identity(), Schedule(peak, warmup=0.1), decay, batch_size=8)
+
+
+def start(optimiser: Optimiser, *, poison: bool = False) -> TrainState:
+    return TrainState.initial(Mean(jnp.ones(3)), Quadratic(jnp.zeros(()), poison), optimiser)
+
+
+ROWS = Rows(jr.normal(jr.key(0), (50, 3)))
+KEY = jr.key(1)
+
+
+def final(state: TrainState, optimiser: Optimiser, steps: int) -> TrainState:
+    *_, last = train(state, ROWS, optimiser, Budget(steps=steps), KEY)
+    return last.state
+
+
+def test_steps_and_moving_average_follow_their_recursions():
+    optimiser, steps = sgd(), 2 * CHUNK + 7
+    value = ema = np.ones(3)
+    for step in range(steps):
+        key_x, _ = jr.split(jr.fold_in(KEY, step))
+        x = np.asarray(ROWS(key_x, 8), np.float64)
+        rate = float(optimiser.schedule(jnp.float32((step + 1) / steps)))
+        value = value - rate * (value - x.mean(0))
+        decay = min(0.9, (1 + step) / (10 + step))
+        ema = decay * ema + (1 - decay) * value
+    state = final(start(optimiser), optimiser, steps)
+    # Float32 rounds each of `steps` updates to 6e-8 of values near 1.
+    np.testing.assert_allclose(state.model.value, value, atol=steps * 1e-7)
+    np.testing.assert_allclose(state.ema.value, ema, atol=steps * 1e-7)
+    assert int(state.step) == int(state.loss.seen) == steps
+
+
+def test_a_run_in_two_parts_is_bit_equal_to_one():
+    optimiser = sgd()
+    whole = list(train(start(optimiser), ROWS, optimiser, Budget(steps=3 * CHUNK), KEY))
+    rest = list(train(whole[0].state, ROWS, optimiser, Budget(steps=3 * CHUNK), KEY))
+    assert [report.step for report in rest] == [2 * CHUNK, 3 * CHUNK]
+    for one, other in zip(
+        jax.tree.leaves(whole[-1].state), jax.tree.leaves(rest[-1].state), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_terms_are_means_over_the_chunk():
+    optimiser = sgd()
+    (report,) = train(start(optimiser), ROWS, optimiser, Budget(steps=10), KEY)
+    # Progress runs over 1/10, 2/10 … 1, whose mean is 0.55.
+    assert report.terms["progress"] == pytest.approx(0.55, abs=1e-6)
+    assert report.progress == 1
+
+
+def test_a_loss_that_is_not_finite_is_a_failure_that_says_what_to_do():
+    optimiser = sgd()
+    with pytest.raises(FailureError, match=r"loss became nan at step .* lower the learning rate"):
+        list(train(start(optimiser, poison=True), ROWS, optimiser, Budget(steps=20), KEY))
+
+
+@pytest.mark.parametrize("wrong", [{}, {"steps": 1, "seconds": 1.0}, {"steps": 0}, {"steps": -3}])
+def test_a_budget_is_one_positive_number(wrong):
+    with pytest.raises(ValueError, match="budget"):
+        Budget(**wrong)
+
+
+def test_a_budget_of_steps_is_met_exactly():
+    budget = Budget(steps=250)
+    assert budget.chunk(0, 0.0, None) == (100, 1 / 250)
+    assert budget.chunk(200, 0.0, None) == (50, 1 / 250)
+    assert budget.progress(250, 0.0) == 1
+
+
+def test_a_budget_of_seconds_ends_when_the_rate_says():
+    budget = Budget(seconds=10.0)
+    n, increment = budget.chunk(50, 9.0, 20.0)
+    assert n == 20
+    assert budget.progress(50, 9.0) + n * increment == pytest.approx(1)
+    assert budget.chunk(0, 0.0, None)[1] == 0  # nothing is known of the rate yet
+
+
+def test_seconds_are_kept_and_progress_reaches_one():
+    optimiser = sgd()
+    *_, last = train(start(optimiser), ROWS, optimiser, Budget(seconds=2.0), KEY)
+    assert last.progress == 1
+    assert last.seconds >= 2.0
+
+
+def test_the_schedule_warms_up_linearly_and_falls_as_a_cosine():
+    schedule = Schedule(0.3, warmup=0.2)
+    at = lambda progress: float(schedule(jnp.float32(progress)))  # noqa: E731
+    assert at(0.1) == pytest.approx(0.15, rel=1e-5)
+    assert at(0.2) == pytest.approx(0.3, rel=1e-5)
+    assert at(0.6) == pytest.approx(0.15 * (1 + math.cos(math.pi / 2)), rel=1e-4)
+    assert at(1.0) == pytest.approx(0.0, abs=1e-6)

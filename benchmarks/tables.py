@@ -97,11 +97,8 @@ def main() -> None:
             record |= {"cores": os.cpu_count(), "machine": platform.machine()}
             records = json.loads(args.out.read_text()) if args.out.exists() else []
             args.out.write_text(json.dumps([*records, record], indent=1) + "\n")
-            print(
-                f"{table:14} {method:9} {result['test_nll']:8.4f} ± {result['test_nll_se']:.4f} nats"
-                f"  ({result['seconds']:.0f} s)",
-                flush=True,
-            )
+            nll = f"{result['test_nll']:8.4f} ± {result['test_nll_se']:.4f} nats"
+            print(f"{table:14} {method:9} {nll}  ({result['seconds']:.0f} s)", flush=True)
 
 
 if __name__ == "__main__":

@@ -123,18 +123,19 @@ TOYS: Mapping[str, Callable[[], toy.AbstractToy]] = {
 }
 
 BIJECTIONS: Mapping[str, tuple[type[standardise.AbstractBijection], ...]] = {
-    "scaling": (standardise.Scaling,),
-    "whitening": (standardise.Whitening,),
     "box-cox": (standardise.BoxCox,),
     **recipes.STANDARDISATIONS,
 }
 
 
 def mixture(p: process.AbstractProcess, d: int, k: int = 3, seed: int = 0) -> MixtureOracle:
-    """A random mixture of mean 0 and covariance I, as the prior takes data to be."""
+    """A random mixture of mean 0 and covariance I, as the prior takes data to be.
+
+    Its components overlap, so that no derivative of log q is near zero where its mass is.
+    """
     rng = np.random.default_rng(seed)
     weights = rng.dirichlet(np.full(k, 4.0))
-    means = 2 * rng.normal(size=(k, d))
+    means = 1.2 / np.sqrt(d) * rng.normal(size=(k, d))
     factors = 0.3 * rng.normal(size=(k, d, d)) + 0.5 * np.eye(d)
     covariances = factors @ factors.transpose(0, 2, 1)
     means -= weights @ means
@@ -147,6 +148,28 @@ def mixture(p: process.AbstractProcess, d: int, k: int = 3, seed: int = 0) -> Mi
 def gaussian(p: process.AbstractProcess, mean: np.ndarray, covariance: np.ndarray) -> MixtureOracle:
     """A mixture of one component."""
     return MixtureOracle(p, jnp.ones(1), jnp.asarray(mean)[None], jnp.asarray(covariance)[None])
+
+
+class SmallField(eqx.Module):
+    """C tanh(A x + b + t), of an array's entries: smooth, and its Jacobian is not symmetric."""
+
+    A: jax.Array
+    b: jax.Array
+    C: jax.Array
+
+    def __call__(self, x, t):
+        hidden = jnp.tanh(self.A @ x.ravel() + self.b + t)
+        return (self.C @ hidden).reshape(x.shape)
+
+
+def random_field(d: int, seed: int = 0) -> SmallField:
+    """A score function that is no gradient."""
+    rng = np.random.default_rng(seed)
+    return SmallField(
+        jnp.asarray(rng.normal(size=(4, d))),
+        jnp.asarray(rng.normal(size=4)),
+        jnp.asarray(rng.normal(size=(d, 4))),
+    )
 
 
 def random_model(p: process.AbstractProcess, d: int, size: float, seed: int = 0) -> ScoreModel:

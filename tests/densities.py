@@ -28,11 +28,6 @@ class Product:
         )
         return A @ B.T / len(self.centres)
 
-    def __call__(self, rows: np.ndarray) -> np.ndarray:
-        """p at rows (n, 2)."""
-        A, B = (self.kernel(x[:, None] - c) for x, c in zip(rows.T, self.centres.T, strict=True))
-        return np.einsum("nk,nk->n", A, B) / len(self.centres)
-
 
 def normal(scale: float) -> Callable[[np.ndarray], np.ndarray]:
     """N(0, scale²)."""
@@ -85,6 +80,9 @@ class Line:
 
     half = 2.0
 
+    def on_grid(self, x: np.ndarray) -> np.ndarray:
+        return self(x[:, None])
+
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         means, variances = np.array([-2, -6, 4]) / 7, np.array([0.1, 0.1, 1]) / 49
         return sum(
@@ -98,13 +96,18 @@ class Board:
 
     half = 4.0
 
+    def on_grid(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        return self(np.stack(np.meshgrid(x, y, indexing="ij"), 2).reshape(-1, 2)).reshape(
+            len(x), len(y)
+        )
+
     def __call__(self, rows: np.ndarray) -> np.ndarray:
         i, j = np.floor(rows / 2).astype(int).T
         inside = np.all(np.abs(rows) <= 4, 1)
         return np.where(inside & ((i + j) % 2 == 0), 1 / 32, 0.0)
 
 
-DENSITIES: Mapping[str, Callable[[], Callable[[np.ndarray], np.ndarray]]] = {
+DENSITIES: Mapping[str, Callable[[], Product | Line | Board]] = {
     "mixture": Line,
     "checkerboard": Board,
     "8gaussians": eight_gaussians,

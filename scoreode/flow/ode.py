@@ -27,11 +27,12 @@ class Solver(eqx.Module):
     """An adaptive Runge–Kutta solver: Tsitouras 5(4) unless another Diffrax method is given.
 
     **Arguments:** `rtol`, `atol`: the local error is kept below atol + rtol |y|, in the root mean
-    square over the state; `max_steps`, after which a solution is reported as not converged.
+    square over the state (as arrays, other values compile nothing anew); `max_steps`, after which
+    a solution is reported as not converged.
     """
 
-    rtol: float = 1e-5
-    atol: float = 1e-5
+    rtol: float | Scalar = 1e-5
+    atol: float | Scalar = 1e-5
     max_steps: int = 4096
     method: dfx.Tsit5 | dfx.Dopri5 | dfx.Dopri8 = dfx.Tsit5()
 

@@ -64,7 +64,7 @@ def test_text_in_a_numeric_column(refused, written):
 @pytest.mark.parametrize("bad", ["", "nan", "inf", "-inf"])
 def test_missing_and_infinite_values(refused, written, bad):
     message = refused(written(f"a,b\n1,2\n3,{bad}\n5,6\n{bad},8\n"))
-    assert "bad.csv: missing or infinite values in rows 2, 4, columns a, b" in message
+    assert "bad.csv: missing, infinite or huge values in rows 2, 4, columns a, b" in message
     assert "fill them in or drop the rows" in message
 
 
@@ -175,19 +175,14 @@ def test_an_npz_of_unclear_meaning(refused, tmp_path, rows):
 def test_parts_of_unequal_width(refused, tmp_path, rows):
     np.savez(tmp_path / "split.npz", x_train=rows, x_val=rows[:, :1], x_test=rows)
     message = refused(tmp_path / "split.npz")
-    assert "split.npz[validation]" in message
-    assert "1 column" in message
-    assert "2" in message
+    assert "split.npz[x_val]: number of columns 1, where the first part has 2" in message
 
 
-def test_extreme_values_are_named(cli, rows, tiny, tmp_path):
+def test_values_too_large_to_square(refused, rows, tmp_path):
     far = rows.copy()
-    far[3] = 1e300
+    far[3, 1] = 1e300
     np.save(tmp_path / "far.npy", far)
-    result = cli("fit", tmp_path / "far.npy", *tiny, "--steps", 5, "--out", tmp_path / "run")
-    assert result.code in (0, 1, 2)
-    if result.code:
-        assert "extreme rows" in result.err or "row 4" in result.err
+    assert "huge values in row 4, column x1" in refused(tmp_path / "far.npy")
 
 
 @pytest.mark.parametrize("columns", [1, 3])
@@ -212,7 +207,7 @@ def test_nll_of_columns_in_another_order(cli, trained, table, tmp_path):
 def test_nll_of_data_that_cannot_be_used(cli, trained, written, tmp_path):
     result = cli("nll", trained, written("length,weight\n1,2\n3,\n"))
     assert result.code == 2
-    assert "bad.csv: missing or infinite values in row 2, column weight" in result.err
+    assert "bad.csv: missing, infinite or huge values in row 2, column weight" in result.err
     result = cli("nll", trained, tmp_path / "none.csv")
     assert result.code == 2
     assert "none.csv: no such file" in result.err
@@ -239,7 +234,7 @@ def test_rows_far_from_the_data_are_finite_or_counted(cli, trained, tmp_path):
     assert rows.filter(pl.col("converged"))["nats"].is_finite().all()
 
 
-def test_data_that_changed_since_the_run_began(cli, trained, table, rows, tiny, tmp_path):
+def test_data_that_changed_since_the_run_began(cli, table, tiny, tmp_path):
     path, run = tmp_path / "table.csv", tmp_path / "run"
     path.write_text(table.read_text())
     assert cli("fit", path, *tiny, "--steps", 40, "--out", run).code == 0

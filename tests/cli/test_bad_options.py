@@ -8,12 +8,12 @@ from scoreode import recipes
 
 
 @pytest.fixture
-def refused(cli, table, tmp_path):
+def refused(cli, table, tiny, tmp_path):
     """Fits the table with options, and returns the message that names what is wrong."""
 
     def refused(*options):
         run = tmp_path / "run"
-        result = cli("fit", table, "--out", run, *options)
+        result = cli("fit", table, *tiny, "--out", run, *options)
         assert result.code == 2, result.said
         assert not run.exists()
         return result.said
@@ -27,7 +27,7 @@ BAD_VALUES = {
     "--batch-size": ["0", "-1"],
     "--learning-rate": ["0", "-0.001", "nan", "inf"],
     "--width": ["0", "-1"],
-    "--depth": ["-1"],
+    "--depth": ["0", "-1"],
     "--n-probes": ["0", "-1"],
     "--lambda1": ["-1", "nan"],
     "--lambda2": ["-1", "nan"],

@@ -142,7 +142,7 @@ def test_a_truncated_model(cli, model, table, length):
     assert "train again or restore a copy" in message
 
 
-def test_the_model_of_another_run(cli, model, whole, table):
+def test_the_model_of_another_run(cli, model, table):
     config = json.loads((model / "config.json").read_text())
     config["run"]["network"]["width"] = 8
     (model / "config.json").write_text(json.dumps(config))
@@ -170,7 +170,7 @@ INFORMS = {"versions", "n_train", "entropy", "fingerprint", "validation_fraction
 
 
 @pytest.mark.parametrize("spoilt", [None, "no such thing", -1, [], {}])
-def test_config_entries_of_the_wrong_kind(cli, model, table, spoilt):
+def test_config_entries_of_the_wrong_kind(cli, model, spoilt):
     config = json.loads((model / "config.json").read_text())
     for path in everywhere(config):
         if INFORMS & set(path) or path[0] == "versions":

@@ -1,6 +1,5 @@
 """A disk that refuses: exit status 1, the path named, and what was saved before still there."""
 
-import resource
 import shutil
 
 import pytest
@@ -9,14 +8,19 @@ from scoreode import fitting
 from scoreode.train import loop
 
 STEPS = 60
-OFTEN = """
+DISK = """
 import resource
+def full():
+    # No file can grow any more, as on a full disk.
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
+"""
+FULL = DISK + "full()\n"
+OFTEN = (
+    DISK
+    + """
 import scoreode.fitting as fitting, scoreode.train.loop as loop
 from scoreode.train import folder, checkpoint
 loop.CHUNK, fitting.SAVE_EVERY = 10, 0.0
-def full(*_):
-    # No file can grow any more, as on a full disk. Files in use keep what they have.
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 def at(owner, name, count):
     original, calls = getattr(owner, name), []
     def counted(*args, **kwargs):
@@ -26,6 +30,7 @@ def at(owner, name, count):
         return original(*args, **kwargs)
     setattr(owner, name, counted)
 """
+)
 MOMENTS = {
     "metrics": ('at(folder.RunFolder, "append_metrics", 3)', "metrics.jsonl"),
     "a checkpoint": ('at(checkpoint.Checkpoints, "save", 4)', "checkpoints"),
@@ -71,11 +76,8 @@ def test_a_disk_that_fills_up(shell, cli, options, whole, metrics, tmp_path, mom
 
 
 def test_a_disk_that_is_full_from_the_start(shell, options, tmp_path):
-    def full():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-
     run = tmp_path / "run"
-    result = shell(*options, "--out", run, preexec_fn=full, stdin=None)
+    result = shell(*options, "--out", run, before=FULL)
     assert result.code == 1
     assert f"cannot write {run}/config.json" in result.err
     assert "free or choose another place" in result.err
@@ -118,9 +120,8 @@ def test_what_stood_there_is_kept_when_the_disk_is_full(shell, cli, trained, tmp
         out = tmp_path / f"x{suffix}"
         assert cli("sample", trained, "-n", 3, "--out", out).code == 0
         before[out] = out.read_bytes()
-    limit = OFTEN.split("def at")[0] + "full()\n"
     for out, content in before.items():
-        result = shell("sample", trained, "-n", 5, "--out", out, before=limit)
+        result = shell("sample", trained, "-n", 5, "--out", out, before=FULL)
         assert result.code == 1, result.err
         assert f"cannot write {out}" in result.err
         assert out.read_bytes() == content
@@ -129,7 +130,7 @@ def test_what_stood_there_is_kept_when_the_disk_is_full(shell, cli, trained, tmp
 
 def test_a_run_is_read_where_nothing_can_be_written(shell, trained, table, tmp_path):
     run = shutil.copytree(trained, tmp_path / "run")
-    result = shell("nll", run, table, "--json", before=OFTEN.split("def at")[0] + "full()\n")
+    result = shell("nll", run, table, "--json", before=FULL)
     # Standard output is a pipe here, not a file.
     assert result.code == 0, result.err
     assert '"nats_mean"' in result.out

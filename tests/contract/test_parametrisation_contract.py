@@ -42,6 +42,12 @@ class Perfect(eqx.Module):
         )
 
 
+@eqx.filter_jit
+def variances(process, t, variance):
+    """Of x_t, from data N(0, variance)."""
+    return jax.vmap(lambda t: process.alpha(t) ** 2 * variance + process.sigma(t) ** 2)(t)
+
+
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("variance", [1.0, 0.25])
 def test_perfect_network_gives_the_exact_score(parametrised, process, variance):
@@ -50,21 +56,19 @@ def test_perfect_network_gives_the_exact_score(parametrised, process, variance):
     t = jnp.linspace(process.t_min, process.t_max, 9)[1:-1]
     x = jr.normal(jr.key(0), (7, 2, 3))
     scores = np.asarray(jax.jit(jax.vmap(model))(x, t))
-    alpha, sigma = np.asarray(process.alpha(t)), np.asarray(process.sigma(t))
-    expected = -x / (alpha**2 * variance + sigma**2)[:, None, None]
+    total = np.asarray(variances(process, t, variance))[:, None, None]
+    expected = -np.asarray(x) / total
     # x_0 and ε nearly cancel at low noise, where 1/σ² magnifies the rounding of t.
     np.testing.assert_allclose(scores, expected, rtol=1e-7)
 
 
 def test_velocity_of_zero_is_the_score_of_unit_gaussian_data(process, dtype):
-    model = ScoreModel(
-        process, PARAMETRISATIONS["velocity"].make(), lambda x, log_snr: jnp.zeros_like(x)
-    )
+    model = ScoreModel(process, PARAMETRISATIONS["velocity"].make(), lambda x, _: jnp.zeros_like(x))
     t = jnp.linspace(process.t_min, process.t_max, 5, dtype=dtype)
     x = jr.normal(jr.key(0), (5, 3), dtype)
-    variance = np.asarray(process.alpha(t) ** 2 + process.sigma(t) ** 2)[:, None]
+    expected = -np.asarray(x) / np.asarray(variances(process, t, 1.0))[:, None]
     scores = jax.jit(jax.vmap(model))(x, t)
-    np.testing.assert_allclose(scores, -np.asarray(x) / variance, rtol=16 * jnp.finfo(dtype).eps)
+    np.testing.assert_allclose(scores, expected, rtol=16 * jnp.finfo(dtype).eps)
 
 
 def test_score_is_finite_at_both_ends_of_time_in_float32(parametrised, process):

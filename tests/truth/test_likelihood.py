@@ -54,7 +54,8 @@ def test_gaussian_data_have_the_closed_form_and_the_error_follows_the_tolerance(
     tolerances = np.array([1e-5, 1e-6, 1e-7, 1e-8])
     errors = []
     for tolerance in tolerances:
-        how = Likelihood(solver=Solver(tolerance, tolerance, max_steps=100_000))
+        traced = jnp.asarray(tolerance)
+        how = Likelihood(solver=Solver(traced, traced, max_steps=100_000))
         record = evaluated(gaussian(process, 2), process, x, how)
         assert record.converged.all()
         assert (record.stderr == 0).all()
@@ -75,10 +76,10 @@ def test_float32_at_the_default_tolerance(process):
 
 @pytest.mark.parametrize("which", [VE(0.05, 10.0), VP(t_min=1e-3)], ids=["ve", "vp"])
 def test_the_density_of_a_network_integrates_to_one(which):
-    edge = np.linspace(-9, 9, 121)
+    edge = np.linspace(-9, 9, 91)
     grid = np.stack(np.meshgrid(edge, edge), -1).reshape(-1, 2).astype(np.float32)
     how = Likelihood(solver=Solver(1e-4, 1e-4))
-    record = map_rows(how, (untrained(which, 2), which, jr.key(0)), (grid,), chunk=2048)
+    record = map_rows(how, (untrained(which, 2), which, jr.key(0)), (grid,), chunk=1024)
     total = np.sum(np.exp(record.nats, dtype=np.float64)) * (edge[1] - edge[0]) ** 2
     assert total == pytest.approx(1, abs=1e-3)
 
@@ -96,13 +97,13 @@ def test_samples_go_back_to_the_latents_they_came_from():
 
 @pytest.mark.usefixtures("x64")
 def test_probes_agree_with_the_exact_divergence_and_know_their_error():
-    process, d, n = VE(0.1, 10.0), 6, 400
+    process, d, n = VE(0.1, 10.0), 6, 300
     score = untrained(process, d)
-    x = np.repeat(np.asarray(jr.normal(jr.key(3), (1, d))), n, axis=0)
-    solver = Solver(1e-6, 1e-6)
-    exact = evaluated(score, process, x[:1], Likelihood(Basis(), solver=solver)).nats[0]
+    x = np.asarray(jr.normal(jr.key(3), (1, d)))
+    solver = Solver(1e-5, 1e-5)
+    exact = evaluated(score, process, x, Likelihood(Basis(), solver=solver)).nats[0]
     how = Likelihood(Rademacher(), n_probes=8, solver=solver)
-    estimate = jax.jit(jax.vmap(lambda key: how(score, process, key, x[0])))
+    estimate = jax.jit(jax.vmap(lambda key: how(score, process, key, jnp.asarray(x[0]))))
     record = estimate(jr.split(jr.key(4), n))
     z = np.asarray((record.nats - exact) / record.stderr)
     spread = np.asarray(record.nats).std(ddof=1) / n**0.5
@@ -147,7 +148,7 @@ def test_too_few_steps_and_bad_rows_are_marked_and_harm_no_other_row():
 
 @pytest.mark.usefixtures("x64")
 def test_the_bound_is_the_likelihood_for_the_exact_score_of_gaussian_data(process):
-    x = MEAN + SCALE * jr.normal(jr.key(6), (4000, 2))
+    x = MEAN + SCALE * jr.normal(jr.key(6), (2000, 2))
     shared = gaussian(process, 2), process
     bounds = map_rows(nll_bound, shared, (jr.split(jr.key(7), len(x)), x))
     truth = -closed_form(process, x)

@@ -107,6 +107,18 @@ COMPONENTS: dict[str, type] = {
 }
 
 
+DEFAULT_STEPS = 10_000
+
+# One or two columns have edges and thin curves, for which a smooth network needs frequencies. Low
+# ones and small steps: rough scores cost the ODE's density much that order 1 does not see.
+FLAT_NETWORK = MLP(width=128, depth=3, n_features=64, bandwidth=0.5)
+
+# While order 1 is far from converged a second of it is worth more: orders 2 and 3 come last.
+LATE_LAMBDA1 = objective.Ramp(0.2, 0.8, 0.85)
+LATE_LAMBDA2 = objective.Ramp(0.02, 0.8, 0.85)
+LATE_EVERY = 4
+
+
 def for_table(
     n: int,
     d: int,
@@ -164,11 +176,6 @@ def for_table(
     )
 
 
-# One or two columns have edges and thin curves, for which a smooth network needs frequencies. Low
-# ones and small steps: rough scores cost the ODE's density much that order 1 does not see.
-FLAT_NETWORK = MLP(width=128, depth=3, n_features=64, bandwidth=0.5)
-
-
 def check_positive(**options: float | None) -> None:
     """Raises `InputError` for an option that is given and not positive and finite."""
     for name, value in options.items():
@@ -205,12 +212,6 @@ def digits_run(*, steps: int = 2500) -> Run:
         standardise="scale",
         learning_rate=1e-3,
     )
-
-
-DEFAULT_STEPS = 10_000
-LATE_LAMBDA1 = objective.Ramp(0.2, 0.8, 0.85)
-LATE_LAMBDA2 = objective.Ramp(0.02, 0.8, 0.85)
-LATE_EVERY = 4
 
 
 def load_data(source: str, seed: int = 0, validation: float = 0.1) -> Dataset:

@@ -177,7 +177,7 @@ class BoxCox(AbstractBijection):
 _LOG_BELOW = 1e-6  # |λ| below which the transform is the logarithm
 
 
-def _box_cox(log_w: Array, lam: np.ndarray) -> tuple[Array, Array]:
+def _box_cox(log_w: Array, lam: Array) -> tuple[Array, Array]:
     """(w^λ − 1) / λ and its derivative in λ, from log w."""
     xp = log_w.__array_namespace__()
     linear = xp.abs(lam) < _LOG_BELOW

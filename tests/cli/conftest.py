@@ -1,12 +1,12 @@
 """The command as a user calls it, in this process or in one of its own, and small data for it."""
 
 import contextlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scoreode import fitting
 from scoreode.cli import main
+from scoreode.report import progress
+from scoreode.train import loop
 
 ROOT = Path(__file__).parents[2]
 TINY = ("--order", "1", "--width", "16", "--depth", "1", "--batch-size", "32")
@@ -61,13 +64,19 @@ def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         signal.signal(number, handler)
 
 
+class _Text(io.StringIO):
+    """A stream in memory, for which annotations take it only with these two."""
+
+    mode = "w"
+    name = "<memory>"
+
+
 def run_here(*args: object) -> Result:
     """`scoreode ARGS` in this process."""
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = main([str(arg) for arg in args])
-        texts = [stream.seek(0) or stream.read() for stream in (out, err)]
-    return _checked(Result(code, *texts))
+    out, err = _Text(), _Text()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([str(arg) for arg in args])
+    return _checked(Result(code, out.getvalue(), err.getvalue()))
 
 
 @pytest.fixture(scope="session")
@@ -109,6 +118,22 @@ def shell(start: Callable[..., subprocess.Popen]) -> Command:
 
 
 @pytest.fixture(scope="session")
+def on_call() -> Callable[..., None]:
+    """Lets something else happen at the count-th call of a function, once."""
+
+    def on_call(patch: pytest.MonkeyPatch, owner: object, name: str, count: int, act) -> None:
+        original, calls = getattr(owner, name), []
+
+        def counted(*args, **kwargs):
+            calls.append(1)
+            return (act if len(calls) == count else original)(*args, **kwargs)
+
+        patch.setattr(owner, name, counted)
+
+    return on_call
+
+
+@pytest.fixture(scope="session")
 def metrics() -> Callable[[Path], list[dict]]:
     """metrics.jsonl of a run without what the clock decides."""
 
@@ -128,6 +153,18 @@ def contents() -> Callable[[Path], dict[str, bytes]]:
         return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
     return contents
+
+
+@pytest.fixture(scope="session")
+def same(metrics: Callable[[Path], list[dict]]) -> Callable[[Path, Path], None]:
+    """Asserts that two runs gave the same numbers, to the last bit."""
+
+    def same(run: Path, other: Path) -> None:
+        assert metrics(run) == metrics(other)
+        weights = "model.safetensors"
+        assert (run / weights).read_bytes() == (other / weights).read_bytes()
+
+    return same
 
 
 @pytest.fixture(scope="session")
@@ -151,6 +188,55 @@ def trained(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("trained") / "run"
     result = run_here("fit", table, *TINY, "--steps", 40, "--out", run)
     assert result.code == 0, result.err
+    return run
+
+
+@contextlib.contextmanager
+def _short_chunks() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "CHUNK", 10)
+        patch.setattr(fitting, "SAVE_EVERY", 0.0)
+        yield
+
+
+@pytest.fixture
+def often() -> Iterator[None]:
+    """Chunks of 10 steps with a checkpoint after each: every kind of moment within a second."""
+    with _short_chunks():
+        yield
+
+
+@pytest.fixture(scope="session")
+def long(table: Path) -> tuple[object, ...]:
+    """A run of six such chunks."""
+    return ("fit", table, *TINY, "--steps", 60)
+
+
+@pytest.fixture(scope="session")
+def whole(long: tuple, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """That run from its beginning to its end."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    with _short_chunks():
+        result = run_here(*long, "--out", run)
+    assert result.code == 0, result.err
+    return run
+
+
+@pytest.fixture(scope="session")
+def stopped(
+    long: tuple, on_call: Callable[..., None], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same run, interrupted at step 40: it has the checkpoints 30 and 40."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run = tmp_path_factory.mktemp("stopped") / "run"
+    with _short_chunks(), pytest.MonkeyPatch.context() as patch:
+        on_call(patch, progress.PlainLines, "__call__", 4, interrupt)
+        result = run_here(*long, "--out", run)
+    assert result.code == 130, result.err
+    assert {path.name for path in (run / "checkpoints").iterdir()} == {"30", "40"}
     return run
 
 

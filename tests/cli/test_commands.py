@@ -61,6 +61,17 @@ def test_list_names_what_can_be_named(cli):
     assert words >= {*recipes.DATA_NAMES, *recipes.REPRODUCTIONS, *recipes.PROCESSES}
 
 
+def test_the_default_is_order_3(cli, table, tmp_path):
+    run = tmp_path / "run"
+    options = ("--width", 8, "--depth", 1, "--batch-size", 32, "--steps", 5)
+    assert cli("fit", table, *options, "--out", run).code == 0
+    config = json.loads((run / "config.json").read_text())["run"]
+    assert config["objective"]["order"] == 3
+    assert config["objective"]["process"]["type"] == "VE"
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["third"] > 0, "the third order is in the loss before the end"
+
+
 def test_a_run_folder_says_how_it_came_about(trained, table):
     config = json.loads((trained / "config.json").read_text())
     run = config["run"]
@@ -239,10 +250,10 @@ def test_fit_takes_every_kind_of_file(cli, trained, rows, tiny, tmp_path, suffix
 
 def test_a_published_split_is_kept(cli, rows, tiny, tmp_path):
     path, run = tmp_path / "split.npz", tmp_path / "run"
-    np.savez(path, x_train=rows[:150], x_val=rows[150:180], x_test=rows[180:])
+    np.savez(path, x_train=rows[:180], x_val=rows[180:195], x_test=rows[195:])
     assert cli("fit", path, *tiny, "--steps", 20, "--out", run).code == 0
-    assert json.loads((run / "config.json").read_text())["data"]["n_train"] == 150
-    for split, n in (("train", 150), ("validation", 30), ("test", 20)):
+    assert json.loads((run / "config.json").read_text())["data"]["n_train"] == 180
+    for split, n in (("train", 180), ("validation", 15), ("test", 5)):
         summary = json.loads(cli("nll", run, path, "--split", split, "--json").out)
         assert summary["n"] == n, split
 
@@ -256,6 +267,17 @@ def test_training_can_start_from_a_trained_run(cli, trained, table, tiny, tmp_pa
         for folder in (trained, run)
     )
     assert after == pytest.approx(before, abs=1e-3)
+
+
+def test_the_estimator_loads_a_run(cli, trained, table, rows, tmp_path):
+    from scoreode import ScoreODE
+
+    out = tmp_path / "rows.csv"
+    assert cli("nll", trained, table, "--out", out).code == 0
+    loaded = ScoreODE.load(trained)
+    assert loaded.feature_names_in_.tolist() == ["length", "weight"]
+    frame = pl.DataFrame(rows, ["length", "weight"]).to_pandas()
+    np.testing.assert_array_equal(loaded.score_samples(frame), pl.read_csv(out)["nats"])
 
 
 def test_a_run_can_be_moved(cli, trained, table, tmp_path):

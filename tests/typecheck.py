@@ -3,14 +3,17 @@
 from collections.abc import Callable
 from typing import Any, Self, get_args, get_origin
 
-from beartype import beartype
+from beartype import BeartypeConf, beartype
+
+
+_with_tower = beartype(conf=BeartypeConf(is_pep484_tower=True))  # where float stands, int may
 
 
 def checked(function: Callable) -> Callable:
     """Beartype, except for `Self`, which it knows only where it decorates a whole class."""
     hints = getattr(function, "__annotations__", {})
     function.__annotations__ = {name: _without_self(hint) for name, hint in hints.items()}
-    return beartype(function)
+    return _with_tower(function)
 
 
 def _without_self(hint: Any) -> Any:

@@ -42,7 +42,11 @@ def assert_trees_close(one, other, rtol=1e-10):
 
 
 @example(value=1.0, ends=(0.0, 0.0), progress=0.0)
-@given(value=st.floats(0, 5, allow_subnormal=False), ends=st.tuples(fractions, fractions), progress=fractions)
+@given(
+    value=st.floats(0, 5, allow_subnormal=False),
+    ends=st.tuples(fractions, fractions),
+    progress=fractions,
+)
 def test_ramp(value, ends, progress):
     start, full = sorted(ends)
     found = float(Ramp(value, start, full)(jnp.asarray(progress)))

@@ -5,7 +5,6 @@ from typing import Any, Self, get_args, get_origin
 
 from beartype import BeartypeConf, beartype
 
-
 _with_tower = beartype(conf=BeartypeConf(is_pep484_tower=True))  # where float stands, int may
 
 

@@ -89,7 +89,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
         rows.
         """
         X = validate_data(self, _flat(X), dtype=np.float64, ensure_min_samples=2)
-        names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(X.shape[1])])
+        unnamed = [f"x{i}" for i in range(X.shape[1])]
+        names = tuple(map(str, getattr(self, "feature_names_in_", unnamed)))
         check_columns(X, names)
         seed = int(check_random_state(self.random_state).randint(_MAX_SEED))
         data = from_rows("X", X, names, seed, self.validation_fraction)
@@ -123,7 +124,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
         **Returns:** a record of arrays over rows: `nats`, in the units of X; `stderr`, of the
         divergence's probes, 0 where it is exact; `nfe`; `converged`; `latent`.
         """
-        return self.fitted_.density.log_likelihood(self._rows(X))
+        rows = self._rows(X)
+        return self.fitted_.density.log_likelihood(rows)
 
     def score_samples(self, X: Any) -> np.ndarray:
         """log p of every row in nats, shape (n,), in the units of X."""
@@ -136,12 +138,15 @@ class ScoreODE(DensityMixin, BaseEstimator):
     def sample(self, n: int = 1, random_state: Any = None) -> np.ndarray:
         """n exact draws from the model, shape (n, d)."""
         check_is_fitted(self)
+        if n < 1:
+            raise InputError(f"n {n}: draw at least one sample")
         seed = int(check_random_state(random_state).randint(_MAX_SEED))
         return self.fitted_.density.sample(n, self.n_features_in_, seed)
 
     def score_function(self, X: Any, t: float = 0.0) -> np.ndarray:
         """∇ log q_t at every row, shape (n, d), in the units of X; t = 0 is the data."""
-        return self.fitted_.density.score(self._rows(X), t)
+        rows = self._rows(X)
+        return self.fitted_.density.score(rows, t)
 
     def hessian_product(self, X: Any, V: Any, t: float = 0.0) -> np.ndarray:
         """∇² log q_t(x) v for every row x of X and v of V, shape (n, d)."""

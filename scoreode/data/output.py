@@ -40,14 +40,20 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
         elif path.suffix == ".npz":
             np.savez(partial, allow_pickle=False, **columns)
         else:
-            import polars as pl
-
-            frame = pl.DataFrame(dict(columns))
-            write = frame.write_csv if path.suffix == ".csv" else frame.write_parquet
-            write(partial)
+            _write_frame(partial, columns)
         os.replace(partial, path)
     except OSError as error:
         raise FailureError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def _write_frame(path: Path, columns: Mapping[str, np.ndarray]) -> None:
+    import polars as pl
+
+    frame = pl.DataFrame(dict(columns))
+    try:
+        (frame.write_csv if path.suffix == ".csv" else frame.write_parquet)(path)
+    except pl.exceptions.PolarsError as error:  # its Parquet writer wraps the system's errors
+        raise OSError(str(error)) from error

@@ -93,7 +93,8 @@ class Ramp(eqx.Module):
     def __call__(self, progress: Scalar) -> Scalar:
         if self.full <= self.start:
             return jnp.where(progress < self.start, 0.0, self.value)
-        return self.value * jnp.clip((progress - self.start) / (self.full - self.start), 0.0, 1.0)
+        risen = (progress - self.start) / (self.full - self.start)
+        return self.value * jnp.clip(jnp.where(progress > self.start, risen, 0.0), 0.0, 1.0)
 
 
 class DenoisingScoreMatching(eqx.Module):

@@ -34,9 +34,9 @@ class RunFolder:
         """A new, empty folder. **Raises:** `InputError` if it holds anything already."""
         try:
             if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                raise InputError(
-                    f"{path} exists: choose another --out, or continue it with --resume {path}"
-                )
+                run = (path / "config.json").is_file()
+                remedy = f", or continue it with --resume {path}" if run else ""
+                raise InputError(f"{path} exists: choose another --out{remedy}")
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FailureError(f"cannot create {path}: {error.strerror}") from error

@@ -3,9 +3,10 @@
 Nothing heavy is imported before a command runs, so that `--help` is immediate.
 """
 
+import inspect
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -47,10 +48,11 @@ def fit(
 ) -> None:
     """Train a density on data: a named set, or the rows of a file.
 
-    Examples:
-      scoreode fit data.csv --seconds 300 --out run
-      scoreode fit checkerboard --order 3 --steps 4000
-      scoreode fit --resume run
+    Example: scoreode fit data.csv --seconds 300 --out run
+
+    Example: scoreode fit checkerboard --order 3 --steps 4000
+
+    Example: scoreode fit --resume run
 
     Args:
         data: a name from `scoreode list`, or a .csv .parquet .npy .npz file.
@@ -75,15 +77,19 @@ def fit(
         seed: of everything random.
         debug: show a traceback on failure.
     """
+    given = _given(fit, locals()) - {"resume", "debug"}
     from scoreode import commands
 
-    if data is not None and resume is not None:
-        raise InputError("give DATA or --resume RUN, not both: a run knows its data")
-    if steps is not None and seconds is not None:
-        raise InputError("give --steps or --seconds, not both")
     if resume is not None:
+        if "data" in given:
+            raise InputError("give DATA or --resume RUN, not both: a run knows its data")
+        if given:
+            names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given))
+            raise InputError(f"--resume takes its options from the run: leave out {names}")
         commands.resume(resume)
         return
+    if steps is not None and seconds is not None:
+        raise InputError("give --steps or --seconds, not both")
     if data is None:
         raise InputError("give DATA to start a run, or --resume RUN to continue one")
     options = commands.FitOptions(
@@ -108,6 +114,12 @@ def fit(
     commands.fit(data, out, options)
 
 
+def _given(command: Callable[..., None], values: Mapping[str, object]) -> set[str]:
+    """The names of the options that differ from their defaults."""
+    parameters = inspect.signature(command).parameters
+    return {name for name, option in parameters.items() if values[name] != option.default}
+
+
 def nll(
     run: Annotated[Path, Positional, arg(metavar="RUN")],
     data: Annotated[str, Positional, arg(metavar="DATA")],
@@ -120,10 +132,11 @@ def nll(
 ) -> None:
     """Exact log-density of every row under a trained run, and the summary.
 
-    Examples:
-      scoreode nll run test.csv
-      scoreode nll run test.csv --out rows.csv
-      scoreode nll run checkerboard --json
+    Example: scoreode nll run test.csv
+
+    Example: scoreode nll run test.csv --out rows.csv
+
+    Example: scoreode nll run checkerboard --json
 
     Args:
         run: the folder of a finished run.
@@ -149,9 +162,9 @@ def sample(
 ) -> None:
     """Draw samples from a trained run.
 
-    Examples:
-      scoreode sample run -n 1000 --out samples.csv
-      scoreode sample run -n 100 --out samples.png
+    Example: scoreode sample run -n 1000 --out samples.csv
+
+    Example: scoreode sample run -n 100 --out samples.png
 
     Args:
         run: the folder of a finished run.
@@ -168,8 +181,7 @@ def sample(
 def list_(debug: bool = False) -> None:
     """Print the data sets, recipes and processes that have names.
 
-    Examples:
-      scoreode list
+    Example: scoreode list
 
     Args:
         debug: show a traceback on failure.
@@ -189,9 +201,9 @@ def reproduce(
 ) -> None:
     """Reproduce a figure of the paper, and the numbers behind it.
 
-    Examples:
-      scoreode reproduce checkerboard --quick
-      scoreode reproduce checkerboard --out figure-4
+    Example: scoreode reproduce checkerboard --quick
+
+    Example: scoreode reproduce checkerboard --out figure-4
 
     Args:
         name: a recipe from `scoreode list`.

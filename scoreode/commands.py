@@ -1,7 +1,9 @@
 """What the shell's commands do, given parsed options."""
 
 import json
+import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,9 @@ class FitOptions:
     def run(self, data: Dataset) -> recipes.Run:
         """The resolved run for this data."""
         sizes = {"width": self.width, "depth": self.depth}
+        lambdas = {"lambda1": self.lambda1, "lambda2": self.lambda2}
         recipes.check_positive(**sizes)
+        recipes.check_not_negative(**lambdas)
         run = recipes.for_table(
             *data.train.shape,
             order=self.order,
@@ -58,10 +62,10 @@ class FitOptions:
             n_probes=self.n_probes,
             standardise=self.standardise,
             validation=self.validation,
+            validation_fraction=self.validation_fraction,
             patience=self.patience,
             seed=self.seed,
         )
-        lambdas = {"lambda1": self.lambda1, "lambda2": self.lambda2}
         constant = {name: Ramp(value) for name, value in lambdas.items() if value is not None}
         given = {name: size for name, size in sizes.items() if size is not None}
         return replace(
@@ -79,13 +83,36 @@ def fit(source: str, out: Path | None, options: FitOptions) -> None:
         density = fitting.fresh_density(run, data)
     else:
         trained = fitting.load(options.init_from)
-        _check_columns(trained, data.train.shape[1], source)
-        density = trained.density
-        run = replace(run, network=trained.run.network, standardise=trained.run.standardise)
+        _check_columns(trained, data.columns, source)
+        density, run = trained.density, _of_the_same_model(trained.run, run, options)
     folder = RunFolder.create(out or _next_folder(Path(source).stem))
-    described = fitting.described(data) | {"validation_fraction": options.validation_fraction}
-    fitting.write_config(folder, run, described)
+    fitting.write_config(folder, run, fitting.described(data))
     _train(fitting.Trainer(run, data, density, folder), folder)
+
+
+def _of_the_same_model(trained: recipes.Run, run: recipes.Run, options: FitOptions) -> recipes.Run:
+    """`run` with the model of the trained one, which options must not contradict."""
+    kept = {
+        "process": (recipes.PROCESSES.get(options.process), trained.objective.process),
+        "width": (options.width, trained.network.width),
+        "depth": (options.depth, trained.network.depth),
+        "standardise": (options.standardise, trained.standardise),
+    }
+    if options.process == FitOptions.process:
+        del kept["process"]
+    for name, (asked, found) in kept.items():
+        if asked not in (None, found):
+            raise InputError(
+                f"--{name} {getattr(options, name)}: --init-from keeps the model of"
+                f" {options.init_from}, which has {found}; leave the option out"
+            )
+    return replace(
+        run,
+        network=trained.network,
+        parametrisation=trained.parametrisation,
+        standardise=trained.standardise,
+        objective=replace(run.objective, process=trained.objective.process),
+    )
 
 
 def resume(path: Path) -> None:
@@ -93,7 +120,7 @@ def resume(path: Path) -> None:
     folder = RunFolder.existing(path)
     run, described = fitting.read_config(folder)
     source = described["name"]
-    data = recipes.load_data(source, run.seed, described["validation_fraction"])
+    data = recipes.load_data(source, run.seed, run.validation_fraction)
     if fitting.described(data)["fingerprint"] != described["fingerprint"]:
         raise InputError(f"{source} has changed since the run began; restore it, or fit anew")
     _train(fitting.Trainer.resumed(run, data, folder), folder)
@@ -105,9 +132,11 @@ def _train(trainer: fitting.Trainer, folder: RunFolder) -> None:
         with shown(f"order {order}") as observe:
             fitted = trainer.fit(observe)
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(
-            f"interrupted; the state is saved. Continue with: scoreode fit --resume {folder.path}"
-        ) from None
+        if not trainer.resumable:
+            raise
+        command = shlex.join(["scoreode", "fit", "--resume", str(folder.path)])
+        message = f"interrupted; the state is saved. Continue with: {command}"
+        raise KeyboardInterrupt(message) from None
     print(f"{fitted.steps} steps in {fitted.seconds:.0f} s", end="")
     if fitted.validation_nats is not None:
         kind = "bound on the NLL" if trainer.run.validation == "bound" else "NLL"
@@ -117,11 +146,14 @@ def _train(trainer: fitting.Trainer, folder: RunFolder) -> None:
 
 def nll(run: Path, source: str, *, as_json: bool, out: Path | None, part: str, seed: int) -> None:
     """Evaluates every row and prints the summary."""
+    recipes.check_not_negative(seed=seed)
     if out is not None:
         check_suffix(out)
+        if out.resolve() == Path(source).resolve():
+            raise InputError(f"--out {out}: these are the data; choose another file")
     fitted = fitting.load(run)
-    rows = _rows(source, part, seed)
-    _check_columns(fitted, rows.shape[1], source)
+    rows, columns = _rows(source, part, seed)
+    _check_columns(fitted, columns, source)
     started = time.perf_counter()
     record = fitted.log_likelihood(rows, seed)
     summary = summarised(fitted, record, time.perf_counter() - started)
@@ -174,6 +206,7 @@ def _readable(summary: dict[str, Any]) -> str:
 def sample(run: Path, n: int, out: Path, seed: int) -> None:
     """Draws samples into a file."""
     check_suffix(out, (*tables.SUFFIXES, ".png"))
+    recipes.check_not_negative(seed=seed)
     if n < 1:
         raise InputError(f"-n {n}: draw at least one sample")
     fitted = fitting.load(run)
@@ -198,6 +231,7 @@ def reproduce(name: str, *, quick: bool, out: Path | None, seed: int) -> None:
     """Runs a reproduction into a new folder."""
     from scoreode.reproduce import checkerboard
 
+    recipes.check_not_negative(seed=seed)
     recipes.named("recipe", name, recipes.REPRODUCTIONS)
     folder = RunFolder.create(out or _next_folder(name))
     checkerboard(folder, quick=quick, seed=seed)
@@ -211,22 +245,34 @@ def _next_folder(stem: str) -> Path:
     return RUNS / f"{stem}-{number}"
 
 
-def _rows(source: str, part: str, seed: int) -> np.ndarray:
-    """The rows to evaluate: a whole file, or a part of a set that has parts."""
+def _rows(source: str, part: str, seed: int) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The rows to evaluate, a whole file or a part of a set that has parts; and their columns."""
     if source not in recipes.DATA_NAMES and Path(source).suffix:
-        parts, _ = tables.read(source)
+        parts, columns = tables.read(source)
         rows = parts.get(part, parts.get("all"))
     else:
-        rows = getattr(recipes.load_data(source, seed), part)
+        data = recipes.load_data(source, seed)
+        rows, columns = getattr(data, part), data.columns
     if rows is None or len(rows) == 0:
         raise InputError(f"{source}: has no {part} rows")
-    return rows
+    return rows, columns
 
 
-def _check_columns(fitted: fitting.Fitted, d: int, source: str) -> None:
-    columns = fitted.data["columns"]
-    if d != len(columns):
+def _check_columns(fitted: fitting.Fitted, columns: Sequence[str], source: str) -> None:
+    """Raises `InputError` unless these are the columns that the run was trained on, in order."""
+    trained = fitted.data["columns"]
+    if len(columns) != len(trained):
         raise InputError(
-            f"{source}: {d} columns, but the run was trained on {len(columns)}"
-            f" ({', '.join(columns[:10])}{', …' if len(columns) > 10 else ''})"
+            f"{source}: {len(columns)} columns, but the run was trained on {len(trained)}"
+            f" ({_listed(trained)})"
         )
+    unnamed = [f"x{i}" for i in range(len(trained))]  # what arrays call theirs
+    if list(columns) != trained and unnamed not in (list(columns), trained):
+        raise InputError(
+            f"{source}: has the columns {_listed(columns)}, but the run was trained on"
+            f" {_listed(trained)}; name and order them so"
+        )
+
+
+def _listed(columns: Sequence[str]) -> str:
+    return ", ".join(columns[:10]) + (", …" if len(columns) > 10 else "")

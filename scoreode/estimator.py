@@ -101,6 +101,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
             *data.train.shape,
             order=self.order,
             process=process,
+            validation_fraction=self.validation_fraction,
             seed=seed,
             steps=self.steps,
             seconds=self.seconds,
@@ -175,6 +176,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
             network=run.network,
             n_probes=run.objective.n_probes,
             standardise=run.standardise,
+            validation_fraction=run.validation_fraction,
             random_state=run.seed,
         )
         estimator.fitted_ = fitted

@@ -137,7 +137,7 @@ class Trainer:
     @classmethod
     def resumed(cls, run: Run, data: Dataset, folder: RunFolder) -> Self:
         """The trainer at the newest checkpoint. **Raises:** `InputError` if none is whole."""
-        trainer = cls(run, data, blank_density(run, data.train.shape[1]), folder)
+        trainer = cls(run, data, _blank(folder, run, described(data)), folder)
         tree = trainer._state, trainer._best.model, trainer._bijection
         (trainer._state, best, trainer._bijection), record = folder.checkpoints().restore(tree)
         trainer._best = _Best(best, record["best"], record["waited"])
@@ -170,6 +170,11 @@ class Trainer:
             self.save()
             raise
         return self._finish()
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return self._checkpoints is not None and self._checkpoints.any
 
     def save(self) -> None:
         """Writes a checkpoint of the last whole chunk, if there is a folder."""
@@ -279,6 +284,9 @@ def described(data: Dataset) -> dict[str, Any]:
     }
 
 
+_DESCRIBED = {"name", "columns", "n_train", "entropy", "bin_width", "image_shape", "fingerprint"}
+
+
 def write_config(folder: RunFolder, run: Run, data: dict[str, Any]) -> None:
     """The resolved run and the description of its data."""
     folder.write_config({"run": to_json(run), "data": data})
@@ -287,9 +295,13 @@ def write_config(folder: RunFolder, run: Run, data: dict[str, Any]) -> None:
 def read_config(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
     """What `write_config` wrote. **Raises:** `InputError` if it is damaged."""
     config = folder.read("config.json")
-    run, data = from_json(config.get("run")), config.get("data")
-    if not isinstance(run, Run) or not isinstance(data, dict) or "columns" not in data:
-        raise InputError(f"{folder.path}/config.json: not the configuration of a run")
+    file = folder.path / "config.json"
+    try:
+        run, data = from_json(config.get("run")), config.get("data")
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+    if not isinstance(run, Run) or not isinstance(data, dict) or not data.keys() >= _DESCRIBED:
+        raise InputError(f"{file}: not the configuration of a run")
     return run, data
 
 
@@ -311,12 +323,23 @@ def load(path: Path) -> Fitted:
     """What `save` wrote. **Raises:** `InputError` if a file is missing or damaged."""
     folder = RunFolder.existing(path)
     run, data = read_config(folder)
-    blank = blank_density(run, len(data["columns"]))
-    density = load_arrays(path / "model.safetensors", blank)
+    density = load_arrays(path / "model.safetensors", _blank(folder, run, data))
     summary = folder.read("summary.json")
-    return Fitted(
-        run, density, data, summary["steps"], summary["seconds"], summary["validation_nats"]
-    )
+    steps, seconds, nats = (summary.get(name) for name in ("steps", "seconds", "validation_nats"))
+    if steps is None or seconds is None:
+        raise InputError(f"{path}/summary.json: not the summary of a run; restore a copy")
+    return Fitted(run, density, data, steps, seconds, nats)
+
+
+def _blank(folder: RunFolder, run: Run, data: dict[str, Any]) -> Density:
+    """`blank_density` of a configuration that anything may have happened to."""
+    try:
+        return blank_density(run, len(data["columns"]))
+    except Exception as error:  # a value of the wrong kind surfaces as any error
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{folder.path}/config.json: cannot rebuild the model ({reason}); restore a copy"
+        ) from error
 
 
 def _dequantised(data: Dataset, rows: np.ndarray) -> np.ndarray:

@@ -60,8 +60,8 @@ class Run:
     `standardise`, "scale", "whiten" or "power"; a budget in `steps` or `seconds`; `batch_size`;
     `learning_rate`, the peak after a warm-up over the fraction `warmup` of the budget;
     `ema_decay`; `clip`, of the gradient's norm; `validation`, "bound" or "exact" NLL, measured
-    `validations` times; `patience`, how many of them may pass without improvement before training
-    stops (None: never); `seed`.
+    `validations` times on `validation_fraction` of the rows; `patience`, how many of them may pass
+    without improvement before training stops (None: never); `seed`.
     """
 
     objective: objective.DenoisingScoreMatching
@@ -77,6 +77,7 @@ class Run:
     clip: float = 1.0
     validation: str = "bound"
     validations: int = 20
+    validation_fraction: float = 0.1
     patience: int | None = None
     seed: int = 0
 
@@ -149,6 +150,7 @@ def for_table(
         learning_rate=learning_rate,
         n_probes=n_probes,
         patience=others.get("patience"),
+        **({} if network is None else {"width": network.width, "depth": network.depth}),
     )
     if standardise is not None:
         named("standardisation", standardise, STANDARDISATIONS)
@@ -181,6 +183,13 @@ def check_positive(**options: float | None) -> None:
     for name, value in options.items():
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"{name} {value}: must be positive and finite")
+
+
+def check_not_negative(**options: float | None) -> None:
+    """Raises `InputError` for an option that is given and negative or not finite."""
+    for name, value in options.items():
+        if value is not None and not 0 <= value < math.inf:
+            raise InputError(f"{name} {value}: must be finite and not negative")
 
 
 def checkerboard(order: int, *, quick: bool = False) -> Run:
@@ -219,6 +228,7 @@ def load_data(source: str, seed: int = 0, validation: float = 0.1) -> Dataset:
 
     **Raises:** `InputError` for an unknown name (with the nearest) or a file that cannot be used.
     """
+    check_not_negative(seed=seed)
     if source in TOYS:
         return from_sampler(source, TOYS[source], seed)
     if source == "digits":
@@ -233,7 +243,8 @@ def load_data(source: str, seed: int = 0, validation: float = 0.1) -> Dataset:
         held_out, test = (parts.get(part, none) for part in ("validation", "test"))
         data = Dataset(source, parts["train"], held_out, test, columns)
     if len(data.train) < 2:
-        raise InputError(f"{source}: one row is not enough to fit a density")
+        n = sum(map(len, parts.values()))
+        raise InputError(f"{source}: {n} row{'s' * (n > 1)}, not enough to fit a density")
     check_columns(data.train, columns)
     return data
 
@@ -258,8 +269,8 @@ def from_json(value: Any) -> Any:
     try:
         fields = {key: from_json(field) for key, field in value.items() if key != "type"}
         return COMPONENTS[name](**fields)
-    except (KeyError, TypeError) as error:
-        raise InputError(f"config.json: cannot rebuild {name!r} ({error})") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"cannot rebuild {name!r} ({error})") from error
 
 
 def named(kind: str, name: str, known: Mapping[str, Any]) -> Any:

@@ -51,8 +51,8 @@ def test_log_densities(fitted, X):
     assert (record.stderr == 0).all(), "two dimensions: the divergence is exact"
     np.testing.assert_array_equal(fitted.score_samples(X), record.nats)
     assert fitted.score(X) == pytest.approx(record.nats.mean())
-    # Gaussian data, and a network that starts as a Gaussian's score: close from the beginning.
-    gaussian = -0.5 * np.linalg.slogdet(2 * np.pi * np.e * np.cov(X.T))[1]
+    # Gaussian columns, and a network that starts as their score if they were independent.
+    gaussian = -0.5 * np.log(2 * np.pi * np.e * X.var(0)).sum()
     assert fitted.score(X) == pytest.approx(gaussian, abs=0.3)
 
 
@@ -63,7 +63,7 @@ def test_a_row_has_one_density_in_any_company(fitted, X):
     np.testing.assert_array_equal(fitted.score_samples(np.tile(X, (6, 1)))[-120:], whole)
 
 
-@pytest.mark.parametrize("standardise", ["scale", "whiten", "power"])
+@pytest.mark.parametrize("standardise", ["scale", "whiten"])
 def test_densities_are_in_the_units_of_the_data(X, standardise):
     a, b = np.array([1000.0, 0.02]), np.array([-7.0, 5.0])
     one = small(standardise=standardise).fit(X)

@@ -10,6 +10,8 @@ _with_tower = beartype(conf=BeartypeConf(is_pep484_tower=True))  # where float s
 
 def checked(function: Callable) -> Callable:
     """Beartype, except for `Self`, which it knows only where it decorates a whole class."""
+    if function.__qualname__ == "ScoreODE.__init__":
+        return function  # scikit-learn's rule: parameters are stored, and looked at by fit
     hints = getattr(function, "__annotations__", {})
     function.__annotations__ = {name: _without_self(hint) for name, hint in hints.items()}
     return _with_tower(function)

@@ -36,7 +36,11 @@ def split(rows: np.ndarray, seed: int, validation: float, test: float = 0.0) -> 
     """[train, validation, test], disjoint parts of the rows, shuffled by the seed.
 
     A positive fraction takes at least one row; training keeps at least one.
+
+    **Raises:** `InputError` for a validation fraction outside [0, 1).
     """
+    if not 0 <= validation < 1:
+        raise InputError(f"validation_fraction {validation}: must be at least 0 and below 1")
     n = len(rows)
     order = np.random.default_rng(seed).permutation(n)
     sizes = [max(1, round(fraction * n)) if fraction > 0 else 0 for fraction in (validation, test)]

@@ -1,14 +1,13 @@
 """Rows and results to files, by suffix."""
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from scoreode._files import replaced
 from scoreode.data.tables import SUFFIXES
-from scoreode.errors import FailureError, InputError
+from scoreode.errors import InputError
 
 
 def check_suffix(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> None:
@@ -33,20 +32,13 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     **Raises:** `FailureError` where the disk refuses.
     """
     check_suffix(path)
-    partial = path.with_name(f"{path.name}.partial{path.suffix}")
-    try:
+    with replaced(path) as partial:
         if path.suffix == ".npy":
             np.save(partial, np.stack(list(columns.values()), axis=1))
         elif path.suffix == ".npz":
             np.savez(partial, allow_pickle=False, **columns)
         else:
             _write_frame(partial, columns)
-        os.replace(partial, path)
-    except OSError as error:
-        raise FailureError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()
 
 
 def _write_frame(path: Path, columns: Mapping[str, np.ndarray]) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from scoreode.errors import FailureError, InputError
+from scoreode._files import replaced
+from scoreode.errors import InputError
 
 _LIMIT = 4.5  # half the side of the window in which the 2-D toys are shown
 
@@ -67,7 +68,5 @@ def points(rows: np.ndarray, columns: list[str]) -> Figure:
 
 def write(figure: Figure, path: Path) -> None:
     """Saves a figure. **Raises:** `FailureError` where the disk refuses."""
-    try:
-        figure.savefig(path, dpi=150)
-    except OSError as error:
-        raise FailureError(f"cannot write {path}: {error.strerror}") from error
+    with replaced(path) as partial:
+        figure.savefig(partial, dpi=150)

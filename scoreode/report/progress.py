@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, TextIO, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 _LINE_EVERY = 10.0  # seconds between plain lines
 
@@ -39,10 +39,10 @@ def described(report: Step, validation: float | None) -> str:
 
 
 class PlainLines:
-    """A line every ten seconds, and one at the end."""
+    """A line on standard error every ten seconds, and one at the end."""
 
-    def __init__(self, label: str, stream: TextIO):
-        self._label, self._stream = label, stream
+    def __init__(self, label: str):
+        self._label = label
         self._printed, self._validation = time.monotonic(), None
 
     def __call__(self, report: Step, validation: float | None) -> None:
@@ -52,7 +52,7 @@ class PlainLines:
             print(
                 f"{self._label} {report.progress:4.0%}  {described(report, self._validation)}  "
                 f"{seconds_left(report):.0f} s left",
-                file=self._stream,
+                file=sys.stderr,
                 flush=True,
             )
 
@@ -72,11 +72,10 @@ class Bar:
 
 
 @contextmanager
-def shown(label: str, stream: TextIO | None = None) -> Iterator[Bar | PlainLines]:
-    """An observer of training that shows where it stands on the stream (standard error)."""
-    shown_on = stream or sys.stderr
-    if not shown_on.isatty():
-        yield PlainLines(label, shown_on)
+def shown(label: str) -> Iterator[Bar | PlainLines]:
+    """An observer of training that shows on standard error where it stands."""
+    if not sys.stderr.isatty():
+        yield PlainLines(label)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -88,5 +87,5 @@ def shown(label: str, stream: TextIO | None = None) -> Iterator[Bar | PlainLines
         TimeRemainingColumn(),
         TextColumn("{task.fields[state]}"),
     )
-    with Progress(*columns, console=Console(file=shown_on)) as progress:
+    with Progress(*columns, console=Console(stderr=True)) as progress:
         yield Bar(label, progress)

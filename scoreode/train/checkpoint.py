@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from scoreode._files import replaced
 from scoreode.errors import FailureError, InputError
 
 _KEPT = 2  # the newest checkpoint, and one to fall back on
@@ -61,18 +62,10 @@ def write_whole(path: Path, content: bytes) -> None:
 
     **Raises:** `FailureError` where the disk refuses.
     """
-    partial = path.with_name(path.name + ".partial")
-    try:
-        with open(partial, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise FailureError(
-            f"cannot write {path}: {error.strerror}; free or choose another place"
-        ) from error
+    with replaced(path) as partial, open(partial, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -119,6 +112,11 @@ class Checkpoints:
         self._folder = folder
         options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, enable_async_checkpointing=False)
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
+
+    @property
+    def any(self) -> bool:
+        """Whether there is one."""
+        return bool(self._manager.all_steps())
 
     def save(self, step: int, tree: Any, record: dict[str, Any]) -> None:
         """Saves a step that is not saved yet. **Raises:** `FailureError` if the disk refuses."""

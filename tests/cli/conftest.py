@@ -64,16 +64,9 @@ def _somewhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         signal.signal(number, handler)
 
 
-class _Text(io.StringIO):
-    """A stream in memory, for which annotations take it only with these two."""
-
-    mode = "w"
-    name = "<memory>"
-
-
 def run_here(*args: object) -> Result:
     """`scoreode ARGS` in this process."""
-    out, err = _Text(), _Text()
+    out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         code = main([str(arg) for arg in args])
     return _checked(Result(code, out.getvalue(), err.getvalue()))

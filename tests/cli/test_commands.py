@@ -96,7 +96,7 @@ def test_a_run_folder_says_how_it_came_about(trained, table):
 
     assert any((trained / "checkpoints").iterdir())
     assert (trained / "model.safetensors").stat().st_size > 0
-    assert not list(trained.glob("*.partial"))
+    assert not list(trained.glob("*.partial*"))
 
 
 def test_fit_says_where_the_run_is_and_what_comes_next(cli, table, tiny):

@@ -5,7 +5,11 @@ import shutil
 
 import pytest
 
-pytestmark = pytest.mark.usefixtures("often")
+pytestmark = [
+    pytest.mark.usefixtures("often"),
+    # Reads that Orbax began of a truncated array end after its event loop has.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def test_a_disk_that_fills_up(cli, long, whole, same, freed, tmp_path, monkeypat
     assert result.code == 1, result.err
     assert f"cannot write {run / named}" in result.err.replace("a checkpoint to ", "")
     assert "too large" in result.err.lower(), "the system's own reason"
-    assert not list(run.glob("*.partial"))
+    assert not list(run.glob("*.partial*"))
 
     resumed = cli("fit", "--resume", run)
     assert resumed.code == 0, resumed.err
@@ -67,7 +67,7 @@ def test_a_disk_that_is_full_from_the_start(shell, long, tmp_path):
     result = shell(*long, "--out", run, before=FULL)
     assert result.code == 1
     assert f"cannot write {run}/config.json" in result.err
-    assert "free or choose another place" in result.err
+    assert "make room, or choose another place" in result.err
 
 
 @pytest.mark.parametrize("place", ["/proc/nowhere/run", "{file}/run"])

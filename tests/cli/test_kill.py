@@ -8,6 +8,7 @@ import contextlib
 import shutil
 import signal
 import sys
+import threading
 import time
 
 import pytest
@@ -60,16 +61,19 @@ class Camera:
     def __init__(self, folder, album):
         self.folder, self.album = folder, album
         self.watching = False
+        self._lock, self._copying = threading.Lock(), None
         sys.addaudithook(self._changed)  # for good: it sleeps unless it is watching
 
-    def take(self, name):
+    def take(self, name=None):
         def copy(source, target):
             with contextlib.suppress(FileNotFoundError):  # gone since the folder was listed
                 shutil.copy2(source, target)
 
-        watching, self.watching = self.watching, False
-        shutil.copytree(self.folder, self.album / name, copy_function=copy)
-        self.watching = watching
+        with self._lock:
+            self._copying = threading.get_ident()
+            name = name or f"change {len(list(self.album.iterdir())):03}"
+            shutil.copytree(self.folder, self.album / name, copy_function=copy)
+            self._copying = None
 
     def before(self, patch, owner, name, count, moment, watch=False):
         """Takes a picture before the count-th call; with `watch`, at every change during it."""
@@ -88,8 +92,9 @@ class Camera:
         patch.setattr(owner, name, pictured)
 
     def _changed(self, event, _):
-        if self.watching and event in CHANGES:
-            self.take(f"change {len(list(self.album.iterdir())):03}")
+        # Orbax writes from several threads: the others wait while one of them is pictured.
+        if self.watching and event in CHANGES and self._copying != threading.get_ident():
+            self.take()
 
 
 @pytest.fixture(scope="module")

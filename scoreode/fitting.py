@@ -133,6 +133,7 @@ class Trainer:
         self._best = _Best(density.score_model)
         self._validated, self._elapsed = 0, 0.0
         self._checkpoints = None if folder is None else folder.checkpoints()
+        self._unvalidated = data.sampler is not None or len(data.validation) == 0
 
     @classmethod
     def resumed(cls, run: Run, data: Dataset, folder: RunFolder) -> Self:
@@ -157,9 +158,10 @@ class Trainer:
         saved = time.perf_counter()
         try:
             for report in self._reports():
-                self._state, self._elapsed = report.state, report.seconds
-                value = self._validate(report)
+                value = self._validated_nats(report)
                 self._record(report, value)
+                # Last, so that what interrupts the lines above leaves the chunk before whole.
+                self._accept(report, value)
                 observe(report, value)
                 if self.run.patience is not None and self._best.waited >= self.run.patience:
                     break
@@ -209,23 +211,27 @@ class Trainer:
             self._elapsed,
         )
 
-    def _validate(self, report: Report) -> float | None:
+    def _validations_due(self, report: Report) -> int:
+        return int(report.progress * self.run.validations)
+
+    def _validated_nats(self, report: Report) -> float | None:
         """A validation NLL in nats when one is due; None otherwise, and for endless data."""
-        if self.data.sampler is not None or len(self.data.validation) == 0:
-            self._best = _Best(report.state.ema)
+        if self._unvalidated or self._validations_due(report) <= self._validated:
             return None
-        due = int(report.progress * self.run.validations)
-        if due <= self._validated:
-            return None
-        self._validated = due
         density = Density(self._bijection, report.state.ema)
         rows = _dequantised(self.data, self.data.validation)
         if self.run.validation == "exact":
-            value = -float(np.mean(density.log_likelihood(rows[:EXACT_ROWS]).nats))
-        else:
-            value = float(np.mean(density.nll_bound(rows[:BOUND_ROWS])))
-        self._best.update(report.state.ema, value)
-        return value
+            return -float(np.mean(density.log_likelihood(rows[:EXACT_ROWS]).nats))
+        return float(np.mean(density.nll_bound(rows[:BOUND_ROWS])))
+
+    def _accept(self, report: Report, value: float | None) -> None:
+        """Makes a chunk's outcome what a checkpoint holds."""
+        self._state, self._elapsed = report.state, report.seconds
+        self._validated = self._validations_due(report)
+        if self._unvalidated:
+            self._best = _Best(report.state.ema)
+        elif value is not None:
+            self._best.update(report.state.ema, value)
 
     def _record(self, report: Report, value: float | None) -> None:
         if self.folder is None:

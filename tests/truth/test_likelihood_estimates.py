@@ -79,21 +79,26 @@ def test_the_bound_is_above_the_likelihood(mixed):
     (oracle, process, _), x, exact = mixed
     keys = jr.split(jr.key(3), 400)
     bound = map_rows(nll_bound, (oracle, process), (keys, x), chunk=400)
-    excess = bound + exact.nats
     # With the exact score the SDE's density is the ODE's, and the bound is tight.
-    assert_mean(excess, 0)
+    assert_mean(bound + exact.nats, 0)
     worse = map_rows(nll_bound, (lambda x, t: 0.8 * oracle(x, t), process), (keys, x), chunk=400)
-    assert np.mean(worse + exact.nats) > 4 * np.std(worse) / 20
+    excess = worse - bound  # the same noise in both
+    assert np.mean(excess) > 4 * np.std(excess) / 20
 
 
 def test_reported_evaluations_are_the_true_count():
     process, calls = PROCESSES["ve"](), []
     oracle = mixture(process, 2)
 
+    @jax.custom_jvp
+    def tick(t):
+        count = lambda t: (calls.append(t), np.zeros_like(t))[1]  # noqa: E731
+        return jax.pure_callback(count, jax.ShapeDtypeStruct(t.shape, t.dtype), t)
+
+    tick.defjvp(lambda at, tangent: (tick(*at), jnp.zeros_like(tangent[0])))
+
     def counted(x, t):
-        jax.debug.callback(lambda: calls.append(None))
-        return oracle(x, t)
+        return oracle(x, t) + tick(t)
 
     record = Likelihood()(counted, process, jr.key(0), jnp.array([0.3, -1.0]))
-    jax.effects_barrier()
     assert int(record.nfe) == len(calls)

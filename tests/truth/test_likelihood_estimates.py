@@ -84,21 +84,3 @@ def test_the_bound_is_above_the_likelihood(mixed):
     worse = map_rows(nll_bound, (lambda x, t: 0.8 * oracle(x, t), process), (keys, x), chunk=400)
     excess = worse - bound  # the same noise in both
     assert np.mean(excess) > 4 * np.std(excess) / 20
-
-
-def test_reported_evaluations_are_the_true_count():
-    process, calls = PROCESSES["ve"](), []
-    oracle = mixture(process, 2)
-
-    @jax.custom_jvp
-    def tick(t):
-        count = lambda t: (calls.append(t), np.zeros_like(t))[1]  # noqa: E731
-        return jax.pure_callback(count, jax.ShapeDtypeStruct(t.shape, t.dtype), t)
-
-    tick.defjvp(lambda at, tangent: (tick(*at), jnp.zeros_like(tangent[0])))
-
-    def counted(x, t):
-        return oracle(x, t) + tick(t)
-
-    record = Likelihood()(counted, process, jr.key(0), jnp.array([0.3, -1.0]))
-    assert int(record.nfe) == len(calls)

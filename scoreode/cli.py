@@ -152,6 +152,38 @@ def nll(
     commands.nll(run, data, as_json=json, out=out, part=split, seed=seed)
 
 
+def verify(
+    run: Annotated[Path, Positional, arg(metavar="RUN")],
+    data: Annotated[str | None, Positional, arg(metavar="DATA")] = None,
+    /,
+    json: bool = False,
+    n: Annotated[int, arg(aliases=("-n",))] = 512,
+    seed: int = 0,
+    debug: bool = False,
+) -> None:
+    """Measure what the theory says of a trained run.
+
+    Where the data are a known mixture: every term of Theorem 1, the bounds, and the errors of the
+    score's derivatives. On any data: the objectives, the asymmetry of the score's Jacobian, its
+    distance from the score of the model's own density, and what solves there and back differ by.
+
+    Example: scoreode verify run
+
+    Example: scoreode verify run test.csv --json
+
+    Args:
+        run: the folder of a finished run.
+        data: held-out rows, by name or file (default: the run's own).
+        json: print one JSON object and nothing else.
+        n: how many rows.
+        seed: of everything random.
+        debug: show a traceback on failure.
+    """
+    from scoreode import commands
+
+    commands.verify(run, data, as_json=json, n=n, seed=seed)
+
+
 def sample(
     run: Annotated[Path, Positional, arg(metavar="RUN")],
     /,
@@ -220,6 +252,7 @@ def reproduce(
 COMMANDS: dict[str, Callable[..., None]] = {
     "fit": fit,
     "nll": nll,
+    "verify": verify,
     "sample": sample,
     "list": list_,
     "reproduce": reproduce,

@@ -203,6 +203,19 @@ def _readable(summary: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def verify(run: Path, source: str | None, *, as_json: bool, n: int, seed: int) -> None:
+    """Measures what the theory says of a run, on held-out rows of its data or of another file."""
+    from scoreode.verify import readable, verified
+
+    recipes.check_positive(n=n)
+    fitted = fitting.load(run)
+    source = str(source or fitted.data["name"])
+    rows, columns = _rows(source, "test" if source in recipes.DATA_NAMES else "validation", seed)
+    _check_columns(fitted, columns, source)
+    found = verified(fitted, rows[:n], seed)
+    print(json.dumps(found) if as_json else readable(found))
+
+
 def sample(run: Path, n: int, out: Path, seed: int) -> None:
     """Draws samples into a file."""
     check_suffix(out, (*tables.SUFFIXES, ".png"))
@@ -229,12 +242,12 @@ def list_names() -> None:
 
 def reproduce(name: str, *, quick: bool, out: Path | None, seed: int) -> None:
     """Runs a reproduction into a new folder."""
-    from scoreode.reproduce import checkerboard
+    from scoreode.reproduce import REPRODUCE
 
     recipes.check_not_negative(seed=seed)
     recipes.named("recipe", name, recipes.REPRODUCTIONS)
     folder = RunFolder.create(out or _next_folder(name))
-    checkerboard(folder, quick=quick, seed=seed)
+    REPRODUCE[name](folder, quick=quick, seed=seed)
 
 
 def _next_folder(stem: str) -> Path:

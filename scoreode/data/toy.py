@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 if TYPE_CHECKING:
@@ -33,20 +34,31 @@ class AbstractToy(eqx.Module):
     def __call__(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]: ...
 
 
-class Mixture(AbstractToy):
-    """The paper's 1-D mixture of three Gaussians."""
+class AbstractMixture(AbstractToy):
+    """A mixture of Gaussians, whose density is known in closed form at every noise level."""
 
-    weights = (0.3, 0.3, 0.4)
-    means = (-2 / 7, -6 / 7, 4 / 7)
-    variances = (0.1 / 49, 0.1 / 49, 1 / 49)
-    dim = 1
-    entropy = -0.12885
+    @abc.abstractmethod
+    def components(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Weights (k,), means (k, d), covariances (k, d, d)."""
 
     def __call__(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
         key_k, key_x = jr.split(key)
-        k = jr.choice(key_k, 3, (n,), p=jnp.asarray(self.weights))
-        scales = jnp.sqrt(jnp.asarray(self.variances))
-        return (jnp.asarray(self.means)[k] + scales[k] * jr.normal(key_x, (n,)))[:, None]
+        weights, means, covariances = self.components()
+        k = jr.choice(key_k, len(weights), (n,), p=jnp.asarray(weights))
+        noise = jr.normal(key_x, (n, self.dim))
+        factors = jnp.asarray(np.linalg.cholesky(covariances))
+        return jnp.asarray(means)[k] + jnp.einsum("nij,nj->ni", factors[k], noise)
+
+
+class Mixture(AbstractMixture):
+    """The paper's 1-D mixture of three Gaussians."""
+
+    dim = 1
+    entropy = -0.12885
+
+    def components(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        means, variances = np.array([-2.0, -6.0, 4.0]) / 7, np.array([0.1, 0.1, 1.0]) / 49
+        return np.array([0.3, 0.3, 0.4]), means[:, None], variances[:, None, None]
 
 
 class Checkerboard(AbstractToy):
@@ -62,17 +74,17 @@ class Checkerboard(AbstractToy):
         return 2 * jnp.stack([x, y + jnp.floor(x) % 2], axis=1)
 
 
-class EightGaussians(AbstractToy):
+class EightGaussians(AbstractMixture):
     """Eight normals of scale 0.5 on a circle of radius 4, all divided by 1.414."""
 
     dim = 2
     entropy = 2.8319
 
-    def __call__(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
-        key_k, key_x = jr.split(key)
-        centres = 4 * _circle(jnp.arange(8) * jnp.pi / 4)
-        k = jr.randint(key_k, (n,), 0, 8)
-        return (centres[k] + 0.5 * jr.normal(key_x, (n, 2))) / 1.414
+    def components(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        angle = np.arange(8) * np.pi / 4
+        centres = 4 * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+        covariance = np.eye(2) * (0.5 / 1.414) ** 2
+        return np.full(8, 1 / 8), centres / 1.414, np.broadcast_to(covariance, (8, 2, 2))
 
 
 class Moons(AbstractToy):

@@ -37,7 +37,11 @@ class Solver(eqx.Module):
     method: dfx.Tsit5 | dfx.Dopri5 | dfx.Dopri8 = dfx.Tsit5()
 
     def __call__(
-        self, field: Callable[[Scalar, Any], Any], y: Any, t_0: float, t_1: float
+        self,
+        field: Callable[[Scalar, Any], Any],
+        y: Any,
+        t_0: float | Scalar,
+        t_1: float | Scalar,
     ) -> tuple[Any, Int[Array, ""], Bool[Array, ""]]:
         """y(t_1) of dy/dt = field(t, y) from y(t_0); evaluations of the field; converged.
 

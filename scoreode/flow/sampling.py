@@ -31,7 +31,10 @@ class ODESampler(eqx.Module):
         key: PRNGKeyArray,
     ) -> Example:
         """One sample of this shape. **Cost:** as many evaluations as the solver takes."""
-        x_T = process.prior_sample(key, shape)
+        return self.from_latent(score, process, process.prior_sample(key, shape))
+
+    def from_latent(self, score: ScoreFunction, process: AbstractProcess, x_T: Example) -> Example:
+        """The x_0 that the ODE carries x_T to."""
 
         def field(t: Scalar, x: Example) -> Example:
             return velocity(score, process, x, t)

@@ -1,6 +1,7 @@
 """What is minimised: denoising score matching of order 1, 2 and 3, and how t is drawn."""
 
 from scoreode.objective.denoising import DenoisingScoreMatching, Ramp, Terms
+from scoreode.objective.separate import AbstractSeparate, Meng, Second, SecondTrace, Third
 from scoreode.objective.weighting import (
     AbstractWeighting,
     AdaptiveLikelihood,
@@ -9,11 +10,16 @@ from scoreode.objective.weighting import (
 )
 
 __all__ = [
+    "AbstractSeparate",
     "AbstractWeighting",
     "AdaptiveLikelihood",
     "DenoisingScoreMatching",
     "Likelihood",
+    "Meng",
     "Ramp",
+    "Second",
+    "SecondTrace",
     "Terms",
+    "Third",
     "UniformTime",
 ]

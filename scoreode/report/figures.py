@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -30,6 +31,43 @@ def densities(panels: Mapping[str, np.ndarray]) -> Figure:
             density.reshape(n, n), origin="lower", extent=extent, cmap="magma", vmin=0, vmax=top
         )
         axis.set(title=title, xticks=[], yticks=[])
+    return figure
+
+
+def lines(x: np.ndarray, panels: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+    """Densities of one variable, side by side: the first of a panel filled, the others as lines."""
+    figure = Figure(figsize=(3.4 * len(panels), 2.8), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axis, (title, curves) in zip(axes, panels.items(), strict=True):
+        (truth, density), *models = curves.items()
+        axis.fill_between(x, density, color="0.85", label=truth)
+        for (name, model), style in zip(models, ("-", "--"), strict=True):
+            axis.plot(x, model, style, linewidth=1.2, label=name)
+        axis.set(title=title, xlabel="x", ylim=(0, 1.6 * density.max()))
+    axes[0].set(ylabel="density")
+    axes[0].legend(frameon=False)
+    return figure
+
+
+@runtime_checkable
+class OverTime(Protocol):
+    """ℓ_Fisher and ℓ_SM over t, each with a `value`."""
+
+    t: np.ndarray
+    fisher: Any
+    score_matching: Any
+
+
+def fisher_curves(models: Mapping[str, OverTime]) -> Figure:
+    """ℓ_Fisher(t) and ℓ_SM(t) of models, on logarithmic axes side by side."""
+    figure = Figure(figsize=(8, 3), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for name, found in models.items():
+        left.plot(found.t, found.fisher.value, label=name)
+        right.plot(found.t, found.score_matching.value, label=name)
+    left.set(title="$\\ell_{Fisher}(t)$", xlabel="t", yscale="log")
+    right.set(title="$\\ell_{SM}(t)$", xlabel="t", yscale="log")
+    left.legend(frameon=False)
     return figure
 
 

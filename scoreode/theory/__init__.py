@@ -1,5 +1,28 @@
 """The theorems, measured against closed forms."""
 
-from scoreode.theory.oracle import MixtureOracle
+from scoreode.theory.bound import DataPath, PathErrors
+from scoreode.theory.estimate import Estimate, spread_points
+from scoreode.theory.fokker_planck import GridDensity, sde_density
+from scoreode.theory.identities import Curves, Theorem1, curves, theorem_1
+from scoreode.theory.model_score import AugmentedODE, LikelihoodGradient, ModelScore
+from scoreode.theory.oracle import MixtureOracle, Posterior
+from scoreode.theory.wrong import Wrong
 
-__all__ = ["MixtureOracle"]
+__all__ = [
+    "AugmentedODE",
+    "Curves",
+    "DataPath",
+    "Estimate",
+    "GridDensity",
+    "LikelihoodGradient",
+    "MixtureOracle",
+    "ModelScore",
+    "PathErrors",
+    "Posterior",
+    "Theorem1",
+    "Wrong",
+    "curves",
+    "sde_density",
+    "spread_points",
+    "theorem_1",
+]

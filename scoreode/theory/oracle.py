@@ -7,7 +7,10 @@ responsibilities r_k(x) and u_k = −C_k⁻¹ (x − α μ_k), the components' s
     ∇²log q    = Σ r_k (u_k u_kᵀ − C_k⁻¹) − s sᵀ                             =: H
     ∇tr ∇²log q = Σ r_k [(‖u_k‖² − tr C_k⁻¹)(u_k − s) − 2 C_k⁻¹ u_k] − 2 H s.
 
-A mixture under a process is a `ScoreFunction`: it can stand wherever a network does.
+A mixture under a process is a `ScoreFunction`: it can stand wherever a network does. The posterior
+of x_0 given x_t = x is again a mixture, of weights r_k(x) and
+
+    means μ_k − α Σ_k u_k,    covariances σ² Σ_k C_k⁻¹.
 """
 
 import equinox as eqx
@@ -31,6 +34,18 @@ class _Components(eqx.Module):
     log_density: Scalar
 
 
+class Posterior(eqx.Module):
+    """q(x_0 | x_t), a Gaussian mixture."""
+
+    weights: Float[Array, " k"]
+    means: Float[Array, "k d"]
+    covariances: Float[Array, "k d d"]
+
+    def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
+        """n draws of x_0 given x_t."""
+        return _sample(key, n, self.weights, self.means, self.covariances)
+
+
 class MixtureOracle(eqx.Module):
     """The marginals q_t of a Gaussian mixture under a process: sampler, density, derivatives.
 
@@ -45,11 +60,14 @@ class MixtureOracle(eqx.Module):
 
     def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
         """n draws of x_0."""
-        key_k, key_x = jr.split(key)
-        k = jr.choice(key_k, self.weights.size, (n,), p=self.weights)
-        noise = jr.normal(key_x, (n, self.means.shape[1]), self.means.dtype)
-        factors = jnp.linalg.cholesky(self.covariances)
-        return self.means[k] + jnp.einsum("nij,nj->ni", factors[k], noise)
+        return _sample(key, n, self.weights, self.means, self.covariances)
+
+    def from_noise(self, u: Scalar, z: Vector, t: Scalar) -> Vector:
+        """x_t ~ q_t from a uniform, which picks the component, and standard normals (d,)."""
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
+        k = jnp.sum(u > jnp.cumsum(self.weights)[:-1])
+        C = alpha**2 * self.covariances[k] + sigma**2 * jnp.eye(z.size, dtype=z.dtype)
+        return alpha * self.means[k] + jnp.linalg.cholesky(C) @ z
 
     def _components(self, x: Vector, t: Scalar) -> _Components:
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
@@ -90,3 +108,24 @@ class MixtureOracle(eqx.Module):
         excess = jnp.sum(c.u**2, 1) - jnp.trace(c.precision, axis1=1, axis2=2)
         within = excess[:, None] * (c.u - s) - 2 * jnp.einsum("kij,kj->ki", c.precision, c.u)
         return c.r @ within - 2 * self.hessian(x, t) @ s
+
+    def posterior(self, x: Vector, t: Scalar) -> Posterior:
+        """q(x_0 | x_t = x)."""
+        c = self._components(x, t)
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
+        means = self.means - alpha * jnp.einsum("kij,kj->ki", self.covariances, c.u)
+        return Posterior(c.r, means, sigma**2 * self.covariances @ c.precision)
+
+
+def _sample(
+    key: PRNGKeyArray,
+    n: int,
+    weights: Float[Array, " k"],
+    means: Float[Array, "k d"],
+    covariances: Float[Array, "k d d"],
+) -> Float[Array, "n d"]:
+    key_k, key_x = jr.split(key)
+    k = jr.choice(key_k, weights.size, (n,), p=weights)
+    noise = jr.normal(key_x, (n, means.shape[1]), means.dtype)
+    factors = jnp.linalg.cholesky(covariances)
+    return means[k] + jnp.einsum("nij,nj->ni", factors[k], noise)

@@ -1,5 +1,6 @@
 """The public contract of the commands: what they take, print and leave on disk."""
 
+import importlib
 import json
 import shutil
 import subprocess
@@ -290,18 +291,19 @@ def test_a_run_can_be_moved(cli, trained, table, tmp_path):
 def test_reproduce_writes_a_summary_and_a_figure(cli, tmp_path, monkeypatch):
     from dataclasses import replace
 
-    from scoreode import reproduce
     from scoreode.network import MLP
+
+    checkerboard = importlib.import_module("scoreode.reproduce.checkerboard")
 
     # The recipe's own size takes minutes; what is tested is what is left behind.
     whole = recipes.checkerboard
     small = lambda order, quick: replace(  # noqa: E731
         whole(order, quick=quick), steps=4, batch_size=16, network=MLP(width=8, depth=1)
     )
-    monkeypatch.setattr(reproduce, "ORDERS", (1, 2))
+    monkeypatch.setattr(checkerboard, "ORDERS", (1, 2))
     monkeypatch.setattr(recipes, "checkerboard", small)
-    monkeypatch.setattr(reproduce, "_TEST_ROWS", {True: 100, False: 100})
-    monkeypatch.setattr(reproduce, "_GRID", {True: 10, False: 10})
+    monkeypatch.setattr(checkerboard, "_TEST_ROWS", {True: 100, False: 100})
+    monkeypatch.setattr(checkerboard, "_GRID", {True: 10, False: 10})
     out = tmp_path / "figure"
     result = cli("reproduce", "checkerboard", "--quick", "--out", out)
     assert result.code == 0

@@ -1,0 +1,67 @@
+"""`scoreode verify` and `reproduce mog`: what they print and leave behind."""
+
+import importlib
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scoreode import recipes
+from scoreode.network import MLP
+
+
+@pytest.fixture(scope="module")
+def on_mixture(cli, tiny, tmp_path_factory):
+    run = tmp_path_factory.mktemp("verify") / "run"
+    assert cli("fit", "mixture", *tiny, "--steps", 40, "--out", run).code == 0
+    return run
+
+
+def test_a_known_truth_is_compared_with(cli, on_mixture):
+    result = cli("verify", on_mixture, "-n", 64, "--json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert set(found) == {"objectives", "itself", "theorem 1", "theorem 2"}
+    one = found["theorem 1"]
+    assert one["unconverged"] == 0
+    assert abs(one["difference"][0]) < 5 * one["difference"][1]
+    assert one["kl_0_sde"][0] < one["sde_bound"][0] + 5 * one["sde_bound"][1]
+    assert one["kl_0"][0] < one["cauchy_schwarz"][0] + 5 * one["cauchy_schwarz"][1]
+    two = found["theorem 2"]
+    assert two["r_above_u"] == 0
+    assert np.all(np.array(two["D_F"]) <= np.array(two["E[U^2]"]) * (1 + 1e-3))
+
+
+def test_other_data_are_measured_by_themselves(cli, trained, table):
+    result = cli("verify", trained, table, "-n", 32, "--json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert set(found) == {"objectives", "itself"}
+    assert found["itself"]["unconverged"] == 0
+    assert found["itself"]["round_trip_distance"][0] < 1e-2
+    readable = cli("verify", trained, table, "-n", 32)
+    assert readable.code == 0
+    assert "asymmetry" in readable.out
+
+
+def test_mog_writes_a_summary_and_figures(cli, tmp_path, monkeypatch):
+    module, whole = importlib.import_module("scoreode.reproduce.mog"), recipes.mog
+    small = lambda order, quick: replace(  # noqa: E731
+        whole(order, quick=quick), steps=4, batch_size=16, network=MLP(width=8, depth=1)
+    )
+    monkeypatch.setattr(recipes, "mog", small)
+    monkeypatch.setattr(module, "ORDERS", (1, 3))
+    for name, value in {"_DRAWS": 512, "_TEST_ROWS": 50, "_TIMES": 3}.items():
+        monkeypatch.setattr(module, name, {True: value, False: value})
+    out = tmp_path / "figure"
+    result = cli("reproduce", "mog", "--quick", "--out", out)
+    assert result.code == 0, result.err
+    orders = json.loads((out / "summary.json").read_text())["orders"]
+    assert set(orders) == {"1", "3"}
+    for row in orders.values():
+        # Barely trained: its KL is far above what 50 rows and 512 draws err by.
+        assert row["kl"] == pytest.approx(row["nll"] - recipes.TOYS["mixture"].entropy, abs=1.0)
+        assert row["J_Fisher"] > 0
+    for figure in ("densities.png", "fisher.png"):
+        assert (out / figure).read_bytes().startswith(b"\x89PNG")

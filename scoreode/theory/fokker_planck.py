@@ -66,7 +66,8 @@ def sde_density(
     """
     edges = np.linspace(-half_width, half_width, n_cells + 1)
     y, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
-    log_snr = np.linspace(*(float(end) for end in process.log_snr_range()), n_steps + 1)
+    low, high = (float(end) for end in process.log_snr_range())
+    log_snr = np.linspace(low, high, n_steps + 1)
     clock = -np.log1p(np.exp(-log_snr))
     density = norm.pdf(y)
     density /= np.sum(density) * width

@@ -39,6 +39,7 @@ SHIFTS = 16
 PILOT = 512
 BINS = 32
 CHUNK = 512
+NONE = 1e-30  # what is divided by where the score is exact, and every integrand zero
 Host = Float[np.ndarray, "..."]
 
 
@@ -127,12 +128,12 @@ def theorem_1(
     kl_T = kl(_log_ratio_T, (oracle,), key_T, pilots[1])
     J_SM, J_Diff, J_Fisher, unconverged = _integrals(oracle, score, solver, key_t, pilots[2], n)
     S, F = J_SM.mean(), J_Fisher.mean()
-    # The tangent of √(S F) at the means: with their mean, and the error of its value.
-    root = 0.5 * (np.sqrt(F / S) * J_SM + np.sqrt(S / F) * J_Fisher)
+    # The tangent of √(S F) at the means has their value there, and its error.
+    root = 0.5 * (np.sqrt(F / (S + NONE)) * J_SM + np.sqrt(S / (F + NONE)) * J_Fisher)
     of = Estimate.of
     return Theorem1(
         *(kl_0, kl_T, of(J_SM), of(J_Diff), of(J_SM + J_Diff), of(J_Fisher), of(root)),
-        *(n, unconverged),
+        *(n // SHIFTS * SHIFTS, unconverged),
     )
 
 
@@ -254,15 +255,18 @@ def _integrals(
     in_bin = _bin(np.interp(points[0, :, -1], [0, 1], edges[[0, -1]]), edges)
     rms = np.sqrt(np.bincount(in_bin, square, BINS) / np.bincount(in_bin, minlength=BINS))
     # A tenth stays uniform: what the pilot did not see keeps a bounded weight.
-    errors, weight = drawn(
-        _points(key, SHIFTS, n // SHIFTS, oracle, more=1), 0.9 * rms / rms.sum() + 0.1 * uniform
-    )
+    mass = 0.9 * (rms + NONE) / np.sum(rms + NONE) + 0.1 * uniform
+    errors, weight = drawn(_points(key, SHIFTS, n // SHIFTS, oracle, more=1), mass)
 
     def shift_means(values: Host) -> Host:
         return np.mean((weight * values).astype(np.float64).reshape(SHIFTS, -1), 1)
 
-    J = map(shift_means, (errors.score_matching, errors.difference, errors.fisher))
-    return *J, int(np.sum(~errors.converged))
+    return (
+        shift_means(errors.score_matching),
+        shift_means(errors.difference),
+        shift_means(errors.fisher),
+        int(np.sum(~errors.converged)),
+    )
 
 
 def _bin(log_snr: Host, edges: Host) -> np.ndarray:

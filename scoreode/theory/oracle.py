@@ -57,6 +57,20 @@ class MixtureOracle(eqx.Module):
     weights: Float[Array, " k"]
     means: Float[Array, "k d"]
     covariances: Float[Array, "k d d"]
+    # Σ_k = Q Λ Qᵀ, once: C_k has the same eigenvectors at every t, and needs no inverse.
+    Lambda: Float[Array, "k d"]
+    Q: Float[Array, "k d d"]
+
+    def __init__(
+        self,
+        process: AbstractProcess,
+        weights: Float[Array, " k"],
+        means: Float[Array, "k d"],
+        covariances: Float[Array, "k d d"],
+    ):
+        self.process, self.weights, self.means = process, weights, means
+        self.covariances = covariances
+        self.Lambda, self.Q = jnp.linalg.eigh(covariances)
 
     def sample(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
         """n draws of x_0."""
@@ -66,21 +80,20 @@ class MixtureOracle(eqx.Module):
         """x_t ~ q_t from a uniform, which picks the component, and standard normals (d,)."""
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         k = jnp.sum(u > jnp.cumsum(self.weights)[:-1])
-        C = alpha**2 * self.covariances[k] + sigma**2 * jnp.eye(z.size, dtype=z.dtype)
-        return alpha * self.means[k] + jnp.linalg.cholesky(C) @ z
+        scale = jnp.sqrt(alpha**2 * self.Lambda[k] + sigma**2)
+        return alpha * self.means[k] + self.Q[k] @ (scale * z)
 
     def _components(self, x: Vector, t: Scalar) -> _Components:
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
-        d = x.size
-        C = alpha**2 * self.covariances + sigma**2 * jnp.eye(d, dtype=x.dtype)
-        precision = jnp.linalg.inv(C)
+        variances = alpha**2 * self.Lambda + sigma**2
+        precision = jnp.einsum("kij,kj,klj->kil", self.Q, 1 / variances, self.Q)
         centred = x - alpha * self.means
         u = -jnp.einsum("kij,kj->ki", precision, centred)
         log_components = (
             jnp.log(self.weights)
             + 0.5 * jnp.sum(u * centred, 1)
-            - 0.5 * jnp.linalg.slogdet(C)[1]
-            - 0.5 * d * jnp.log(2 * jnp.pi).astype(x.dtype)
+            - 0.5 * jnp.sum(jnp.log(variances), 1)
+            - 0.5 * x.size * jnp.log(2 * jnp.pi).astype(x.dtype)
         )
         r = jax.nn.softmax(log_components)
         return _Components(r, u, precision, jax.nn.logsumexp(log_components))

@@ -1,6 +1,7 @@
 """Tables from files and frames: what is read is what was written, what is bad is named."""
 
 import contextlib
+import os
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 
@@ -229,7 +230,7 @@ def test_a_write_replaces_whole_or_not_at_all(tmp_path, monkeypatch, suffix):
     def fails(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(output.os, "replace", fails)
+    monkeypatch.setattr(os, "replace", fails)
     with pytest.raises(FailureError, match=f"cannot write {path}: No space left on device"):
         output.write_rows(path, np.zeros((3, 2)), ["a", "b"])
     assert path.read_bytes() == before

@@ -19,7 +19,7 @@ from scoreode.theory import Curves, Theorem1, curves, sde_density, theorem_1
 from scoreode.train import RunFolder
 from scoreode.truth import oracle_of
 
-_DRAWS = {True: 1024, False: 8192}  # by `quick`
+_DRAWS = {True: 1024, False: 4096}  # by `quick`
 _TEST_ROWS = {True: 4000, False: 20_000}
 _TIMES = {True: 16, False: 32}
 _GRID = 600  # points at which densities are drawn

@@ -184,19 +184,15 @@ def trained(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@contextlib.contextmanager
-def _short_chunks() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "CHUNK", 10)
-        patch.setattr(fitting, "SAVE_EVERY", 0.0)
-        yield
+def _shorten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(loop, "CHUNK", 10)
+    patch.setattr(fitting, "SAVE_EVERY", 0.0)
 
 
 @pytest.fixture
-def often() -> Iterator[None]:
+def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Chunks of 10 steps with a checkpoint after each: every kind of moment within a second."""
-    with _short_chunks():
-        yield
+    _shorten(monkeypatch)
 
 
 @pytest.fixture(scope="session")
@@ -209,7 +205,8 @@ def long(table: Path) -> tuple[object, ...]:
 def whole(long: tuple, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """That run from its beginning to its end."""
     run = tmp_path_factory.mktemp("whole") / "run"
-    with _short_chunks():
+    with pytest.MonkeyPatch.context() as patch:
+        _shorten(patch)
         result = run_here(*long, "--out", run)
     assert result.code == 0, result.err
     return run
@@ -225,7 +222,8 @@ def stopped(
         raise KeyboardInterrupt
 
     run = tmp_path_factory.mktemp("stopped") / "run"
-    with _short_chunks(), pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
+        _shorten(patch)
         on_call(patch, progress.PlainLines, "__call__", 4, interrupt)
         result = run_here(*long, "--out", run)
     assert result.code == 130, result.err

@@ -98,7 +98,7 @@ def doubled(tree: Any) -> Any:
 
 def measure_theorem_1(quick: bool) -> list[dict[str, Any]]:
     """Both sides of Theorem 1 for every mixture, process and stage of training."""
-    rows, steps, n = [], 200 if quick else 2000, 2048 if quick else 16_384
+    rows, steps, n = [], 200 if quick else 1500, 2048 if quick else 8192
     for name, components in mixtures().items():
         for process_name, process in PROCESSES.items():
             oracle = standardised(*components, process)

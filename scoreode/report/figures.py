@@ -81,7 +81,9 @@ def pictures(rows: np.ndarray, shape: tuple[int, ...], columns: int = 10) -> Fig
         sheet[top : top + height, left : left + width] = row.reshape(height, width)
     figure = Figure(figsize=(0.6 * columns, 0.6 * n_rows), layout="constrained")
     axis = figure.subplots()
-    axis.imshow(sheet, cmap="gray_r", vmin=np.nanmin(rows), vmax=np.nanmax(rows))
+    # A few outlying pixels would turn the paper grey.
+    vmin, vmax = np.quantile(rows, [0.02, 0.98])
+    axis.imshow(sheet, cmap="gray_r", vmin=vmin, vmax=vmax)
     axis.axis("off")
     return figure
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scoreode import recipes
+from scoreode import recipes, verify
 from scoreode.network import MLP
 
 
@@ -18,8 +18,9 @@ def on_mixture(cli, tiny, tmp_path_factory):
     return run
 
 
-def test_a_known_truth_is_compared_with(cli, on_mixture):
-    result = cli("verify", on_mixture, "-n", 64, "--json")
+def test_a_known_truth_is_compared_with(cli, on_mixture, monkeypatch):
+    monkeypatch.setattr(verify, "_PATHS", 8)
+    result = cli("verify", on_mixture, "-n", 16, "--json")
     assert result.code == 0, result.err
     found = json.loads(result.out)
     assert set(found) == {"objectives", "itself", "theorem 1", "theorem 2"}
@@ -52,7 +53,7 @@ def test_mog_writes_a_summary_and_figures(cli, tmp_path, monkeypatch):
     )
     monkeypatch.setattr(recipes, "mog", small)
     monkeypatch.setattr(module, "ORDERS", (1, 3))
-    for name, value in {"_DRAWS": 512, "_TEST_ROWS": 50, "_TIMES": 3}.items():
+    for name, value in {"_DRAWS": 256, "_TEST_ROWS": 50, "_TIMES": 3}.items():
         monkeypatch.setattr(module, name, {True: value, False: value})
     out = tmp_path / "figure"
     result = cli("reproduce", "mog", "--quick", "--out", out)

@@ -53,7 +53,7 @@ def test_mog_writes_a_summary_and_figures(cli, tmp_path, monkeypatch):
     )
     monkeypatch.setattr(recipes, "mog", small)
     monkeypatch.setattr(module, "ORDERS", (1, 3))
-    for name, value in {"_DRAWS": 256, "_TEST_ROWS": 50, "_TIMES": 3}.items():
+    for name, value in {"_DRAWS": 512, "_TEST_ROWS": 50, "_TIMES": 3}.items():
         monkeypatch.setattr(module, name, {True: value, False: value})
     out = tmp_path / "figure"
     result = cli("reproduce", "mog", "--quick", "--out", out)

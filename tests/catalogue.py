@@ -128,6 +128,21 @@ BIJECTIONS: Mapping[str, tuple[type[standardise.AbstractBijection], ...]] = {
 }
 
 
+class Snapshot(process.AbstractProcess):
+    """A process stopped at given α and σ, so that one compilation serves all processes."""
+
+    alpha_t: jax.Array
+    sigma_t: jax.Array
+    t_min: float = 0.0
+    t_max: float = 1.0
+
+    def alpha(self, t):
+        return self.alpha_t * t**0
+
+    def sigma(self, t):
+        return self.sigma_t * t**0
+
+
 def mixture(p: process.AbstractProcess, d: int, k: int = 3, seed: int = 0) -> MixtureOracle:
     """A random mixture of mean 0 and covariance I, as the prior takes data to be.
 

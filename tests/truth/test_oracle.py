@@ -6,31 +6,16 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from catalogue import PROCESSES, mixture
+from catalogue import PROCESSES, Snapshot, mixture
 from scipy import stats
 from standard_errors import assert_covariance, assert_mean
 
-from scoreode.process import VE, AbstractProcess
+from scoreode.process import VE
 
 pytestmark = pytest.mark.usefixtures("x64")
 
 TIMES = 5
 POINTS = 8
-
-
-class Snapshot(AbstractProcess):
-    """A process stopped at given α and σ, so that one compilation serves all processes."""
-
-    alpha_t: jax.Array
-    sigma_t: jax.Array
-    t_min: float = 0.0
-    t_max: float = 1.0
-
-    def alpha(self, t):
-        return self.alpha_t * t**0
-
-    def sigma(self, t):
-        return self.sigma_t * t**0
 
 
 @eqx.filter_jit

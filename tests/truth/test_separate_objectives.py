@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from catalogue import WEIGHTINGS, mixture, random_field
+from catalogue import WEIGHTINGS, Snapshot, mixture, random_field
 from standard_errors import z_scores
 from wrong_models import matrix_field, minimisers, sum_field
 
 from scoreode.objective.separate import Meng, Second, SecondTrace, Third
-from scoreode.process import VE, VP, AbstractProcess
+from scoreode.process import VE, VP
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -19,21 +19,6 @@ SAMPLES = 20_000
 PROCESSES = {"ve": VE(sigma_max=10.0), "vp": VP()}
 CLASSES = {"second": Second, "second_trace": SecondTrace, "third": Third, "meng": Meng}
 ONE = np.ones(())
-
-
-class Stopped(AbstractProcess):
-    """A process at given α and σ, so that one compilation serves all processes."""
-
-    alpha_t: jax.Array
-    sigma_t: jax.Array
-    t_min: float = 0.0
-    t_max: float = 1.0
-
-    def alpha(self, t):
-        return self.alpha_t * t**0
-
-    def sigma(self, t):
-        return self.sigma_t * t**0
 
 
 OUTPUTS = {"second": matrix_field, "second_trace": sum_field, "third": random_field}
@@ -105,7 +90,7 @@ class Point(eqx.Module):
     def objective(self, name):
         constant = lambda value: lambda _x, _t: value  # noqa: E731
         given = constant(self.s1), constant(self.s2), constant(self.trace)
-        return built(name, Stopped(self.alpha, self.sigma), *given)
+        return built(name, Snapshot(self.alpha, self.sigma), *given)
 
 
 @eqx.filter_jit
@@ -123,7 +108,7 @@ def points(oracle, alpha, sigma):
     x_0 = oracle.sample(key_x, SAMPLES)
 
     def at(alpha, sigma, x_0, eps):
-        q = eqx.tree_at(lambda oracle: oracle.process, oracle, Stopped(alpha, sigma))
+        q = eqx.tree_at(lambda oracle: oracle.process, oracle, Snapshot(alpha, sigma))
         x, t = alpha * x_0 + sigma * eps, jnp.asarray(ONE)
         truth = minimisers(q)
         minimum = {name: getattr(truth.at(x, t), name) for name in CLASSES}

@@ -255,7 +255,7 @@ def mog_table(found: dict[str, Any]) -> str:
 def ladder_table(found: dict[str, Any]) -> str:
     names = {
         "second": "‖s2* − ∇²log q‖, Theorem 3",
-        "second_trace": "|s2tr* − tr ∇²log q|, Corollary 1",
+        "second_trace": "error of s2tr* against tr ∇²log q, Corollary 1",
         "third": "‖s3* − ∇tr∇²log q‖, Theorem 4, with ŝ2 = s2*",
         "meng": "‖s2* − ∇²log q‖, Meng et al.'s objective",
     }
@@ -322,7 +322,7 @@ that order 3 took:
 
 **Theorem 2** bounds D_F by the errors of the score and of its first two derivatives: D_F ≤ E[U²].
 Solved along paths of the data ODE for scores with errors of known size, ‖∇log p − ∇log q‖ exceeded
-U at {above} of {points} points:
+U by more than 0.1 % at {above} of {points} points:
 
 ![D_F and its bound](figures/theory-bound.png)
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
@@ -15,7 +14,7 @@ from scoreode import recipes
 from scoreode.fitting import Fitted
 from scoreode.report import figures
 from scoreode.reproduce.orders import ORDERS, measured, table, trained
-from scoreode.theory import Curves, Theorem1, curves, sde_density, theorem_1
+from scoreode.theory import Curves, GridDensity, Integrals, curves, integrals, log_q_0, sde_density
 from scoreode.train import RunFolder
 from scoreode.truth import oracle_of
 
@@ -47,12 +46,12 @@ def mog(folder: RunFolder, *, quick: bool, seed: int) -> dict[str, Any]:
     orders: dict[str, Any] = {}
     over_time: dict[str, Curves] = {}
     for name, fitted in models.items():
-        terms, over_time[f"order {name}"] = _terms(fitted, key, quick=quick)
+        J, over_time[f"order {name}"] = _over_time(fitted, key, quick=quick)
         orders[name] = measured(fitted, test, entropy) | {
             "kl": _kl(fitted),
-            "J_SM": float(terms.J_SM.value),
-            "J_Fisher": float(terms.J_Fisher.value),
-            "J_Fisher_stderr": float(terms.J_Fisher.stderr),
+            "J_SM": float(J.SM.value),
+            "J_Fisher": float(J.Fisher.value),
+            "J_Fisher_stderr": float(J.Fisher.stderr),
         }
     figures.write(_densities(models), folder.path / "densities.png")
     figures.write(figures.fisher_curves(over_time), folder.path / "fisher.png")
@@ -65,13 +64,13 @@ def mog(folder: RunFolder, *, quick: bool, seed: int) -> dict[str, Any]:
     return summary
 
 
-def _terms(fitted: Fitted, key: jax.Array, *, quick: bool) -> tuple[Theorem1, Curves]:
-    """Theorem 1's terms, and ℓ_Fisher and ℓ_SM over time, of one model."""
+def _over_time(fitted: Fitted, key: jax.Array, *, quick: bool) -> tuple[Integrals, Curves]:
+    """ℓ_Fisher and ℓ_SM of one model: their integrals, and their course over time."""
     oracle, score = oracle_of(fitted), fitted.density.score_model
     process = score.process
     times = np.linspace(process.t_min, process.t_max, _TIMES[quick], dtype=np.float32)
-    terms = theorem_1(oracle, score, key, _DRAWS[quick])
-    return terms, curves(oracle, score, times, key, _DRAWS[quick] // 32)
+    J = integrals(oracle, score, key, _DRAWS[quick])
+    return J, curves(oracle, score, times, key, _DRAWS[quick] // 32)
 
 
 def _kl(fitted: Fitted) -> float:
@@ -79,10 +78,8 @@ def _kl(fitted: Fitted) -> float:
     oracle, density = oracle_of(fitted), fitted.density
     z = np.linspace(-4.0, 4.0, _NODES)[:, None]
     x = np.asarray(density.bijection.inverse(z))
-    t = jnp.asarray(oracle.process.t_min)
-    log_q = np.asarray(jax.vmap(lambda z: oracle.log_density(z, t))(jnp.asarray(z)))
     log_p = density.log_likelihood(x).nats - density.standardised(x)[1]
-    return float(np.sum(np.exp(log_q) * (log_q - log_p)) * (z[1, 0] - z[0, 0]))
+    return GridDensity(z[:, 0], np.exp(log_p)).kl_from(log_q_0(oracle, z))
 
 
 def _densities(models: dict[str, Fitted]) -> Any:
@@ -92,10 +89,9 @@ def _densities(models: dict[str, Fitted]) -> Any:
     def panel(fitted: Fitted) -> dict[str, np.ndarray]:
         oracle, density = oracle_of(fitted), fitted.density
         z, log_det = density.standardised(x[:, None])
-        t = jnp.asarray(density.score_model.process.t_min)
         sde = sde_density(density.score_model, density.score_model.process, 1500, 600)
         return {
-            "data": np.exp(jax.vmap(lambda z: oracle.log_density(z, t))(z) + log_det),
+            "data": np.exp(log_q_0(oracle, z) + log_det),
             "ScoreODE": np.exp(density.log_likelihood(x[:, None]).nats),
             "ScoreSDE": np.exp(sde.log_density(z[:, 0].astype(np.float64)) + log_det),
         }

@@ -3,9 +3,9 @@
 from scoreode.theory.bound import DataPath, PathErrors
 from scoreode.theory.estimate import Estimate, spread_points
 from scoreode.theory.fokker_planck import GridDensity, sde_density
-from scoreode.theory.identities import Curves, Theorem1, curves, theorem_1
+from scoreode.theory.identities import Curves, Integrals, Theorem1, curves, integrals, theorem_1
 from scoreode.theory.model_score import AugmentedODE, LikelihoodGradient, ModelScore
-from scoreode.theory.oracle import MixtureOracle, Posterior
+from scoreode.theory.oracle import MixtureOracle, Posterior, log_q_0
 from scoreode.theory.wrong import Wrong
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "DataPath",
     "Estimate",
     "GridDensity",
+    "Integrals",
     "LikelihoodGradient",
     "MixtureOracle",
     "ModelScore",
@@ -22,6 +23,8 @@ __all__ = [
     "Theorem1",
     "Wrong",
     "curves",
+    "integrals",
+    "log_q_0",
     "sde_density",
     "spread_points",
     "theorem_1",

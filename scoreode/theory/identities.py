@@ -58,35 +58,41 @@ class Errors(eqx.Module):
     converged: Bool[Any, "..."]
 
 
-class Theorem1(eqx.Module):
-    """Both sides of Theorem 1 in nats, from `n` draws of x_0 and as many of (t, x_t)."""
+class Integrals(eqx.Module):
+    """The integrals over time, in nats, from `n` draws of (t, x_t)."""
 
-    kl_0: Estimate
-    kl_T: Estimate
-    J_SM: Estimate
-    J_Diff: Estimate
-    J_ODE: Estimate
-    J_Fisher: Estimate
+    SM: Estimate
+    Diff: Estimate
+    ODE: Estimate
+    Fisher: Estimate
     root: Estimate
     """√(J_SM J_Fisher)."""
     n: int
     unconverged: int
     """Draws whose solve failed; with any, nothing here is to be trusted."""
 
+
+class Theorem1(eqx.Module):
+    """Both sides of Theorem 1 in nats, the left from 8 `J.n` draws of x_0."""
+
+    kl_0: Estimate
+    kl_T: Estimate
+    J: Integrals
+
     @property
     def difference(self) -> Estimate:
         """KL(q_0 ‖ p_0) − KL(q_T ‖ p_T) − J_ODE: zero, says the theorem."""
-        return self.kl_0 - (self.kl_T + self.J_ODE)
+        return self.kl_0 - (self.kl_T + self.J.ODE)
 
     @property
     def cauchy_schwarz(self) -> Estimate:
         """KL(q_T ‖ p_T) + √(J_SM J_Fisher), which KL(q_0 ‖ p_0^ODE) cannot exceed."""
-        return self.kl_T + self.root
+        return self.kl_T + self.J.root
 
     @property
     def sde_bound(self) -> Estimate:
         """KL(q_T ‖ p_T) + J_SM, which KL(q_0 ‖ p_0^SDE) cannot exceed."""
-        return self.kl_T + self.J_SM
+        return self.kl_T + self.J.SM
 
 
 class Curves(eqx.Module):
@@ -111,14 +117,13 @@ def theorem_1(
     """Every term of Theorem 1 for data of the oracle's mixture and the ScoreODE of a score.
 
     The right side takes n draws of (t, x_t), the left 8 n of x_0, each evenly spread under 16
-    shifts, over which the standard errors are. The solver's error is not in
-    them: where they are to be small, work in float64.
+    shifts, over which the standard errors are. The solver's error is not in them: where they are
+    to be small, work in float64.
 
-    **Cost:** n solves with third derivatives, 8 n without, and a pilot's 512.
+    **Cost:** that of `integrals`, and 8 n solves without third derivatives.
     """
-    key_0, key_T, key_t, key_pilot = jr.split(key, 4)
-    likelihood = Likelihood(Basis(), solver=solver)
-    shared = oracle, score, likelihood
+    key_0, key_T, key_t = jr.split(key, 3)
+    shared = oracle, score, Likelihood(Basis(), solver=solver)
 
     def kl(function: Any, shared: tuple, key: PRNGKeyArray) -> Estimate:
         draws = _points(key, SHIFTS, LEFT * n // SHIFTS, oracle)
@@ -127,15 +132,28 @@ def theorem_1(
 
     kl_0 = kl(_log_ratio_0, shared, key_0)
     kl_T = kl(_log_ratio_T, (oracle,), key_T)
-    J_SM, J_Diff, J_Fisher, unconverged = _integrals(oracle, score, solver, key_t, key_pilot, n)
+    return Theorem1(kl_0, kl_T, integrals(oracle, score, key_t, n, solver))
+
+
+def integrals(
+    oracle: MixtureOracle,
+    score: ScoreFunction,
+    key: PRNGKeyArray,
+    n: int = 16_384,
+    solver: Solver = Solver(),
+) -> Integrals:
+    """J_SM, J_Diff, J_ODE and J_Fisher: the right side of Theorem 1 and its bound, alone.
+
+    **Cost:** n solves with third derivatives, and a pilot's 512.
+    """
+    key_t, key_pilot = jr.split(key)
+    J_SM, J_Diff, J_Fisher, unconverged = _over_shifts(oracle, score, solver, key_t, key_pilot, n)
     S, F = J_SM.mean(), J_Fisher.mean()
     # The tangent of √(S F) at the means has their value there, and its error.
     root = 0.5 * (np.sqrt(F / (S + NONE)) * J_SM + np.sqrt(S / (F + NONE)) * J_Fisher)
     of = Estimate.of
-    return Theorem1(
-        *(kl_0, kl_T, of(J_SM), of(J_Diff), of(J_SM + J_Diff), of(J_Fisher), of(root)),
-        *(n // SHIFTS * SHIFTS, unconverged),
-    )
+    J = of(J_SM), of(J_Diff), of(J_SM + J_Diff), of(J_Fisher), of(root)
+    return Integrals(*J, n // SHIFTS * SHIFTS, unconverged)
 
 
 def curves(
@@ -219,7 +237,7 @@ def _times(oracle: MixtureOracle, log_snr: Array) -> Array:
     return jax.vmap(oracle.process.t_of_log_snr)(log_snr)
 
 
-def _integrals(
+def _over_shifts(
     oracle: MixtureOracle,
     score: ScoreFunction,
     solver: Solver,

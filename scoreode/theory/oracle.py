@@ -17,9 +17,11 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Scalar
+from scoreode.flow import map_rows
 from scoreode.process import AbstractProcess
 
 Vector = Float[Array, " d"]
@@ -128,6 +130,12 @@ class MixtureOracle(eqx.Module):
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         means = self.means - alpha * jnp.einsum("kij,kj->ki", self.covariances, c.u)
         return Posterior(c.r, means, sigma**2 * self.covariances @ c.precision)
+
+
+def log_q_0(oracle: MixtureOracle, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+    """log q at t_min of rows, in nats."""
+    t = np.full(len(x), oracle.process.t_min, x.dtype)
+    return np.asarray(map_rows(MixtureOracle.log_density, (oracle,), (x, t)), np.float64)
 
 
 def _sample(

@@ -60,17 +60,17 @@ def measured(request):
 
 def test_both_sides_agree(measured):
     *_, found = measured
-    assert found.unconverged == 0
+    assert found.J.unconverged == 0
     assert found.difference.agrees(0.0)
     assert found.difference.stderr < 0.05 * found.kl_0.value
-    assert found.J_ODE.value == pytest.approx(found.J_SM.value + found.J_Diff.value)
+    assert found.J.ODE.value == pytest.approx(found.J.SM.value + found.J.Diff.value)
 
 
 def test_any_other_right_side_fails(measured):
     """A sign flipped, a term dropped, g² where ½ g² belongs."""
     *_, found = measured
-    rest = found.kl_T + found.J_SM
-    for broken in (rest, rest - found.J_Diff, found.kl_T + 2 * found.J_ODE):
+    rest = found.kl_T + found.J.SM
+    for broken in (rest, rest - found.J.Diff, found.kl_T + 2 * found.J.ODE):
         assert abs(found.kl_0.z(broken)) > 10
 
 
@@ -91,7 +91,7 @@ def test_the_score_matching_error_is_the_one_put_in():
     # x/S is standard normal at every t, and E cos(2 w y + 2 φ) = cos(2φ) exp(−2 w²).
     low, high = process.log_snr_range()
     square = 0.5 * (1 - np.cos(0.8) * np.exp(-2 * 1.5**2))
-    assert found.J_SM.agrees(float(0.5 * SIZE**2 * square * (high - low)))
+    assert found.J.SM.agrees(float(0.5 * SIZE**2 * square * (high - low)))
     assert found.difference.agrees(0.0)
 
 
@@ -104,7 +104,7 @@ def test_a_wrong_velocity_fails(measured):
     oracle, score, found = measured
     scaled = eqx.tree_at(lambda score: score.factor, score, 1.1 * jnp.ones(()))
     broken = theorem_1(oracle, scaled, jr.key(1), 512, SOLVER).kl_0
-    assert broken.z(found.kl_T + found.J_ODE) > 5
+    assert broken.z(found.kl_T + found.J.ODE) > 5
 
 
 @only_paper
@@ -112,7 +112,7 @@ def test_an_exact_score_leaves_the_mismatch_of_the_prior(measured):
     oracle, score, _ = measured
     exact = eqx.tree_at(lambda score: score.score.size, score, jnp.zeros_like(score.score.size))
     found = theorem_1(oracle, exact, jr.key(1), 512, SOLVER)
-    assert found.J_SM.value == found.J_ODE.value == found.root.value == 0
+    assert found.J.SM.value == found.J.ODE.value == found.J.root.value == 0
     # log p errs by the solver's tolerance, some hundred times over.
     assert abs(found.kl_0.value - found.kl_T.value) < 1e-3
 
@@ -130,7 +130,7 @@ def test_curves_integrate_to_the_integrals(measured):
     per_time = np.asarray(per_time) * weights * (high - low) / 2
     curve = curves(oracle, score, np.asarray(times), jr.key(3), 64, SOLVER)
     assert np.shape(curve.D_F.value) == (24,)
-    for part, whole in ((curve.fisher, found.J_Fisher), (curve.score_matching, found.J_SM)):
+    for part, whole in ((curve.fisher, found.J.Fisher), (curve.score_matching, found.J.SM)):
         # One shift serves all times, so their errors add.
         integral = Estimate(per_time @ part.value, per_time @ part.stderr)
         assert integral.agrees(whole)

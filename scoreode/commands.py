@@ -208,6 +208,7 @@ def verify(run: Path, source: str | None, *, as_json: bool, n: int, seed: int) -
     from scoreode.verify import readable, verified
 
     recipes.check_positive(n=n)
+    recipes.check_not_negative(seed=seed)
     fitted = fitting.load(run)
     source = str(source or fitted.data["name"])
     rows, columns = _rows(source, "test" if source in recipes.DATA_NAMES else "validation", seed)

@@ -60,23 +60,47 @@ class Likelihood(eqx.Module):
 
         **Cost:** `nfe` evaluations of the score with d tangents each (exact) or `n_probes`.
         """
-        probe = self.probe or (Basis() if x_0.size <= EXACT_UP_TO else Rademacher())
-        key = jr.fold_in(key, _bits(x_0))
-        probes = probe.draw(key, self.n_probes, x_0.size, x_0.dtype)
+        t_0, T = process.t_min, process.t_max
+        x_T, change, nfe, converged = self._carried(score, process, key, x_0, t_0, T)
+        return _record(process.prior_log_density(x_T) + change, nfe, converged, x_T)
+
+    def sample(
+        self, score: ScoreFunction, process: AbstractProcess, key: PRNGKeyArray, x_T: Example
+    ) -> tuple[Example, LogLikelihood]:
+        """The x_0 that the ODE carries x_T to, and log p_0 there. **Cost:** one solve, as above."""
+        T, t_0 = process.t_max, process.t_min
+        x_0, change, nfe, converged = self._carried(score, process, key, x_T, T, t_0)
+        return x_0, _record(process.prior_log_density(x_T) - change, nfe, converged, x_T)
+
+    def _carried(
+        self,
+        score: ScoreFunction,
+        process: AbstractProcess,
+        key: PRNGKeyArray,
+        x: Example,
+        start: float,
+        end: float,
+    ) -> tuple[Example, Float[Array, " k"], Int[Array, ""], Bool[Array, ""]]:
+        """x at `end`, estimates of ∫ ∇·h dt on the way, evaluations, converged."""
+        probe = self.probe or (Basis() if x.size <= EXACT_UP_TO else Rademacher())
+        probes = probe.draw(jr.fold_in(key, _bits(x)), self.n_probes, x.size, x.dtype)
         channels = 1 if probe.exact else probes.vectors.shape[0]
 
         def field(t: Scalar, y: tuple[Example, Array]) -> tuple[Example, Array]:
             h = lambda x: velocity(score, process, x, t)  # noqa: E731
             return divergence(h, y[0], probes, probe.exact)
 
-        start = x_0, jnp.zeros(channels, x_0.dtype)
-        (x_T, change), nfe, converged = self.solver(field, start, process.t_min, process.t_max)
-        estimates = process.prior_log_density(x_T) + change
-        stderr = jnp.std(estimates, ddof=1) / channels**0.5 if channels > 1 else jnp.zeros(())
-        nats = jnp.mean(estimates)
-        return LogLikelihood(
-            nats, stderr.astype(nats.dtype), nfe, converged & jnp.isfinite(nats), x_T
-        )
+        state = x, jnp.zeros(channels, x.dtype)
+        (x, change), nfe, converged = self.solver(field, state, start, end)
+        return x, change, nfe, converged
+
+
+def _record(
+    estimates: Float[Array, " k"], nfe: Int[Array, ""], converged: Bool[Array, ""], x_T: Example
+) -> LogLikelihood:
+    k, nats = estimates.size, jnp.mean(estimates)
+    stderr = jnp.std(estimates, ddof=1) / k**0.5 if k > 1 else jnp.zeros((), nats.dtype)
+    return LogLikelihood(nats, stderr, nfe, converged & jnp.isfinite(nats), x_T)
 
 
 def _bits(x: Example) -> UInt32[Array, ""]:

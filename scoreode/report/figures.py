@@ -34,16 +34,18 @@ def densities(panels: Mapping[str, np.ndarray]) -> Figure:
     return figure
 
 
-def lines(x: np.ndarray, panels: Mapping[str, Mapping[str, np.ndarray]]) -> Figure:
+def lines(
+    x: np.ndarray, panels: Mapping[str, Mapping[str, np.ndarray]], label: str = "x"
+) -> Figure:
     """Densities of one variable, side by side: the first of a panel filled, the others as lines."""
     figure = Figure(figsize=(3.4 * len(panels), 2.8), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
         (truth, density), *models = curves.items()
         axis.fill_between(x, density, color="0.85", label=truth)
         for (name, model), style in zip(models, ("-", "--"), strict=True):
             axis.plot(x, model, style, linewidth=1.2, label=name)
-        axis.set(title=title, xlabel="x", ylim=(0, 1.6 * density.max()))
+        axis.set(title=title, xlabel=label, ylim=(0, 1.6 * density.max()))
     axes[0].set(ylabel="density")
     axes[0].legend(frameon=False)
     return figure

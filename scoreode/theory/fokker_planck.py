@@ -56,27 +56,28 @@ def sde_density(
     n_cells: int = 4000,
     n_steps: int = 2000,
     half_width: float = 8.0,
+    t: float | None = None,
 ) -> GridDensity:
-    """p^SDE at t_min, of the reverse SDE of a one-dimensional score from the prior.
+    """p_t^SDE, of the reverse SDE of a one-dimensional score from the prior.
 
     **Arguments:** `score` for x of shape (1,); cells over ±`half_width` standard deviations; steps
-    in time.
+    in time; `t` in [t_min, T), by default t_min.
 
     **Cost:** `n_cells` × `n_steps` evaluations of the score.
     """
     edges = np.linspace(-half_width, half_width, n_cells + 1)
     y, width = (edges[1:] + edges[:-1]) / 2, edges[1] - edges[0]
-    low, high = (float(end) for end in process.log_snr_range())
+    end = jnp.asarray(process.t_min if t is None else t)
+    low, high = float(process.log_snr_range()[0]), float(process.log_snr(end))
     log_snr = np.linspace(low, high, n_steps + 1)
     clock = -np.log1p(np.exp(-log_snr))
     density = norm.pdf(y)
     density /= np.sum(density) * width
     inner = jnp.asarray(edges[1:-1])
-    for duration, end in zip(np.diff(clock), jnp.asarray(log_snr[1:]), strict=True):
-        drift = np.asarray(_drift(score, process, inner, end), np.float64)
+    for duration, after in zip(np.diff(clock), jnp.asarray(log_snr[1:]), strict=True):
+        drift = np.asarray(_drift(score, process, inner, after), np.float64)
         density = solve_banded((1, 1), _implicit(drift, width, duration), density)
-    t = jnp.asarray(process.t_min)
-    S = float(jnp.hypot(process.alpha(t), process.sigma(t)))
+    S = float(jnp.hypot(process.alpha(end), process.sigma(end)))
     return GridDensity(S * y, density / S)
 
 

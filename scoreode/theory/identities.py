@@ -11,14 +11,18 @@ With q_t the mixture's marginals, p_t those of the ScoreODE, s its score and m =
 From there J_ODE ≤ √(J_SM J_Fisher), by Cauchy and Schwarz, while for the ScoreSDE
 KL(q_0 ‖ p_0^SDE) ≤ KL(q_T ‖ p_T) + J_SM. Time 0 is t_min on both sides, which makes all this exact.
 
-As g² dt = −σ² dλ in the log-SNR λ, the integrals are over λ, drawn from a density that a pilot
-finds: piecewise constant, as the root mean square of J_ODE's integrand. The pilot is not reused, so
-all is unbiased. The left side is the plain mean of log q/p, over more draws, as they are cheaper.
-Adding a multiple of p/q − 1, of mean zero, would cut its spread, and be wrong: what p puts where q
-has nothing is never drawn, and that can be as much as the KL of a good model.
-"""
+Means are over x_0 drawn half from q_0 and half from p_0, so that nothing is missed that either of
+them has. With ρ = q_0/p_0 a draw stands for 2/(1 + ρ) of p_0's and for 2ρ/(1 + ρ) of q_0's, so
 
-from typing import Any
+    KL(q_0 ‖ p_0) = E [2 (ρ log ρ − ρ + 1) / (1 + ρ)],
+
+whose terms are of the order of the KL, where log ρ is of the order of its root. The ScoreODE
+carries every draw from T to t_min, with p_t and m; draws of p_0 pass x_t with the density p_t, so
+
+    J = E [2/(1 + ρ) ∫ ½ g² (q_t/p_t) (…) dt],
+
+a whole integral over time for every path. The two sides take different draws.
+"""
 
 import equinox as eqx
 import jax
@@ -30,36 +34,20 @@ from scipy.special import ndtri
 
 from scoreode._typing import Scalar, ScoreFunction
 from scoreode.calculus import Basis
-from scoreode.flow import Likelihood, Solver, map_rows
+from scoreode.flow import Likelihood, Solver, map_rows, velocity
 from scoreode.theory.estimate import Estimate, spread_points
 from scoreode.theory.model_score import AugmentedODE
 from scoreode.theory.oracle import MixtureOracle
 
 SHIFTS = 16
-PILOT = 512
-LEFT = 8  # draws of x_0 for every draw of (t, x_t)
-BINS = 32
+LEFT = 4  # draws on the left for every one on the right
 CHUNK = 512
-NONE = 1e-30  # what is divided by where the score is exact, and every integrand zero
+LARGEST = 30.0  # of log q_t/p_t, so that nothing overflows
 Host = Float[np.ndarray, "..."]
 
 
-class Errors(eqx.Module):
-    """At one (t, x_t): what the integrals are of, in nats per unit of g² t; σ² and g²."""
-
-    score_matching: Float[Any, "..."]
-    """‖s − ∇log q‖²."""
-    difference: Float[Any, "..."]
-    """(s − ∇log q)ᵀ (m − s)."""
-    fisher: Float[Any, "..."]
-    """‖m − ∇log q‖²."""
-    sigma2: Float[Any, "..."]
-    g2: Float[Any, "..."]
-    converged: Bool[Any, "..."]
-
-
 class Integrals(eqx.Module):
-    """The integrals over time, in nats, from `n` draws of (t, x_t)."""
+    """The integrals over time, in nats, along `n` paths."""
 
     SM: Estimate
     Diff: Estimate
@@ -69,11 +57,11 @@ class Integrals(eqx.Module):
     """√(J_SM J_Fisher)."""
     n: int
     unconverged: int
-    """Draws whose solve failed; with any, nothing here is to be trusted."""
+    """Paths whose solve failed; with any, nothing here is to be trusted."""
 
 
 class Theorem1(eqx.Module):
-    """Both sides of Theorem 1 in nats, the left from 8 `J.n` draws of x_0."""
+    """Both sides of Theorem 1 in nats, the left from 4 `J.n` draws of x_0."""
 
     kl_0: Estimate
     kl_T: Estimate
@@ -116,23 +104,19 @@ def theorem_1(
 ) -> Theorem1:
     """Every term of Theorem 1 for data of the oracle's mixture and the ScoreODE of a score.
 
-    The right side takes n draws of (t, x_t), the left 8 n of x_0, each evenly spread under 16
-    shifts, over which the standard errors are. The solver's error is not in them: where they are
-    to be small, work in float64.
+    The right side takes n draws of x_0, the left 4 n, evenly spread under 16 shifts, over which the
+    standard errors are. The solver's error is not in them: where they are to be small, work in
+    float64.
 
-    **Cost:** that of `integrals`, and 8 n solves without third derivatives.
+    **Cost:** that of `integrals`, and 4 n solves without third derivatives.
     """
-    key_0, key_T, key_t = jr.split(key, 3)
-    shared = oracle, score, Likelihood(Basis(), solver=solver)
-
-    def kl(function: Any, shared: tuple, key: PRNGKeyArray) -> Estimate:
-        draws = _points(key, SHIFTS, LEFT * n // SHIFTS, oracle)
-        log_ratio = map_rows(function, shared, _noise(draws), CHUNK)
-        return Estimate.of(log_ratio.astype(np.float64).reshape(SHIFTS, -1).mean(1))
-
-    kl_0 = kl(_log_ratio_0, shared, key_0)
-    kl_T = kl(_log_ratio_T, (oracle,), key_T)
-    return Theorem1(kl_0, kl_T, integrals(oracle, score, key_t, n, solver))
+    key_q, key_p, key_T, key_J = jr.split(key, 4)
+    half, shared = LEFT * n // 2, (oracle, score, Likelihood(Basis(), solver=solver))
+    under_q = map_rows(_divergence_under_q, shared, _noise(key_q, half, oracle), CHUNK)
+    under_p = map_rows(_divergence_under_p, shared, _noise(key_p, half, oracle), CHUNK)
+    under_T = map_rows(_log_ratio_T, (oracle,), _noise(key_T, 2 * half, oracle), CHUNK)
+    kl_0 = 0.5 * (_mean(under_q) + _mean(under_p))
+    return Theorem1(kl_0, _mean(under_T), integrals(oracle, score, key_J, n, solver))
 
 
 def integrals(
@@ -144,16 +128,23 @@ def integrals(
 ) -> Integrals:
     """J_SM, J_Diff, J_ODE and J_Fisher: the right side of Theorem 1 and its bound, alone.
 
-    **Cost:** n solves with third derivatives, and a pilot's 512.
+    **Cost:** n paths with third derivatives, and n/2 without.
     """
-    key_t, key_pilot = jr.split(key)
-    J_SM, J_Diff, J_Fisher, unconverged = _over_shifts(oracle, score, solver, key_t, key_pilot, n)
+    key_q, key_p = jr.split(key)
+    of_q = map_rows(_latent, (oracle, score, solver), _noise(key_q, n // 2, oracle), CHUNK)
+    _, z = _noise(key_p, n // 2, oracle)
+    of_p = np.asarray(oracle.process.prior_scale() * z, of_q.dtype)
+    shared = oracle, score, AugmentedODE(solver)
+    J, converged = map_rows(_along, shared, (np.concatenate([of_q, of_p]),), CHUNK)
+    J_SM, J_Diff, J_Fisher = J.astype(np.float64).reshape(2, SHIFTS, -1, 3).mean((0, 2)).T
     S, F = J_SM.mean(), J_Fisher.mean()
-    # The tangent of √(S F) at the means has their value there, and its error.
-    root = 0.5 * (np.sqrt(F / (S + NONE)) * J_SM + np.sqrt(S / (F + NONE)) * J_Fisher)
-    of = Estimate.of
-    J = of(J_SM), of(J_Diff), of(J_SM + J_Diff), of(J_Fisher), of(root)
-    return Integrals(*J, n // SHIFTS * SHIFTS, unconverged)
+    # The tangent of √(S F) at the means has their value there, and its error. Where the score is
+    # exact they are zero, or a solver's error of either sign.
+    value = np.sqrt(max(S, 0.0) * max(F, 0.0))
+    root = 0.5 * value * (J_SM / (S or 1.0) + J_Fisher / (F or 1.0))
+    terms = J_SM, J_Diff, J_SM + J_Diff, J_Fisher, root
+    SM, Diff, ODE, Fisher, root = map(Estimate.of, terms)
+    return Integrals(SM, Diff, ODE, Fisher, root, len(J), int(np.sum(~converged)))
 
 
 def curves(
@@ -168,40 +159,52 @@ def curves(
 
     **Cost:** n solves with third derivatives for every time.
     """
-    u, z = _noise(_points(key, SHIFTS, n // SHIFTS, oracle))
+    u, z = _noise(key, n, oracle)
     t = np.repeat(times, len(u))
     rows = t, np.tile(u, len(times)), np.tile(z, (len(times), 1))
-    errors = map_rows(_errors, (oracle, score, AugmentedODE(solver)), rows, CHUNK)
+    squares, half_g2 = map_rows(_at, (oracle, score, AugmentedODE(solver)), rows, CHUNK)
 
     def mean(values: Host) -> Estimate:
         return Estimate.of(values.reshape(len(times), SHIFTS, -1).mean(2).T)
 
-    return Curves(
-        times,
-        mean(errors.fisher),
-        mean(0.5 * errors.g2 * errors.fisher),
-        mean(0.5 * errors.g2 * errors.score_matching),
-    )
+    SM, _, fisher = squares.T
+    return Curves(times, mean(fisher), mean(half_g2 * fisher), mean(half_g2 * SM))
 
 
-def _points(key: PRNGKeyArray, shifts: int, n: int, oracle: MixtureOracle, more: int = 0) -> Host:
-    return spread_points(key, shifts, n, 1 + oracle.means.shape[1] + more)
-
-
-def _noise(points: Host) -> tuple[Host, Host]:
-    """Rows of what `from_noise` takes: uniforms (n,) and normals (n, d)."""
+def _noise(key: PRNGKeyArray, n: int, oracle: MixtureOracle) -> tuple[Host, Host]:
+    """n rows, a whole number for every shift, of what `from_noise` takes: uniforms and normals."""
+    points = spread_points(key, SHIFTS, n // SHIFTS, 1 + oracle.means.shape[1])
     rows = points.reshape(-1, points.shape[-1])
     return rows[:, 0], ndtri(rows[:, 1:])
 
 
-def _log_ratio_0(
+def _mean(values: Host) -> Estimate:
+    return Estimate.of(values.astype(np.float64).reshape(SHIFTS, -1).mean(1))
+
+
+def _divergence(log_rho: Scalar, known: Bool[Array, ""]) -> Scalar:
+    """2 (ρ log ρ − ρ + 1) / (1 + ρ); nan where ρ is not known, as its solve failed."""
+    of_q = jax.nn.sigmoid(log_rho)
+    return jnp.where(known, 2 * (of_q * (log_rho - 1) + 1 - of_q), jnp.nan)
+
+
+def _divergence_under_q(
     oracle: MixtureOracle, score: ScoreFunction, how: Likelihood, u: Scalar, z: Array
 ) -> Scalar:
-    """log q_0 − log p_0 at a draw of q_0; nan where the solve failed."""
+    """At a draw of q_0."""
     process, t = oracle.process, jnp.asarray(oracle.process.t_min, z.dtype)
     x = oracle.from_noise(u, z, t)
     found = how(score, process, jr.key(0), x)
-    return jnp.where(found.converged, oracle.log_density(x, t) - found.nats, jnp.nan)
+    return _divergence(oracle.log_density(x, t) - found.nats, found.converged)
+
+
+def _divergence_under_p(
+    oracle: MixtureOracle, score: ScoreFunction, how: Likelihood, _: Scalar, z: Array
+) -> Scalar:
+    """At a draw of p_0."""
+    process, t = oracle.process, jnp.asarray(oracle.process.t_min, z.dtype)
+    x, found = how.sample(score, process, jr.key(0), process.prior_scale(z.dtype) * z)
+    return _divergence(oracle.log_density(x, t) - found.nats, found.converged)
 
 
 def _log_ratio_T(oracle: MixtureOracle, u: Scalar, z: Array) -> Scalar:
@@ -211,73 +214,43 @@ def _log_ratio_T(oracle: MixtureOracle, u: Scalar, z: Array) -> Scalar:
     return oracle.log_density(x, T) - process.prior_log_density(x)
 
 
+def _latent(
+    oracle: MixtureOracle, score: ScoreFunction, solver: Solver, u: Scalar, z: Array
+) -> Array:
+    """x_T of a draw of q_0."""
+    process, t = oracle.process, jnp.asarray(oracle.process.t_min, z.dtype)
+    x_0 = oracle.from_noise(u, z, t)
+    return solver(lambda t, x: velocity(score, process, x, t), x_0, t, process.t_max)[0]
+
+
+def _along(
+    oracle: MixtureOracle, score: ScoreFunction, how: AugmentedODE, x_T: Array
+) -> tuple[Float[Array, "3"], Bool[Array, ""]]:
+    """The integrals along the path that ends at x_T, weighted by its x_0; converged."""
+    process, t_0 = oracle.process, jnp.asarray(oracle.process.t_min, x_T.dtype)
+
+    def integrand(t: Scalar, x: Array, log_p: Scalar, m: Array) -> Array:
+        ratio = jnp.exp(jnp.minimum(oracle.log_density(x, t) - log_p, LARGEST))
+        return 0.5 * process.g2(t) * ratio * _errors(oracle, score, t, x, m)
+
+    x_0, found, J = how.from_latent(score, process, x_T, t_0, integrand)
+    log_rho = oracle.log_density(x_0, t_0) - found.log_density
+    return 2 * jax.nn.sigmoid(-log_rho) * J, found.converged
+
+
+def _at(
+    oracle: MixtureOracle, score: ScoreFunction, how: AugmentedODE, t: Scalar, u: Scalar, z: Array
+) -> tuple[Float[Array, "3"], Scalar]:
+    """The errors at a draw of q_t; ½ g²."""
+    x = oracle.from_noise(u, z, t)
+    m = how(score, oracle.process, x, t).score
+    return _errors(oracle, score, t, x, m), 0.5 * oracle.process.g2(t)
+
+
 def _errors(
-    oracle: MixtureOracle,
-    score: ScoreFunction,
-    how: AugmentedODE,
-    t: Scalar,
-    u: Scalar,
-    z: Array,
-) -> Errors:
-    process, x = oracle.process, oracle.from_noise(u, z, t)
-    found = how(score, process, x, t)
+    oracle: MixtureOracle, score: ScoreFunction, t: Scalar, x: Array, m: Array
+) -> Float[Array, "3"]:
+    """‖s − ∇log q‖², (s − ∇log q)ᵀ (m − s) and ‖m − ∇log q‖²."""
     s, truth = score(x, t), oracle(x, t)
-    return Errors(
-        jnp.sum((s - truth) ** 2),
-        jnp.vdot(s - truth, found.score - s),
-        jnp.sum((found.score - truth) ** 2),
-        process.sigma(t) ** 2,
-        process.g2(t),
-        found.converged,
-    )
-
-
-@eqx.filter_jit
-def _times(oracle: MixtureOracle, log_snr: Array) -> Array:
-    return jax.vmap(oracle.process.t_of_log_snr)(log_snr)
-
-
-def _over_shifts(
-    oracle: MixtureOracle,
-    score: ScoreFunction,
-    solver: Solver,
-    key: PRNGKeyArray,
-    key_pilot: PRNGKeyArray,
-    n: int,
-) -> tuple[Host, Host, Host, int]:
-    """J_SM, J_Diff and J_Fisher for every shift; how many solves failed."""
-    low, high = (float(log_snr) for log_snr in oracle.process.log_snr_range())
-    edges = np.linspace(low, high, BINS + 1)
-
-    def drawn(points: Host, mass: Host) -> tuple[Errors, Host]:
-        """Errors with λ drawn from the bins' masses, and ½ σ² over the density of λ."""
-        u = points.reshape(-1, points.shape[-1])[:, -1]
-        log_snr = np.interp(u, np.append(0, np.cumsum(mass)), edges)
-        density = mass[_bin(log_snr, edges)] / np.diff(edges)[0]
-        rows = np.asarray(_times(oracle, jnp.asarray(log_snr))), *_noise(points[..., :-1])
-        errors = map_rows(_errors, (oracle, score, AugmentedODE(solver)), rows, CHUNK)
-        return errors, 0.5 * errors.sigma2 / density
-
-    uniform = np.full(BINS, 1 / BINS)
-    points = _points(key_pilot, 1, PILOT, oracle, more=1)
-    errors, weight = drawn(points, uniform)
-    square = (weight * (errors.score_matching + errors.difference)) ** 2
-    in_bin = _bin(np.interp(points[0, :, -1], [0, 1], edges[[0, -1]]), edges)
-    rms = np.sqrt(np.bincount(in_bin, square, BINS) / np.bincount(in_bin, minlength=BINS))
-    # A tenth stays uniform: what the pilot did not see keeps a bounded weight.
-    mass = 0.9 * (rms + NONE) / np.sum(rms + NONE) + 0.1 * uniform
-    errors, weight = drawn(_points(key, SHIFTS, n // SHIFTS, oracle, more=1), mass)
-
-    def shift_means(values: Host) -> Host:
-        return np.mean((weight * values).astype(np.float64).reshape(SHIFTS, -1), 1)
-
-    return (
-        shift_means(errors.score_matching),
-        shift_means(errors.difference),
-        shift_means(errors.fisher),
-        int(np.sum(~errors.converged)),
-    )
-
-
-def _bin(log_snr: Host, edges: Host) -> np.ndarray:
-    return np.clip(np.searchsorted(edges, log_snr) - 1, 0, BINS - 1)
+    terms = jnp.sum((s - truth) ** 2), jnp.vdot(s - truth, m - s), jnp.sum((m - truth) ** 2)
+    return jnp.stack(terms)

@@ -5,7 +5,8 @@ succession: s2 on ŝ1, then s3 on ŝ1 and s2. Trained to the end,
 
     ‖s2* − ∇²log q‖ = δ1²,    ‖s3* − ∇tr∇²log q‖ = 2 δ1³,    ‖Meng* − ∇²log q‖ ≈ 2 ‖∇log q‖ δ1:
 
-slopes 2, 3 and 1 against δ1 on logarithmic axes. Networks trained for a while stop, as they can,
+slopes 2, 3 and 1 against δ1 on logarithmic axes. Where s3 is trained on ŝ2 = ∇ŝ1 instead, whose
+error is of first order as ŝ1's is, its own is of second: slope 2. Networks trained for a while stop
 at their own training error, beside which the theorems allow δ1² and the like, and no more.
 
 All is in units of the noise, as the objectives are: an error of order k is multiplied by σ_t^k.
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from scoreode._typing import Scalar
+from scoreode._typing import Scalar, ScoreFunction
 from scoreode.high_order import SecondScoreModel, ThirdScoreModel
 from scoreode.objective.separate import AbstractSeparate, Meng, Second, Third
 from scoreode.objective.weighting import UniformTime
@@ -43,19 +44,26 @@ def noisy_points(oracle: MixtureOracle, key: PRNGKeyArray, n: int) -> tuple[Poin
 
 @eqx.filter_jit
 def error_ladder(
-    oracle: MixtureOracle, wrong: Wrong, sizes: Float[Array, " sizes"], x: Points, t: Times
+    oracle: MixtureOracle,
+    wrong: Wrong,
+    sizes: Float[Array, " sizes"],
+    x: Points,
+    t: Times,
+    jacobian: bool = False,
 ) -> Errors:
     """The root mean squares over points of δ1, the minimisers' errors and their bounds.
 
     **Arguments:** `wrong`, ŝ1, the oracle with an error; its `sizes`, one a rung; points `x` at
-    times `t`, such as `noisy_points`.
+    times `t`, such as `noisy_points`; `jacobian`: whether s3 is trained on ŝ2 = ∇ŝ1, as where one
+    network is matched to all orders, and not on s2*.
 
     **Returns:** `Errors` of shape (sizes,), in units of the noise. Being differences from the
     truth, they need float64 where sizes are small.
     """
 
     def rung(size: Scalar) -> Errors:
-        truth = Minimisers(oracle, _resized(wrong, size))
+        score = _resized(wrong, size)
+        truth = Minimisers(oracle, score, Jacobian(score) if jacobian else None)
         return jax.tree.map(_rms, jax.vmap(lambda x, t: _in_noise(truth, x, t).errors())(x, t))
 
     return jax.lax.map(rung, sizes)
@@ -66,6 +74,15 @@ def slopes(errors: Errors) -> Errors:
     log_delta1 = jnp.log(errors.delta1)
     centred = log_delta1 - jnp.mean(log_delta1)
     return jax.tree.map(lambda e: centred @ jnp.log(e) / (centred @ centred), errors)
+
+
+class Jacobian(eqx.Module):
+    """∇s(x, t), shape (d, d), of a score. **Cost:** one evaluation with d tangents."""
+
+    score: ScoreFunction
+
+    def __call__(self, x: Vector, t: Scalar) -> Float[Array, "d d"]:
+        return jax.jacfwd(self.score)(x, t)
 
 
 class Trained(eqx.Module):

@@ -15,6 +15,9 @@ no formula with the first.
 m is the score of what the ODE samples from. It is not s: that is the theorems' whole subject.
 """
 
+from collections.abc import Callable
+from typing import Self
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -40,6 +43,18 @@ class ModelScore(eqx.Module):
     latent: Float[Array, "..."]
     """x_T, the point that x comes from."""
 
+    def after(self, nfe: int | Array, converged: Bool[Array, ""]) -> Self:
+        """With the evaluations and the success of what was done before."""
+        both = self.nfe + nfe, self.converged & converged
+        return eqx.tree_at(lambda found: (found.nfe, found.converged), self, both)
+
+
+Integrand = Callable[[Scalar, Example, Scalar, Example], Array]
+
+
+def _nothing(_t: Scalar, x: Example, *_: Array) -> Array:
+    return jnp.zeros(0, x.dtype)
+
 
 class AugmentedODE(eqx.Module):
     """The model score by the augmented ODE, with exact derivatives of s.
@@ -61,33 +76,53 @@ class AugmentedODE(eqx.Module):
         **Cost:** `nfe` evaluations of the score, about half of them alone and half with d tangents
         and a reverse sweep over each; d tangents of all that with `hessian`.
         """
-        shape, T = x.shape, jnp.asarray(process.t_max, x.dtype)
-        flat = lambda x, t: score(x.reshape(shape), t).ravel()  # noqa: E731
-        x_T, nfe, there = self.solver(lambda t, x: velocity(flat, process, x, t), x.ravel(), t, T)
+        there, nfe, reached = self.solver(
+            lambda t, x: velocity(score, process, x, t), x, t, process.t_max
+        )
+        _, found, _ = self.from_latent(score, process, there, t)
+        return found.after(nfe, reached)
 
-        log_p = process.prior_log_density
-        ends = x_T, log_p(x_T), jax.grad(log_p)(x_T), jax.hessian(log_p)(x_T)
+    def from_latent(
+        self,
+        score: ScoreFunction,
+        process: AbstractProcess,
+        x_T: Example,
+        t: Scalar,
+        integrand: Integrand = _nothing,
+    ) -> tuple[Example, ModelScore, Array]:
+        """The x at t that the ODE carries x_T to, the record there, and ∫ integrand dt on the way.
+
+        **Arguments:** `integrand(t, x, log p, m)`, an array.
+
+        **Cost:** the second half of `__call__`'s.
+        """
+        shape, T = x_T.shape, jnp.asarray(process.t_max, x_T.dtype)
+        flat = lambda x, t: score(x.reshape(shape), t).ravel()  # noqa: E731
+        log_p, x_flat = process.prior_log_density, x_T.ravel()
+        ends = x_flat, log_p(x_flat), jax.grad(log_p)(x_flat), jax.hessian(log_p)(x_flat)
         units = (-1, 0, 1, 2) if self.hessian else (-1, 0, 1)
-        probes = _basis(x)
+        probes = _basis(x_T)
+
+        def change(t: Scalar, x: Array, log_density: Scalar, m: Array, *_: Array) -> Array:
+            return -integrand(t, x.reshape(shape), log_density, m.reshape(shape))
 
         def field(t: Scalar, y: tuple[Array, ...]) -> tuple[Array, ...]:
             S, rate = _scale(process, t)
-            state = tuple(part / S**k for part, k in zip(y, units, strict=True))
-            change = _rates(flat, process, probes, state, t)
-            return tuple(
-                S**k * d + k * rate * part for part, d, k in zip(y, change, units, strict=True)
-            )
+            state = tuple(part / S**k for part, k in zip(y, units, strict=False))
+            terms = zip(y, _rates(flat, process, probes, state, t), units, strict=False)
+            scaled = tuple(S**k * d + k * rate * part for part, d, k in terms)
+            return *scaled, change(t, *state)
 
         S, _ = _scale(process, T)
-        start = tuple(S**k * part for part, k in zip(ends, units, strict=False))
-        y, nfe_back, back = self.solver(field, start, T, t)
+        none = jax.eval_shape(change, T, *ends)
+        start = *(S**k * end for end, k in zip(ends, units, strict=False)), jnp.zeros_like(none)
+        (*y, integral), nfe, converged = self.solver(field, start, T, t)
         S, _ = _scale(process, t)
-        _, log_density, m, *M = (part / S**k for part, k in zip(y, units, strict=True))
-        converged = there & back & jnp.all(jnp.isfinite(m)) & jnp.isfinite(log_density)
+        x, log_density, m, *M = (part / S**k for part, k in zip(y, units, strict=True))
         M = M[0] if M else None
-        return ModelScore(
-            log_density, m.reshape(shape), M, nfe + nfe_back, converged, x_T.reshape(shape)
-        )
+        found = ModelScore(log_density, m.reshape(shape), M, nfe, converged, x_T)
+        finite = jnp.all(jnp.isfinite(m)) & jnp.isfinite(log_density)
+        return x.reshape(shape), found.after(0, finite), integral
 
 
 class LikelihoodGradient(eqx.Module):

@@ -64,5 +64,5 @@ def test_mog_writes_a_summary_and_figures(cli, tmp_path, monkeypatch):
         # Barely trained: its KL is far above what 50 rows and 512 draws err by.
         assert row["kl"] == pytest.approx(row["nll"] - recipes.TOYS["mixture"].entropy, abs=1.0)
         assert row["J_Fisher"] > 0
-    for figure in ("densities.png", "fisher.png"):
+    for figure in ("densities.png", "marginals.png", "fisher.png"):
         assert (out / figure).read_bytes().startswith(b"\x89PNG")

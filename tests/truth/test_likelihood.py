@@ -67,6 +67,21 @@ def test_gaussian_data_have_the_closed_form_and_the_error_follows_the_tolerance(
     assert errors[-1] < 1e3 * tolerances[-1]
 
 
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("probe", [Basis(), Rademacher()])
+def test_a_sample_comes_with_its_density(process, probe):
+    """In closed form: x_0 of x_T, and log p_0 there."""
+    how = Likelihood(probe, 4, Solver(1e-9, 1e-9, max_steps=100_000))
+    x_T = 2.0 * jr.normal(jr.key(1), (20, 2)) * process.prior_scale()
+    x_0, record = map_rows(how.sample, (gaussian(process, 2), process, jr.key(0)), (x_T,))
+    assert record.converged.all()
+    back = evaluated(gaussian(process, 2), process, x_0, how)
+    np.testing.assert_allclose(back.latent, x_T, rtol=1e-5)
+    # Of a score that is the same in all directions one probe knows the divergence.
+    np.testing.assert_allclose(record.nats, closed_form(process, x_0), atol=1e-5)
+    np.testing.assert_allclose(record.stderr, 0, atol=1e-9)
+
+
 def test_float32_at_the_default_tolerance(process):
     x = MEAN + SCALE * jr.normal(jr.key(1), (20, 2))
     record = evaluated(gaussian(process, 2), process, x, Likelihood())

@@ -43,6 +43,11 @@ def test_slopes_are_the_theorems():
     np.testing.assert_allclose(e.third_bound / e.third, 2, rtol=1e-6)
     assert found.third_printed == pytest.approx(4, abs=0.01)
     assert np.all(e.third > e.third_printed)
+    # ŝ2 = ∇ŝ1 errs by first order, as ŝ1 does, and s3 on both by second.
+    of_jacobian = error_ladder(oracle, wrong, sizes, *points, jacobian=True)
+    assert np.all(of_jacobian.third <= of_jacobian.third_bound)
+    assert slopes(of_jacobian).delta2 == pytest.approx(1, abs=1e-6)
+    assert slopes(of_jacobian).third == pytest.approx(2, abs=0.2)
 
 
 @pytest.fixture(scope="module")

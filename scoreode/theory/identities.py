@@ -172,10 +172,16 @@ def curves(
 
 
 def _noise(key: PRNGKeyArray, n: int, oracle: MixtureOracle) -> tuple[Host, Host]:
-    """n rows, a whole number for every shift, of what `from_noise` takes: uniforms and normals."""
-    points = spread_points(key, SHIFTS, n // SHIFTS, 1 + oracle.means.shape[1])
-    rows = points.reshape(-1, points.shape[-1])
-    return rows[:, 0], ndtri(rows[:, 1:])
+    """n rows, a whole number for every shift, of what `from_noise` takes: uniforms and normals.
+
+    Uniforms go up evenly within a shift, so that every component has its share of it to one row,
+    and of the spread normals a stretch, which is evenly spread itself.
+    """
+    key_u, key_z = jr.split(key)
+    each = n // SHIFTS
+    u = (np.asarray(jr.uniform(key_u, (SHIFTS, 1)), np.float64) + np.arange(each)) / each
+    points = spread_points(key_z, SHIFTS, each, oracle.means.shape[1])
+    return u.ravel(), ndtri(points.reshape(len(u.ravel()), -1))
 
 
 def _mean(values: Host) -> Estimate:

@@ -142,7 +142,7 @@ def nll(
         run: the folder of a finished run.
         data: a name from `scoreode list`, or a .csv .parquet .npy .npz file.
         json: print one JSON object and nothing else.
-        out: write every row's nats, stderr, nfe and converged to a .csv .parquet .npz or .npy.
+        out: write every row's nats, stderr, error, nfe and converged, as .csv .parquet .npz .npy.
         split: which part of a named set, or of an .npz with x_train, x_val, x_test.
         seed: of the rows of a named set, and of probes and dequantisation noise.
         debug: show a traceback on failure.

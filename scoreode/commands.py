@@ -160,7 +160,7 @@ def nll(run: Path, source: str, *, as_json: bool, out: Path | None, part: str, s
     if out is not None:
         columns = {
             name: np.asarray(getattr(record, name))
-            for name in ("nats", "stderr", "nfe", "converged")
+            for name in ("nats", "stderr", "error", "nfe", "converged")
         }
         write_columns(out, columns)
     print(json.dumps(summary) if as_json else _readable(summary))
@@ -179,9 +179,12 @@ def summarised(fitted: fitting.Fitted, record: LogLikelihood, seconds: float) ->
         "nats_stderr": float(np.std(nats, ddof=1) / nats.size**0.5) if nats.size > 1 else None,
         "probe_stderr": float(np.sqrt(np.sum(probe**2)) / nats.size) if nats.size else None,
         "bits_per_dim": None if mean is None else fitted.bits_per_dim(mean),
+        "error_mean": float(np.mean(record.error[good])) if nats.size else None,
         "nfe_mean": float(np.mean(record.nfe)),
+        "nfe_quantiles": [int(q) for q in np.quantile(record.nfe, (0.5, 0.95), method="higher")],
         "nfe_max": int(np.max(record.nfe)),
         "unconverged": int(n - np.sum(good)),
+        "unconverged_rows": (1 + np.flatnonzero(~good)).tolist(),
         "seconds": seconds,
     }
 
@@ -194,12 +197,17 @@ def _readable(summary: dict[str, Any]) -> str:
         lines = [f"log-density {mean:.4f}{spread} nats (mean over {summary['n']} rows)"]
         if summary["probe_stderr"]:
             lines.append(f"of which probes  ± {summary['probe_stderr']:.4f} nats")
+        lines.append(f"error of the solution in time about {summary['error_mean']:.1g} nats a row")
     if summary["bits_per_dim"] is not None:
         lines.append(f"bits/dim    {summary['bits_per_dim']:.4f}")
+    median, most = summary["nfe_quantiles"]
     lines.append(
-        f"{summary['nfe_mean']:.0f} network evaluations a row (at most {summary['nfe_max']}),"
-        f" {summary['unconverged']} rows not converged, {summary['seconds']:.1f} s"
+        f"network evaluations a row: {median} (median), {most} (95 %), {summary['nfe_max']} (most);"
+        f" {summary['seconds']:.1f} s"
     )
+    rows = _listed([str(row) for row in summary["unconverged_rows"]])
+    left_out = f"{summary['unconverged']} rows not converged, left out: {rows}"
+    lines.append(left_out if rows else "all rows converged")
     return "\n".join(lines)
 
 

@@ -14,9 +14,11 @@ from jaxtyping import Array, Float
 from scoreode._typing import Scalar
 from scoreode.flow import (
     EulerMaruyama,
+    GridLikelihood,
     Likelihood,
     LogLikelihood,
     ODESampler,
+    Refined,
     map_rows,
     nll_bound,
 )
@@ -39,19 +41,19 @@ class Density(eqx.Module):
         return np.asarray(z, np.float32), np.asarray(log_det)
 
     def log_likelihood(
-        self, x: Rows, seed: int = 0, how: Likelihood | None = None
+        self, x: Rows, seed: int = 0, how: Likelihood | GridLikelihood | Refined = Refined()
     ) -> LogLikelihood:
         """log p(x) of every row in nats, the standardisation's Jacobian included.
 
-        **Arguments:** `seed` of the probes, used above 32 dimensions; `how`, another probe or
-        solver.
+        **Arguments:** `seed` of the probes, used above 32 dimensions; `how`: grids refined to a
+        tolerance, or one grid, or an adaptive solver, each with a probe.
 
         **Returns:** a `LogLikelihood` of NumPy arrays over rows.
         """
         z, log_det = self.standardised(x)
         process = self.score_model.process
         shared = self.score_model, process, jr.key(seed)
-        record = map_rows(how or Likelihood(), shared, (z,))
+        record = how(*shared, z) if isinstance(how, Refined) else map_rows(how, shared, (z,))
         return eqx.tree_at(lambda record: record.nats, record, record.nats + log_det)
 
     def nll_bound(self, x: Rows, seed: int = 0) -> Float[np.ndarray, " n"]:

@@ -123,7 +123,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
         """The exact log-density of every row, with its error bar.
 
         **Returns:** a record of arrays over rows: `nats`, in the units of X; `stderr`, of the
-        divergence's probes, 0 where it is exact; `nfe`; `converged`; `latent`.
+        divergence's probes, 0 where it is exact; `error`, of the solution in time; `nfe`;
+        `converged`; `latent`.
         """
         rows = self._rows(X)
         return self.fitted_.density.log_likelihood(rows)

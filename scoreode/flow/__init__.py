@@ -2,15 +2,19 @@
 
 from scoreode.flow.batch import chunked, map_rows
 from scoreode.flow.dequantise import Uniform
+from scoreode.flow.grid import GridLikelihood
 from scoreode.flow.likelihood import Likelihood, LogLikelihood, nll_bound
 from scoreode.flow.ode import Solver, velocity
+from scoreode.flow.refine import Refined
 from scoreode.flow.sampling import EulerMaruyama, ODESampler
 
 __all__ = [
     "EulerMaruyama",
+    "GridLikelihood",
     "Likelihood",
     "LogLikelihood",
     "ODESampler",
+    "Refined",
     "Solver",
     "Uniform",
     "chunked",

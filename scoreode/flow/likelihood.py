@@ -19,7 +19,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 from scoreode._typing import Example, Scalar, ScoreFunction
-from scoreode.calculus import AbstractProbe, Basis, Rademacher, divergence
+from scoreode.calculus import AbstractProbe, Basis, ProbeDraw, Rademacher, divergence
 from scoreode.flow.ode import Solver, velocity
 from scoreode.process import AbstractProcess
 
@@ -38,6 +38,8 @@ class LogLikelihood(eqx.Module):
     converged: Bool[Array, "..."]
     latent: Float[Array, "..."]
     """x_T, the point that x_0 came from."""
+    error: Float[Array, "..."]
+    """Estimated error in nats of the solution in time; nan where it was not estimated."""
 
 
 class Likelihood(eqx.Module):
@@ -62,7 +64,7 @@ class Likelihood(eqx.Module):
         """
         t_0, T = process.t_min, process.t_max
         x_T, change, nfe, converged = self._carried(score, process, key, x_0, t_0, T)
-        return _record(process.prior_log_density(x_T) + change, nfe, converged, x_T)
+        return recorded(process.prior_log_density(x_T) + change, nfe, converged, x_T)
 
     def sample(
         self, score: ScoreFunction, process: AbstractProcess, key: PRNGKeyArray, x_T: Example
@@ -70,7 +72,7 @@ class Likelihood(eqx.Module):
         """The x_0 that the ODE carries x_T to, and log p_0 there. **Cost:** one solve, as above."""
         T, t_0 = process.t_max, process.t_min
         x_0, change, nfe, converged = self._carried(score, process, key, x_T, T, t_0)
-        return x_0, _record(process.prior_log_density(x_T) - change, nfe, converged, x_T)
+        return x_0, recorded(process.prior_log_density(x_T) - change, nfe, converged, x_T)
 
     def _carried(
         self,
@@ -82,8 +84,7 @@ class Likelihood(eqx.Module):
         end: float,
     ) -> tuple[Example, Float[Array, " k"], Int[Array, ""], Bool[Array, ""]]:
         """x at `end`, estimates of ∫ ∇·h dt on the way, evaluations, converged."""
-        probe = self.probe or (Basis() if x.size <= EXACT_UP_TO else Rademacher())
-        probes = probe.draw(jr.fold_in(key, _bits(x)), self.n_probes, x.size, x.dtype)
+        probe, probes = drawn(self.probe, self.n_probes, key, x)
         channels = 1 if probe.exact else probes.vectors.shape[0]
 
         def field(t: Scalar, y: tuple[Example, Array]) -> tuple[Example, Array]:
@@ -95,12 +96,26 @@ class Likelihood(eqx.Module):
         return x, change, nfe, converged
 
 
-def _record(
-    estimates: Float[Array, " k"], nfe: Int[Array, ""], converged: Bool[Array, ""], x_T: Example
+def drawn(
+    probe: AbstractProbe | None, n: int, key: PRNGKeyArray, x: Example
+) -> tuple[AbstractProbe, ProbeDraw]:
+    """The probe, chosen by dimension if None, and n vectors for this example."""
+    probe = probe or (Basis() if x.size <= EXACT_UP_TO else Rademacher())
+    return probe, probe.draw(jr.fold_in(key, _bits(x)), n, x.size, x.dtype)
+
+
+def recorded(
+    estimates: Float[Array, " k"],
+    nfe: Int[Array, ""],
+    converged: Bool[Array, ""],
+    x_T: Example,
+    error: Scalar | float = jnp.nan,
 ) -> LogLikelihood:
+    """The record of k estimates of log p_0."""
     k, nats = estimates.size, jnp.mean(estimates)
     stderr = jnp.std(estimates, ddof=1) / k**0.5 if k > 1 else jnp.zeros((), nats.dtype)
-    return LogLikelihood(nats, stderr, nfe, converged & jnp.isfinite(nats), x_T)
+    error = jnp.asarray(error, nats.dtype)
+    return LogLikelihood(nats, stderr, nfe, converged & jnp.isfinite(nats), x_T, error)
 
 
 def _bits(x: Example) -> UInt32[Array, ""]:

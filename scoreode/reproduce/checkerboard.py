@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 
 from scoreode import recipes
-from scoreode.flow import Likelihood, Solver
+from scoreode.flow import GridLikelihood
 from scoreode.report import figures
 from scoreode.reproduce.orders import ORDERS, measured, table, trained
 from scoreode.train import RunFolder
 
 _TEST_ROWS = {True: 4000, False: 20_000}  # by `quick`
-_FOR_EYES = Likelihood(solver=Solver(rtol=1e-3, atol=1e-3))  # a colour shows no more
+_FOR_EYES = GridLikelihood(n_steps=24)  # a colour shows no more
 _GRID = {True: 80, False: 128}
 
 

@@ -231,6 +231,7 @@ def test_rows_far_from_the_data_are_finite_or_counted(cli, trained, tmp_path):
     summary, rows = json.loads(result.out), pl.read_csv(out)
     assert np.isfinite(summary["nats_mean"])
     assert summary["unconverged"] == (~rows["converged"]).sum()
+    assert summary["unconverged_rows"] == (1 + np.flatnonzero(~rows["converged"])).tolist()
     assert rows.filter(pl.col("converged"))["nats"].is_finite().all()
 
 

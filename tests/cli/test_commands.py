@@ -20,9 +20,12 @@ CONTRACT = {
     "nats_stderr": float,
     "probe_stderr": float,
     "bits_per_dim": (float, type(None)),
+    "error_mean": float,
     "nfe_mean": float,
+    "nfe_quantiles": list,
     "nfe_max": int,
     "unconverged": int,
+    "unconverged_rows": list,
     "seconds": float,
 }
 
@@ -140,7 +143,7 @@ def test_nll_writes_every_row(cli, trained, table, rows, tmp_path):
     result = cli("nll", trained, table, "--out", out, "--json")
     assert result.code == 0
     frame = pl.read_csv(out)
-    assert frame.columns == ["nats", "stderr", "nfe", "converged"]
+    assert frame.columns == ["nats", "stderr", "error", "nfe", "converged"]
     assert len(frame) == len(rows)
     assert frame["nats"].mean() == pytest.approx(json.loads(result.out)["nats_mean"])
 
@@ -150,7 +153,7 @@ def test_nll_reads_well(cli, trained, table):
     assert result.code == 0
     assert "nats" in result.out
     assert "200 rows" in result.out
-    assert "0 rows not converged" in result.out
+    assert "all rows converged" in result.out
 
 
 def test_a_row_counts_the_same_in_any_file(cli, trained, rows, tmp_path):

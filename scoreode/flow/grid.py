@@ -1,0 +1,129 @@
+r"""The exact log-density on a grid that all examples share: few evaluations, fewer divergences.
+
+In y = x/S, S = √(α² + σ²), and in the log-SNR λ, the ODE of every linear process is the same,
+
+    dy/dλ = f(y, λ) = ½ (σ/S)² (S s + y),    log p_0(x_0) = log N(y_T; 0, I) + ∫ ∇·f dλ − d log S_0,
+
+and f is zero for standard normal data. It is smooth in λ, and falls off at both ends, as σ/S where
+data are and as α/S where noise is. Of that follow three things:
+
+- The integral of the divergence by equal weights converges as if exponentially, from far fewer
+  points than the path needs. So it is evaluated once a step, not in every stage.
+- The path is followed by Adams' predictor and corrector of order 4 (PECE): two evaluations a step,
+  one of which the divergence needs anyway, and no starting procedure, as f starts near zero.
+- The grid is the same for all, so that times and weights are computed once for a whole batch, and
+  nobody waits for the example with the most steps.
+
+The error is estimated on the way. A step's local error e, a known part of what predictor and
+corrector differ by, changes log p_0 by the score there times e. Such changes are added as if
+independent, and to them a part of what the integral and that over every second node differ by. On
+trained models the error itself is mostly a tenth to a third of the estimate, and for one row in a
+hundred more than it.
+"""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from scoreode._typing import Example, ScoreFunction
+from scoreode.calculus import AbstractProbe, divergence
+from scoreode.flow.likelihood import DEFAULT_PROBES, LogLikelihood, drawn, recorded
+from scoreode.process import AbstractProcess
+
+# Adams–Bashforth and Adams–Moulton of rising order, newest value first.
+PREDICT = (
+    (1,),
+    (3 / 2, -1 / 2),
+    (23 / 12, -16 / 12, 5 / 12),
+    (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+)
+CORRECT = ((1 / 2, 1 / 2), (5 / 12, 8 / 12, -1 / 12), (9 / 24, 19 / 24, -5 / 24, 1 / 24))
+MILNE = 19 / 270  # the corrector's local error, of the difference to the predictor
+GREGORY = (251 / 720, 299 / 240, 211 / 240, 739 / 720)  # equal weights, corrected at the ends
+COARSE = 1 / 15  # of the difference to half the nodes, as for order 4
+
+
+class GridLikelihood(eqx.Module):
+    """log p_0 on `n_steps` equal steps of log-SNR, an even number of at least 16.
+
+    **Arguments:** `probe` and `n_probes`, as for `Likelihood`.
+    """
+
+    probe: AbstractProbe | None = None
+    n_probes: int = DEFAULT_PROBES
+    n_steps: int = 40
+
+    def __check_init__(self) -> None:
+        if self.n_steps < 16 or self.n_steps % 2:
+            raise ValueError(f"n_steps={self.n_steps}: an even number of at least 16")
+
+    def __call__(
+        self, score: ScoreFunction, process: AbstractProcess, key: PRNGKeyArray, x_0: Example
+    ) -> LogLikelihood:
+        """log p_0 of one example under the ODE , with an estimate of its error.
+
+        **Cost:** 2 `n_steps` + 2 evaluations of the score, half of them with tangents.
+        """
+        n, dtype = self.n_steps, x_0.dtype
+        probe, probes = drawn(self.probe, self.n_probes, key, x_0)
+        low, high = process.log_snr_range(dtype)
+        log_snr = jnp.linspace(high, low, n + 1)
+        step, t = (low - high) / n, jax.vmap(process.t_of_log_snr)(log_snr)
+        S, half_sin2 = _scales(process, t)
+        predict, correct, fine, coarse = (jnp.asarray(a, dtype) for a in _rules(n))
+
+        def f(i: Array, y: Example) -> Example:
+            return half_sin2[i] * (S[i] * score(S[i] * y, t[i]) + y)
+
+        def advance(carry: tuple, i: Array) -> tuple[tuple, None]:
+            (y, _), past, integrals, error = carry
+            here, terms = divergence(lambda y: f(i, y), y, probes, probe.exact)
+            past = jnp.concatenate([here[None], past[:-1]])
+            guess = y + step * jnp.tensordot(predict[i], past, 1)
+            new = f(jnp.minimum(i + 1, n), guess)
+            after = y + step * (correct[i, 0] * new + jnp.tensordot(correct[i, 1:], past[:3], 1))
+            m = here / half_sin2[i] - y
+            error = error + jnp.where(i < n, (MILNE * jnp.vdot(after - guess, m)) ** 2, 0)
+            weights = jnp.stack([fine[i], coarse[i]])
+            return ((after, y), past, integrals + step * weights[:, None] * terms, error), None
+
+        y = x_0 / S[0]
+        k = 1 if probe.exact else probes.vectors.shape[0]
+        start = (
+            (y, y),
+            jnp.zeros((4, *y.shape), dtype),
+            jnp.zeros((2, k), dtype),
+            jnp.zeros((), dtype),
+        )
+        ((_, y_T), _, (integral, half), error), _ = lax.scan(advance, start, jnp.arange(n + 1))
+        log_normal = -0.5 * jnp.sum(y_T**2) - y.size * (0.5 * jnp.log(2 * jnp.pi) + jnp.log(S[0]))
+        error = jnp.sqrt(error) + COARSE * jnp.abs(jnp.mean(integral - half))
+        estimates = (log_normal + integral).astype(dtype)
+        return recorded(estimates, jnp.asarray(2 * n + 2), jnp.isfinite(error), S[-1] * y_T, error)
+
+
+def _scales(process: AbstractProcess, t: Float[Array, " n"]) -> tuple[Array, Array]:
+    """S and ½ (σ/S)² at every t."""
+    alpha, sigma = jax.vmap(process.alpha)(t), jax.vmap(process.sigma)(t)
+    S = jnp.hypot(alpha, sigma)
+    return S, 0.5 * (sigma / S) ** 2
+
+
+def _rules(n: int) -> tuple[np.ndarray, ...]:
+    """For every node: the weights of both Adams rules, and of it in the integrals, in steps."""
+    predict, correct = np.zeros((n + 1, 4)), np.zeros((n + 1, 4))
+    for i in range(n + 1):
+        ahead, back = PREDICT[min(i, 3)], CORRECT[min(i, 2)]
+        predict[i, : len(ahead)], correct[i, : len(back)] = ahead, back
+    coarse = np.zeros(n + 1)
+    coarse[::2] = 2 * _equal_weights(n // 2)
+    return predict, correct, _equal_weights(n), coarse
+
+
+def _equal_weights(n: int) -> Float[np.ndarray, " nodes"]:
+    weights = np.ones(n + 1)
+    weights[:4], weights[-4:] = GREGORY, GREGORY[::-1]
+    return weights

@@ -1,0 +1,190 @@
+"""What does an exact log-density cost, for a given error?
+
+    python benchmarks/likelihood.py RUN DATA --rows 512 5000 --out likelihood.json --plot plot.png
+
+Schemes take turns in one process on the same trained weights: the grid in log-SNR at several sizes,
+its refinement (the default), Diffrax's Tsit5 with steps of every row's own, and the usual way,
+SciPy's RK45 on the host around the compiled field of the whole batch. All divergences are exact.
+Errors are against Diffrax's Dopri8 at 1e-11 in float64; times are medians over repeats, without
+compilation. Written out: the error and time of every setting, and for each scheme the fastest that
+has a mean error of at most 1e-3 nats.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import diffrax as dfx
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from matplotlib.figure import Figure
+from scipy.integrate import solve_ivp
+
+from scoreode import fitting, recipes
+from scoreode.calculus import Basis, divergence
+from scoreode.data import tables
+from scoreode.flow import GridLikelihood, Likelihood, Refined, Solver, map_rows, velocity
+from scoreode.score import ScoreModel
+
+CHECKED = 256  # rows whose error is measured
+ENOUGH = 1e-3  # nats
+Scheme = Callable[[np.ndarray], np.ndarray]
+
+
+def doubled(tree: Any) -> Any:
+    """The same arrays in float64."""
+    return jax.tree.map(lambda a: a.astype(np.float64) if eqx.is_inexact_array(a) else a, tree)
+
+
+def reference(model: ScoreModel, z: np.ndarray) -> np.ndarray:
+    with jax.enable_x64(True):
+        exact = doubled(model)
+        how = Likelihood(Basis(), solver=Solver(1e-11, 1e-11, 100_000, dfx.Dopri8()))
+        shared = exact, exact.process, jr.key(0)
+        return map_rows(how, shared, (z.astype(np.float64),), 64).nats
+
+
+def host_scipy(model: ScoreModel, rtol: float) -> Scheme:
+    """RK45 on the host, one step size for the batch, around the compiled field."""
+    process = model.process
+
+    @jax.jit
+    @jax.vmap
+    def field(t: Any, x: Any) -> tuple:
+        probes = Basis().draw(jr.key(0), x.size, x.size, x.dtype)
+        return divergence(lambda x: velocity(model, process, x, t), x, probes, exact=True)
+
+    def scheme(z: np.ndarray) -> np.ndarray:
+        n, d = z.shape
+
+        def rates(t: float, y: np.ndarray) -> np.ndarray:
+            x = jnp.asarray(y[: n * d].reshape(n, d), jnp.float32)
+            h, change = field(jnp.full(n, t, jnp.float32), x)
+            return np.concatenate([np.asarray(h).ravel(), np.asarray(change).ravel()])
+
+        y = np.concatenate([z.ravel(), np.zeros(n)])
+        span = process.t_min, process.t_max
+        y_T = solve_ivp(rates, span, y, rtol=rtol, atol=rtol, method="RK45").y[:, -1]
+        x_T = jnp.asarray(y_T[: n * d].reshape(n, d))
+        return np.asarray(jax.vmap(process.prior_log_density)(x_T)) + y_T[n * d :]
+
+    return scheme
+
+
+def schemes(model: ScoreModel) -> dict[str, dict[str, Scheme]]:
+    """By name, and by setting from coarse to fine."""
+    shared = model, model.process, jr.key(0)
+
+    def rows(how: Any) -> Scheme:
+        return lambda z: map_rows(how, shared, (z,)).nats
+
+    def adaptive(tolerance: float) -> Scheme:
+        return rows(Likelihood(Basis(), solver=Solver(tolerance, tolerance)))
+
+    tolerances = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6)
+    grids = (16, 20, 24, 28, 32, 40, 48, 64, 96)
+    return {
+        "grid": {str(n): rows(GridLikelihood(Basis(), n_steps=n)) for n in grids},
+        "refined (default)": {"default": lambda z: Refined(probe=Basis())(*shared, z).nats},
+        "Tsit5 by row": {f"{tolerance:g}": adaptive(tolerance) for tolerance in tolerances},
+        "SciPy RK45": {f"{rtol:g}": host_scipy(model, rtol) for rtol in tolerances},
+    }
+
+
+def measured(
+    found: dict[str, dict[str, Scheme]], z: np.ndarray, truth: np.ndarray, repeats: int
+) -> list[dict[str, Any]]:
+    """Error and seconds of every setting; all settings take turns in every repeat."""
+    settings = [(name, key, scheme) for name, by in found.items() for key, scheme in by.items()]
+    errors = [np.abs(scheme(z)[: len(truth)] - truth) for *_, scheme in settings]
+    seconds: list[list[float]] = [[] for _ in settings]
+    for _ in range(repeats):
+        for spent, (*_, scheme) in zip(seconds, settings, strict=True):
+            started = time.perf_counter()
+            scheme(z)
+            spent.append(time.perf_counter() - started)
+    return [
+        {
+            "scheme": name,
+            "setting": key,
+            "rows": len(z),
+            "mean_error": float(error.mean()),
+            "max_error": float(error.max()),
+            "seconds": statistics.median(spent),
+        }
+        for (name, key, _), error, spent in zip(settings, errors, seconds, strict=True)
+    ]
+
+
+def cheapest(results: list[dict[str, Any]], rows: int) -> dict[str, dict[str, Any]]:
+    """For every scheme its fastest setting of those with a mean error of at most `ENOUGH`."""
+    best: dict[str, dict[str, Any]] = {}
+    for row in results:
+        if row["rows"] == rows and row["mean_error"] <= ENOUGH:
+            kept = best.setdefault(row["scheme"], row)
+            best[row["scheme"]] = min(kept, row, key=lambda row: row["seconds"])
+    return best
+
+
+def plot(results: list[dict[str, Any]], rows: int, path: Path) -> None:
+    figure = Figure(figsize=(5, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for name in dict.fromkeys(row["scheme"] for row in results):
+        some = [row for row in results if row["scheme"] == name and row["rows"] == rows]
+        axis.plot(
+            *zip(*[(r["seconds"], r["mean_error"]) for r in some], strict=True), "o-", label=name
+        )
+    axis.axhline(ENOUGH, color="0.7", linewidth=0.8)
+    axis.set(xscale="log", yscale="log", xlabel=f"seconds for {rows} rows")
+    axis.set(ylabel="mean error, nats")
+    axis.legend(frameon=False)
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("data")
+    parser.add_argument("--rows", type=int, nargs="+", default=[512, 5000])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--plot", type=Path)
+    args = parser.parse_args()
+    fitted = fitting.load(args.run)
+    named = args.data in recipes.DATA_NAMES
+    rows = recipes.load_data(args.data, 0).test if named else tables.read(args.data)[0]["test"]
+    if fitted.dequantisation is not None:
+        rows = fitted.dequantisation.fixed(rows, 0)
+    z, _ = fitted.density.standardised(np.resize(rows, (max(args.rows), rows.shape[1])))
+    model = fitted.density.score_model
+    truth, found = reference(model, z[:CHECKED]), schemes(model)
+    results: list[dict[str, Any]] = []
+    for n in args.rows:
+        results += measured(found, z[:n], truth[:n], args.repeats)
+        for name, row in cheapest(results, n).items():
+            error = f"mean error {row['mean_error']:.1e}, most {row['max_error']:.1e}"
+            print(f"{n:5} rows  {name:18} {row['setting']:>8}  {row['seconds']:7.2f} s  {error}")
+    machine = {
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "jax": metadata.version("jax"),
+    }
+    if args.out:
+        result = {"data": args.data, "d": z.shape[1], **machine, "results": results}
+        args.out.write_text(json.dumps(result, indent=1) + "\n")
+    if args.plot:
+        plot(results, args.rows[-1], args.plot)
+
+
+if __name__ == "__main__":
+    main()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
@@ -340,7 +341,8 @@ def load(path: Path) -> Fitted:
 def _blank(folder: RunFolder, run: Run, data: dict[str, Any]) -> Density:
     """`blank_density` of a configuration that anything may have happened to."""
     try:
-        return blank_density(run, len(data["columns"]))
+        with jax.enable_x64(False):  # models are float32, whatever the caller computes in
+            return blank_density(run, len(data["columns"]))
     except Exception as error:  # a value of the wrong kind surfaces as any error
         reason = str(error).splitlines()[0]
         raise InputError(

@@ -2,6 +2,7 @@
 
 import re
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -161,6 +162,13 @@ def test_nothing_is_overwritten(fitted, tmp_path):
     with pytest.raises(ValueError, match="exists"):
         fitted.save(tmp_path / "model")
     assert (tmp_path / "model" / "notes.txt").read_text() == "mine"
+
+
+def test_a_model_loads_where_float64_is_the_default(fitted, X, tmp_path):
+    fitted.save(tmp_path / "model")
+    with jax.enable_x64(True):
+        loaded = ScoreODE.load(tmp_path / "model")
+    np.testing.assert_array_equal(loaded.score_samples(X), fitted.score_samples(X))
 
 
 def test_load_of_what_is_no_model(tmp_path):

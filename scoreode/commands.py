@@ -213,7 +213,7 @@ def _readable(summary: dict[str, Any]) -> str:
 
 def verify(run: Path, source: str | None, *, as_json: bool, n: int, seed: int) -> None:
     """Measures what the theory says of a run, on held-out rows of its data or of another file."""
-    from scoreode.verify import readable, verified
+    from scoreode.verify import plain, readable, verified
 
     recipes.check_positive(n=n)
     recipes.check_not_negative(seed=seed)
@@ -222,7 +222,7 @@ def verify(run: Path, source: str | None, *, as_json: bool, n: int, seed: int) -
     rows, columns = _rows(source, "test" if source in recipes.DATA_NAMES else "validation", seed)
     _check_columns(fitted, columns, source)
     found = verified(fitted, rows[:n], seed)
-    print(json.dumps(found) if as_json else readable(found))
+    print(json.dumps(found, default=plain) if as_json else readable(found))
 
 
 def sample(run: Path, n: int, out: Path, seed: int) -> None:

@@ -29,25 +29,22 @@ def verified(fitted: Fitted, rows: np.ndarray, seed: int = 0) -> dict[str, Any]:
     derivatives.
     """
     key, n = jr.key(seed), _DRAWS_A_ROW * len(rows)
-    found = {"objectives": _objectives(fitted, rows, key), "itself": _itself(fitted, rows, key)}
+    z, _ = fitted.density.standardised(rows)
+    found = {"objectives": _objectives(fitted, z, key), "itself": _itself(fitted, z, key)}
     if is_known(fitted):
         found |= {"theorem 1": _theorem_1(fitted, key, n), "theorem 2": _theorem_2(fitted, key)}
     return found
-
-
-def _plain(estimate: Estimate) -> list[float]:
-    return [float(estimate.value), float(estimate.stderr)]
 
 
 def _theorem_1(fitted: Fitted, key: jax.Array, n: int) -> dict[str, Any]:
     oracle, score = oracle_of(fitted), fitted.density.score_model
     terms = theorem_1(oracle, score, key, n)
     names = ("kl_0", "kl_T", "difference", "cauchy_schwarz", "sde_bound")
-    found = {name: _plain(getattr(terms, name)) for name in names}
-    found |= {f"J_{k}": _plain(getattr(terms.J, k)) for k in ("SM", "Diff", "ODE", "Fisher")}
+    found = {name: getattr(terms, name) for name in names}
+    found |= {f"J_{k}": getattr(terms.J, k) for k in ("SM", "Diff", "ODE", "Fisher")}
     if oracle.means.shape[1] == 1:
         grid = sde_density(score, oracle.process)
-        found["kl_0_sde"] = [grid.kl_from(log_q_0(oracle, grid.x[:, None])), 0.0]
+        found["kl_0_sde"] = grid.kl_from(log_q_0(oracle, grid.x[:, None]))
     return found | {"unconverged": terms.J.unconverged}
 
 
@@ -58,70 +55,72 @@ def _theorem_2(fitted: Fitted, key: jax.Array) -> dict[str, Any]:
     u = paths.bound()
     at = np.linspace(0, paths.t.shape[1] - 1, _TIMES).round().astype(int)
     return {
-        "t": paths.t[0, at].tolist(),
+        "t": paths.t[0, at],
         **{
-            f"{name}_rms": np.sqrt(np.mean(getattr(paths, name)[:, at] ** 2, 0)).tolist()
+            f"{name}_rms": np.sqrt(np.mean(getattr(paths, name)[:, at] ** 2, 0))
             for name in ("delta1", "delta2", "delta3")
         },
-        "D_F": np.mean(paths.r[:, at] ** 2, 0).tolist(),
-        "E[U^2]": np.mean(u[:, at] ** 2, 0).tolist(),
+        "D_F": np.mean(paths.r[:, at] ** 2, 0),
+        "E[U^2]": np.mean(u[:, at] ** 2, 0),
         "r_above_u": float(np.mean(paths.r > u * (1 + _ROUNDING))),
         "unconverged": int(np.sum(~paths.converged)),
     }
 
 
-def _objectives(fitted: Fitted, rows: np.ndarray, key: jax.Array) -> dict[str, Any]:
+def _objectives(fitted: Fitted, z: np.ndarray, key: jax.Array) -> dict[str, Any]:
     """J1 / d, J2 / d², J2,tr / d², J3 / d³ on held-out rows, uniform in log-SNR."""
-    model = fitted.density.score_model
-    z, _ = fitted.density.standardised(rows)
-    d = z.shape[1]
+    model, d = fitted.density.score_model, z.shape[1]
     objective = DenoisingScoreMatching(model.process, 3, n_probes=16)
     key_t, key_eps, key_v = jr.split(key, 3)
     t, _ = LikelihoodWeighting().sample(model.process, key_t, len(z))
     drawn = z, np.asarray(jr.normal(key_eps, z.shape)), np.asarray(t), jr.split(key_v, len(z))
     terms = map_rows(_terms, (objective, model), drawn)
     powers = {"first": 1, "second": 2, "second_trace": 2, "third": 3}
-    return {k: _plain(Estimate.of(getattr(terms, k) / float(d) ** p)) for k, p in powers.items()}
+    return {k: Estimate.of(getattr(terms, k) / float(d) ** p) for k, p in powers.items()}
 
 
 def _terms(objective: DenoisingScoreMatching, model: Any, x_0: Any, eps: Any, t: Any, key: Any):
     return objective.terms(model, x_0, eps, t, key, 3)
 
 
-def _itself(fitted: Fitted, rows: np.ndarray, key: jax.Array) -> dict[str, Any]:
+def _itself(fitted: Fitted, z: np.ndarray, key: jax.Array) -> dict[str, Any]:
     model = fitted.density.score_model
-    z, _ = fitted.density.standardised(rows)
     low, high = model.process.log_snr_range()
     log_snr = jnp.linspace(low, high, _TIMES)
     times = np.asarray(jax.vmap(model.process.t_of_log_snr)(log_snr))
     found = consistency(model, model.process, z, times, key)
     trip = round_trip(model, model.process, z)
     return {
-        "t": times.tolist(),
-        "asymmetry": np.asarray(found.asymmetry.value).tolist(),
-        "own_score": np.asarray(found.own_score.value).tolist(),
-        "round_trip_distance": _plain(trip.distance),
-        "round_trip_nats": _plain(trip.log_density),
+        "t": times,
+        "asymmetry": np.asarray(found.asymmetry.value),
+        "own_score": np.asarray(found.own_score.value),
+        "round_trip_distance": trip.distance,
+        "round_trip_nats": trip.log_density,
         "unconverged": found.unconverged,
     }
 
 
 def readable(found: dict[str, Any]) -> str:
-    """The sections as aligned text; two numbers are a value and its standard error."""
+    """The sections as aligned text."""
     lines = []
     for section, rows in found.items():
         lines.append(section)
         for name, value in rows.items():
-            lines.append(f"  {name:20}  {_shown(name, value)}")
+            lines.append(f"  {name:20}  {_shown(value)}")
     return "\n".join(lines)
 
 
-_OVER_TIME = {"t", "asymmetry", "own_score", "D_F", "E[U^2]"}
+def _shown(value: Estimate | np.ndarray | float) -> str:
+    match value:
+        case Estimate():
+            return str(value)
+        case np.ndarray():
+            return "  ".join(f"{number:10.3g}" for number in value)
+    return f"{value:g}"
 
 
-def _shown(name: str, value: Any) -> str:
-    if not isinstance(value, list):
-        return f"{value:g}"
-    if name in _OVER_TIME or name.endswith("_rms"):
-        return "  ".join(f"{number:10.3g}" for number in value)
-    return str(Estimate(*value)) if value[1] else f"{value[0]:.5g}"
+def plain(value: Estimate | np.ndarray) -> list[float]:
+    """For JSON: a value and its standard error, or the numbers over time."""
+    if isinstance(value, Estimate):
+        return [float(value.value), float(value.stderr)]
+    return value.tolist()

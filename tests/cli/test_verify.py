@@ -27,7 +27,7 @@ def test_a_known_truth_is_compared_with(cli, on_mixture, monkeypatch):
     one = found["theorem 1"]
     assert one["unconverged"] == 0
     assert abs(one["difference"][0]) < 5 * one["difference"][1]
-    assert one["kl_0_sde"][0] < one["sde_bound"][0] + 5 * one["sde_bound"][1]
+    assert one["kl_0_sde"] < one["sde_bound"][0] + 5 * one["sde_bound"][1]
     assert one["kl_0"][0] < one["cauchy_schwarz"][0] + 5 * one["cauchy_schwarz"][1]
     two = found["theorem 2"]
     assert two["r_above_u"] == 0

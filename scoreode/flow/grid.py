@@ -63,7 +63,7 @@ class GridLikelihood(eqx.Module):
     def __call__(
         self, score: ScoreFunction, process: AbstractProcess, key: PRNGKeyArray, x_0: Example
     ) -> LogLikelihood:
-        """log p_0 of one example under the ODE , with an estimate of its error.
+        """log p_0 of one example under the score's ODE, with an estimate of its error.
 
         **Cost:** 2 `n_steps` + 2 evaluations of the score, half of them with tangents.
         """

@@ -36,6 +36,10 @@ class Refined(eqx.Module):
     n_steps: int = 40
     most_steps: int = 1280
 
+    def __check_init__(self) -> None:
+        if self.most_steps < self.n_steps:
+            raise ValueError(f"most_steps={self.most_steps}: at least n_steps, {self.n_steps}")
+
     def __call__(
         self,
         score: ScoreFunction,

@@ -158,3 +158,8 @@ def test_a_row_that_is_not_finite_spoils_no_other(rows):
 def test_grids_are_even_and_not_too_small(n_steps):
     with pytest.raises(ValueError, match=f"n_steps={n_steps}"):
         GridLikelihood(n_steps=n_steps)
+
+
+def test_the_finest_grid_is_not_below_the_coarsest():
+    with pytest.raises(ValueError, match="most_steps=20"):
+        Refined(n_steps=40, most_steps=20)

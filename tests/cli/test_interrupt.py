@@ -20,7 +20,7 @@ import scoreode.report.progress as progress
 import scoreode.train.loop
 scoreode.train.loop.CHUNK = 10
 shown = progress.PlainLines.__call__
-progress.PlainLines.__call__ = lambda *args: (time.sleep(0.5), shown(*args))[1]
+progress.PlainLines.__call__ = lambda *args: (time.sleep(3.0), shown(*args))[1]
 """
 
 

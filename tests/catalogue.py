@@ -45,6 +45,7 @@ PROBES: Mapping[str, Callable[[], probes.AbstractProbe]] = {
     "rademacher": probes.Rademacher,
     "gaussian": probes.Gaussian,
     "sphere": probes.Sphere,
+    "hadamard": probes.Hadamard,
     "basis": probes.Basis,
 }
 

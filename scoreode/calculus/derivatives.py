@@ -17,6 +17,8 @@ from jaxtyping import Array, Float
 from scoreode._typing import Example, Scalar
 from scoreode.calculus.probes import ProbeDraw
 
+AT_ONCE = 64  # tangents
+
 Field = Callable[[Example], Example]
 
 
@@ -85,14 +87,20 @@ def divergence(
 ) -> tuple[Example, Float[Array, " estimates"]]:
     """h(x) and estimates of ∇·h: one exact sum over the basis, or one per random probe.
 
-    Estimates are unbiased and independent given x, so their spread is their error.
+    Estimates are unbiased, and their spread tells their error.
 
-    **Cost:** one evaluation and k tangents of the field, which share one linearisation.
+    **Cost:** one evaluation and k tangents of the field, which share one linearisation; memory for
+    64 tangents.
     """
     h, pushforward = jax.linearize(field, x)
 
     def quadratic(v: Float[Array, " d"]) -> Scalar:
         return jnp.vdot(v, pushforward(v.reshape(x.shape)))
 
-    terms = jax.vmap(quadratic)(probes.vectors)
+    k = len(probes.vectors)
+    terms = (
+        jax.vmap(quadratic)(probes.vectors)
+        if k <= AT_ONCE
+        else jax.lax.map(quadratic, probes.vectors, batch_size=AT_ONCE)
+    )
     return h, jnp.sum(terms, keepdims=True) if exact else terms

@@ -3,9 +3,9 @@
 A draw is a set of k vectors and one weight w with Σ_k w v_k v_kᵀ = I, in expectation for random
 probes and exactly for the basis. So "exact" is not another code path: it is another probe.
 
-Which one: `Basis` while d evaluations are affordable, else `Rademacher`, whose trace estimate has
-the least variance of all probes with independent components (twice the squared Frobenius norm of
-the symmetric part without its diagonal).
+Which one: `Basis` while d evaluations are affordable, else `Hadamard`. Signs have the least
+variance of all probes with independent components (twice the squared Frobenius norm of the
+symmetric part without its diagonal), and orthogonal signs lose a part of that with every probe.
 """
 
 import abc
@@ -13,6 +13,7 @@ import math
 from typing import TYPE_CHECKING
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -26,10 +27,15 @@ else:
 
 
 class ProbeDraw(eqx.Module):
-    """k vectors of the shape of x, flattened, and the weight that each carries in a sum."""
+    """k vectors of the shape of x, flattened, and the weight that each carries in a sum.
+
+    `variance` is that of the mean of k estimates, in units of what it were for k independent ones
+    with their sample variance: 0 where the mean is exact.
+    """
 
     vectors: Float[Array, "k d"]
     weight: Scalar
+    variance: Scalar
 
 
 class AbstractProbe(eqx.Module):
@@ -42,8 +48,9 @@ class AbstractProbe(eqx.Module):
         """n probes of dimension d (the basis gives its d vectors, whatever n)."""
 
 
-def _equally_weighted(vectors: Float[Array, "k d"]) -> ProbeDraw:
-    return ProbeDraw(vectors, jnp.asarray(1 / vectors.shape[0], vectors.dtype))
+def _equally_weighted(vectors: Float[Array, "k d"], variance: float = 1.0) -> ProbeDraw:
+    weight, variance_ = (jnp.asarray(c, vectors.dtype) for c in (1 / len(vectors), variance))
+    return ProbeDraw(vectors, weight, variance_)
 
 
 class Rademacher(AbstractProbe):
@@ -75,10 +82,32 @@ class Sphere(AbstractProbe):
         return _equally_weighted(math.sqrt(d) * normals / length)
 
 
+class Hadamard(AbstractProbe):
+    """Orthogonal signs: n of the D rows of a Hadamard matrix, D = 2^m ≥ d, all signed alike.
+
+    Rows are drawn without replacement, and without them all a mean of n has 1 − (n − 1)/(D − 1) of
+    the variance that independent signs have; D of them are exact.
+    """
+
+    exact = False
+
+    def draw(self, key: PRNGKeyArray, n: int, d: int, dtype: jnp.dtype) -> ProbeDraw:
+        """At most D probes."""
+        D = 1 << (d - 1).bit_length()
+        n = min(n, D)
+        key_rows, key_signs = jr.split(key)
+        rows = jr.permutation(key_rows, jnp.arange(D, dtype=jnp.uint32))[:n]
+        # Sylvester's matrix: the parity of the bits that row and column share.
+        shared = rows[:, None] & jnp.arange(d, dtype=jnp.uint32)[None]
+        signs = 1 - 2 * (jax.lax.population_count(shared) & 1).astype(dtype)
+        signs = signs * jr.rademacher(key_signs, (1, d), dtype)
+        return _equally_weighted(signs, 1 - n / D)
+
+
 class Basis(AbstractProbe):
     """The d unit vectors, each with weight 1: sums over them are exact."""
 
     exact = True
 
     def draw(self, key: PRNGKeyArray, n: int, d: int, dtype: jnp.dtype) -> ProbeDraw:
-        return ProbeDraw(jnp.eye(d, dtype=dtype), jnp.ones((), dtype))
+        return ProbeDraw(jnp.eye(d, dtype=dtype), jnp.ones((), dtype), jnp.zeros((), dtype))

@@ -4,7 +4,7 @@ from scoreode.flow.batch import chunked, map_rows
 from scoreode.flow.dequantise import Uniform
 from scoreode.flow.grid import GridLikelihood
 from scoreode.flow.likelihood import Likelihood, LogLikelihood, nll_bound
-from scoreode.flow.ode import Solver, velocity
+from scoreode.flow.ode import Solver, scales, standard_velocity, velocity
 from scoreode.flow.refine import Refined
 from scoreode.flow.sampling import EulerMaruyama, ODESampler
 
@@ -20,5 +20,7 @@ __all__ = [
     "chunked",
     "map_rows",
     "nll_bound",
+    "scales",
+    "standard_velocity",
     "velocity",
 ]

@@ -1,8 +1,8 @@
 r"""The exact log-density on a grid that all examples share: few evaluations, fewer divergences.
 
-In y = x/S, S = √(α² + σ²), and in the log-SNR λ, the ODE of every linear process is the same,
+In y = x/S and the log-SNR λ (see `ode`)
 
-    dy/dλ = f(y, λ) = ½ (σ/S)² (S s + y),    log p_0(x_0) = log N(y_T; 0, I) + ∫ ∇·f dλ − d log S_0,
+    dy/dλ = f(y, λ),    log p_0(x_0) = log N(y_T; 0, I) + ∫ ∇·f dλ − d log S_0,
 
 and f is zero for standard normal data. It is smooth in λ, and falls off at both ends, as σ/S where
 data are and as α/S where noise is. Of that follow three things:
@@ -21,6 +21,8 @@ trained models the error itself is mostly a tenth to a third of the estimate, an
 hundred more than it.
 """
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -31,6 +33,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from scoreode._typing import Example, ScoreFunction
 from scoreode.calculus import AbstractProbe, divergence
 from scoreode.flow.likelihood import DEFAULT_PROBES, LogLikelihood, drawn, recorded
+from scoreode.flow.ode import scales
 from scoreode.process import AbstractProcess
 
 # Adams–Bashforth and Adams–Moulton of rising order, newest value first.
@@ -72,7 +75,7 @@ class GridLikelihood(eqx.Module):
         low, high = process.log_snr_range(dtype)
         log_snr = jnp.linspace(high, low, n + 1)
         step, t = (low - high) / n, jax.vmap(process.t_of_log_snr)(log_snr)
-        S, half_sin2 = _scales(process, t)
+        S, half_sin2 = jax.vmap(partial(scales, process))(t)
         predict, correct, fine, coarse = (jnp.asarray(a, dtype) for a in _rules(n))
 
         def f(i: Array, y: Example) -> Example:
@@ -91,7 +94,7 @@ class GridLikelihood(eqx.Module):
             return ((after, y), past, integrals + step * weights[:, None] * terms, error), None
 
         y = x_0 / S[0]
-        k = 1 if probe.exact else probes.vectors.shape[0]
+        k = 1 if probe.exact else len(probes.vectors)
         start = (
             (y, y),
             jnp.zeros((4, *y.shape), dtype),
@@ -102,14 +105,8 @@ class GridLikelihood(eqx.Module):
         log_normal = -0.5 * jnp.sum(y_T**2) - y.size * (0.5 * jnp.log(2 * jnp.pi) + jnp.log(S[0]))
         error = jnp.sqrt(error) + COARSE * jnp.abs(jnp.mean(integral - half))
         estimates = (log_normal + integral).astype(dtype)
-        return recorded(estimates, jnp.asarray(2 * n + 2), jnp.isfinite(error), S[-1] * y_T, error)
-
-
-def _scales(process: AbstractProcess, t: Float[Array, " n"]) -> tuple[Array, Array]:
-    """S and ½ (σ/S)² at every t."""
-    alpha, sigma = jax.vmap(process.alpha)(t), jax.vmap(process.sigma)(t)
-    S = jnp.hypot(alpha, sigma)
-    return S, 0.5 * (sigma / S) ** 2
+        nfe, finite = jnp.asarray(2 * n + 2), jnp.isfinite(error)
+        return recorded(estimates, probes, nfe, finite, S[-1] * y_T, error)
 
 
 def _rules(n: int) -> tuple[np.ndarray, ...]:

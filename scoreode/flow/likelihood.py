@@ -6,8 +6,8 @@ solved together with x_t from t_min to T, every example with its own steps. What
 the density at t_min, where σ is small but not zero.
 
 The divergence is exact (the basis as probes, d tangents an evaluation) or Hutchinson's estimate
-with k fixed probes. Fixed probes give k unbiased estimates of the whole integral, whose spread is
-the reported standard error. Probes are drawn from a key that is folded with the example's own
+with k fixed probes. Fixed probes give k unbiased estimates of the whole integral, whose spread
+gives the reported standard error. Probes are drawn from a key that is folded with the example's own
 bits: a point has the same value alone, in any batch and in any order.
 """
 
@@ -19,7 +19,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
 from scoreode._typing import Example, Scalar, ScoreFunction
-from scoreode.calculus import AbstractProbe, Basis, ProbeDraw, Rademacher, divergence
+from scoreode.calculus import AbstractProbe, Basis, Hadamard, ProbeDraw, divergence
 from scoreode.flow.ode import Solver, velocity
 from scoreode.process import AbstractProcess
 
@@ -32,7 +32,8 @@ class LogLikelihood(eqx.Module):
 
     nats: Float[Array, "..."]
     stderr: Float[Array, "..."]
-    """Standard error in nats of the divergence estimate; 0 where the divergence is exact."""
+    """Standard error in nats of the divergence estimate; 0 where the divergence is exact, nan for
+    a single random probe."""
     nfe: Int[Array, "..."]
     """Evaluations of the score, each with k tangents."""
     converged: Bool[Array, "..."]
@@ -45,7 +46,7 @@ class LogLikelihood(eqx.Module):
 class Likelihood(eqx.Module):
     """How a log-likelihood is computed: the probe, how many, and the solver.
 
-    With `probe=None` the divergence is exact up to 32 dimensions and takes `n_probes` Rademacher
+    With `probe=None` the divergence is exact up to 32 dimensions and takes `n_probes` Hadamard
     probes above.
     """
 
@@ -63,16 +64,18 @@ class Likelihood(eqx.Module):
         **Cost:** `nfe` evaluations of the score with d tangents each (exact) or `n_probes`.
         """
         t_0, T = process.t_min, process.t_max
-        x_T, change, nfe, converged = self._carried(score, process, key, x_0, t_0, T)
-        return recorded(process.prior_log_density(x_T) + change, nfe, converged, x_T)
+        x_T, change, probes, nfe, converged = self._carried(score, process, key, x_0, t_0, T)
+        estimates = process.prior_log_density(x_T) + change
+        return recorded(estimates, probes, nfe, converged, x_T)
 
     def sample(
         self, score: ScoreFunction, process: AbstractProcess, key: PRNGKeyArray, x_T: Example
     ) -> tuple[Example, LogLikelihood]:
         """The x_0 that the ODE carries x_T to, and log p_0 there. **Cost:** one solve, as above."""
         T, t_0 = process.t_max, process.t_min
-        x_0, change, nfe, converged = self._carried(score, process, key, x_T, T, t_0)
-        return x_0, recorded(process.prior_log_density(x_T) - change, nfe, converged, x_T)
+        x_0, change, probes, nfe, converged = self._carried(score, process, key, x_T, T, t_0)
+        estimates = process.prior_log_density(x_T) - change
+        return x_0, recorded(estimates, probes, nfe, converged, x_T)
 
     def _carried(
         self,
@@ -82,10 +85,10 @@ class Likelihood(eqx.Module):
         x: Example,
         start: float,
         end: float,
-    ) -> tuple[Example, Float[Array, " k"], Int[Array, ""], Bool[Array, ""]]:
-        """x at `end`, estimates of ∫ ∇·h dt on the way, evaluations, converged."""
+    ) -> tuple[Example, Float[Array, " k"], ProbeDraw, Int[Array, ""], Bool[Array, ""]]:
+        """x at `end`, estimates of ∫ ∇·h dt on the way, their probes, evaluations, converged."""
         probe, probes = drawn(self.probe, self.n_probes, key, x)
-        channels = 1 if probe.exact else probes.vectors.shape[0]
+        channels = 1 if probe.exact else len(probes.vectors)
 
         def field(t: Scalar, y: tuple[Example, Array]) -> tuple[Example, Array]:
             h = lambda x: velocity(score, process, x, t)  # noqa: E731
@@ -93,27 +96,30 @@ class Likelihood(eqx.Module):
 
         state = x, jnp.zeros(channels, x.dtype)
         (x, change), nfe, converged = self.solver(field, state, start, end)
-        return x, change, nfe, converged
+        return x, change, probes, nfe, converged
 
 
 def drawn(
     probe: AbstractProbe | None, n: int, key: PRNGKeyArray, x: Example
 ) -> tuple[AbstractProbe, ProbeDraw]:
     """The probe, chosen by dimension if None, and n vectors for this example."""
-    probe = probe or (Basis() if x.size <= EXACT_UP_TO else Rademacher())
+    probe = probe or (Basis() if x.size <= EXACT_UP_TO else Hadamard())
     return probe, probe.draw(jr.fold_in(key, _bits(x)), n, x.size, x.dtype)
 
 
 def recorded(
     estimates: Float[Array, " k"],
+    probes: ProbeDraw,
     nfe: Int[Array, ""],
     converged: Bool[Array, ""],
     x_T: Example,
     error: Scalar | float = jnp.nan,
 ) -> LogLikelihood:
-    """The record of k estimates of log p_0."""
+    """The record of estimates of log p_0, one exact or k from these probes."""
     k, nats = estimates.size, jnp.mean(estimates)
-    stderr = jnp.std(estimates, ddof=1) / k**0.5 if k > 1 else jnp.zeros((), nats.dtype)
+    spread = jnp.std(estimates, ddof=1) if k > 1 else jnp.full((), jnp.nan, nats.dtype)
+    exact = probes.variance == 0
+    stderr = jnp.where(exact, 0, jnp.sqrt(probes.variance / k) * spread).astype(nats.dtype)
     error = jnp.asarray(error, nats.dtype)
     return LogLikelihood(nats, stderr, nfe, converged & jnp.isfinite(nats), x_T, error)
 

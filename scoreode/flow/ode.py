@@ -2,7 +2,12 @@
 
     dx/dt = h(x, t) = f(x, t) − ½ g(t)² s(x, t)
 
-Run from T to t_min it makes samples, run the other way it carries the density along.
+Run from T to t_min it makes samples, run the other way it carries the density along. In y = x/S,
+S = √(α² + σ²), and the log-SNR λ, the ODE of every linear process is the same,
+
+    dy/dλ = f(y, λ) = ½ (σ/S)² (S s + y),
+
+and f is zero for standard normal data.
 """
 
 from collections.abc import Callable
@@ -21,6 +26,22 @@ from scoreode.process import AbstractProcess
 def velocity(score: ScoreFunction, process: AbstractProcess, x: Example, t: Scalar) -> Example:
     """h(x, t), of the shape of x. **Cost:** one evaluation of the score."""
     return process.drift(x, t) - 0.5 * process.g2(t) * score(x, t)
+
+
+def scales(process: AbstractProcess, t: Scalar) -> tuple[Scalar, Scalar]:
+    """S = √(α² + σ²), and ½ (σ/S)²."""
+    alpha, sigma = process.alpha(t), process.sigma(t)
+    S = jnp.hypot(alpha, sigma)
+    return S, 0.5 * (sigma / S) ** 2
+
+
+def standard_velocity(
+    score: ScoreFunction, process: AbstractProcess, y: Example, log_snr: Scalar
+) -> Example:
+    """f(y, λ), of the shape of y. **Cost:** one evaluation of the score."""
+    t = process.t_of_log_snr(log_snr)
+    S, half_sin2 = scales(process, t)
+    return half_sin2 * (S * score(S * y, t) + y)
 
 
 class Solver(eqx.Module):

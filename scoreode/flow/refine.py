@@ -1,11 +1,11 @@
-"""Log-densities of many rows to a tolerance: a coarse grid for all, finer ones for those in need.
+"""Log-densities of many rows to a tolerance: few steps and probes for all, more for those in need.
 
 Each row is solved on the coarsest grid, and again with twice the steps until its estimated error is
-below the tolerance. Rows that are done drop out, and what is left fills whole chunks again. A row's
-value depends on itself alone, and every grid is compiled once.
+below the tolerance, and, where a standard error is asked for, again with as many probes as that
+should take, or the exact divergence if it would take as many. Rows that are done drop out, and what
+is left fills whole chunks again. A row's value depends on itself alone, and every pair of a grid
+and a number of probes is compiled once.
 """
-
-from collections.abc import Iterator
 
 import equinox as eqx
 import jax
@@ -13,21 +13,24 @@ import numpy as np
 from jaxtyping import Float, PRNGKeyArray
 
 from scoreode._typing import ScoreFunction
-from scoreode.calculus import AbstractProbe
+from scoreode.calculus import AbstractProbe, Basis
 from scoreode.flow.batch import CHUNK, map_rows
 from scoreode.flow.grid import GridLikelihood
 from scoreode.flow.likelihood import DEFAULT_PROBES, LogLikelihood
 from scoreode.process import AbstractProcess
 
-FEW = 64  # rows that a finer grid is solved for at a time
+FEW = 64  # rows that are solved for again at a time
+EXACT = 0  # in place of a number of probes
 
 
 class Refined(eqx.Module):
     """Log-densities to a tolerance, by grids of `n_steps` and of twice as many up to `most_steps`.
 
     **Arguments:** `tolerance`, of the estimated error, in nats for densities up to 100 nats and a
-    hundredth of it in |log p| beyond; `probe` and `n_probes`, as for `Likelihood`. By default the
-    mean error of trained models is below 1e-3 nats, and the largest below 1e-2.
+    hundredth of it in |log p| beyond; `probe` and `n_probes`, as for `Likelihood`, to begin with;
+    `stderr`, the largest standard error in nats that a row may have from its probes, 0 for the
+    exact divergence. By default the mean error of trained models is below 1e-3 nats, and the
+    largest below 1e-2.
     """
 
     tolerance: float = 5e-3
@@ -35,10 +38,13 @@ class Refined(eqx.Module):
     n_probes: int = DEFAULT_PROBES
     n_steps: int = 40
     most_steps: int = 1280
+    stderr: float | None = None
 
     def __check_init__(self) -> None:
         if self.most_steps < self.n_steps:
             raise ValueError(f"most_steps={self.most_steps}: at least n_steps, {self.n_steps}")
+        if self.stderr is not None and not self.stderr >= 0:
+            raise ValueError(f"stderr={self.stderr}: at least 0")
 
     def __call__(
         self,
@@ -53,35 +59,51 @@ class Refined(eqx.Module):
         **Cost:** 2 `n_steps` + 2 evaluations of the score a row, half of them with tangents; `nfe`
         counts those of all its grids.
         """
-        found, rows, nfe = None, np.arange(len(x)), 0
-        for n_steps in self._grids():
-            how = GridLikelihood(self.probe, self.n_probes, n_steps)
-            finer = map_rows(
-                how, (score, process, key), (x[rows],), chunk if found is None else FEW
-            )
-            finer = eqx.tree_at(lambda record: record.nfe, finer, finer.nfe + nfe)
-            found = finer if found is None else _replaced(found, rows, finer)
-            nfe += 2 * n_steps + 2
-            # Rounding alone keeps a density of many nats, far from all data, from being closer.
-            enough = self.tolerance * np.maximum(1, np.abs(finer.nats) / 100)
-            rows = rows[~(finer.error <= enough)]
+        found, rows = None, np.arange(len(x))
+        first = EXACT if self.stderr == 0 else self.n_probes
+        steps, probes = np.full(len(x), self.n_steps), np.full(len(x), first)
+        while True:
+            for n_steps, k in np.unique(np.stack([steps, probes], 1)[rows], axis=0).tolist():
+                group = rows[(steps[rows] == n_steps) & (probes[rows] == k)]
+                how = GridLikelihood(Basis() if k == EXACT else self.probe, k or 1, n_steps)
+                shared, size = (score, process, key), chunk if found is None else FEW
+                again = map_rows(how, shared, (x[group],), size)
+                found = again if found is None else _replaced(found, group, again)
+            assert found is not None
+            coarse, noisy = self._coarse(found), self._noisy(found)
+            finer = coarse & (2 * steps <= self.most_steps)
+            rows = np.flatnonzero(finer | noisy)
             if not len(rows):
-                return found
-        assert found is not None
-        unconverged = np.isin(np.arange(len(x)), rows)
-        return eqx.tree_at(lambda r: r.converged, found, found.converged & ~unconverged)
+                return eqx.tree_at(lambda r: r.converged, found, found.converged & ~coarse)
+            steps[finer] *= 2
+            if self.stderr:
+                ratio = np.asarray(found.stderr)[noisy] / self.stderr
+                probes[noisy] = _needed(probes[noisy], ratio, x[0].size)
 
-    def _grids(self) -> Iterator[int]:
-        n_steps = self.n_steps
-        while n_steps <= self.most_steps:
-            yield n_steps
-            n_steps *= 2
+    def _coarse(self, found: LogLikelihood) -> np.ndarray:
+        # Rounding alone keeps a density of many nats, far from all data, from being closer.
+        enough = self.tolerance * np.maximum(1, np.abs(found.nats) / 100)
+        return ~(np.asarray(found.error) <= enough)
+
+    def _noisy(self, found: LogLikelihood) -> np.ndarray:
+        target = np.inf if self.stderr is None else self.stderr
+        return np.isfinite(found.nats) & ~(np.asarray(found.stderr) <= target)
 
 
-def _replaced(record: LogLikelihood, rows: np.ndarray, finer: LogLikelihood) -> LogLikelihood:
+def _needed(probes: np.ndarray, ratio: np.ndarray, d: int) -> np.ndarray:
+    """Twice the probes, or four times, …, as the error falls by 1/√k; EXACT from d on."""
+    known = np.where(ratio > 1, ratio, 1.001)  # nan where a single probe knows no error
+    needed = probes * 2 ** np.ceil(2 * np.log2(known))
+    return np.where(needed < d, needed, EXACT).astype(int)
+
+
+def _replaced(record: LogLikelihood, rows: np.ndarray, again: LogLikelihood) -> LogLikelihood:
+    """The record with these rows anew; what they had cost is added to."""
+
     def put(old: np.ndarray, new: np.ndarray) -> np.ndarray:
         old = np.array(old)
         old[rows] = new
         return old
 
-    return jax.tree.map(put, record, finer)
+    again = eqx.tree_at(lambda r: r.nfe, again, again.nfe + record.nfe[rows])
+    return jax.tree.map(put, record, again)

@@ -34,7 +34,7 @@ from scipy.special import ndtri
 
 from scoreode._typing import Scalar, ScoreFunction
 from scoreode.calculus import Basis
-from scoreode.flow import Likelihood, Solver, map_rows, velocity
+from scoreode.flow import Likelihood, Solver, map_rows, scales, standard_velocity
 from scoreode.theory.estimate import Estimate, spread_points
 from scoreode.theory.model_score import AugmentedODE
 from scoreode.theory.oracle import MixtureOracle
@@ -225,8 +225,10 @@ def _latent(
 ) -> Array:
     """x_T of a draw of q_0."""
     process, t = oracle.process, jnp.asarray(oracle.process.t_min, z.dtype)
-    x_0 = oracle.from_noise(u, z, t)
-    return solver(lambda t, x: velocity(score, process, x, t), x_0, t, process.t_max)[0]
+    y_0 = oracle.from_noise(u, z, t) / scales(process, t)[0]
+    low, high = process.log_snr_range(z.dtype)
+    field = lambda log_snr, y: standard_velocity(score, process, y, log_snr)  # noqa: E731
+    return process.prior_scale(z.dtype) * solver(field, y_0, high, low)[0]
 
 
 def _along(
@@ -237,7 +239,7 @@ def _along(
 
     def integrand(t: Scalar, x: Array, log_p: Scalar, m: Array) -> Array:
         ratio = jnp.exp(jnp.minimum(oracle.log_density(x, t) - log_p, LARGEST))
-        return 0.5 * process.g2(t) * ratio * _errors(oracle, score, t, x, m)
+        return ratio * _errors(oracle, score, t, x, m)
 
     x_0, found, J = how.from_latent(score, process, x_T, t_0, integrand)
     log_rho = oracle.log_density(x_0, t_0) - found.log_density

@@ -1,16 +1,18 @@
 r"""The model's density and score at any time: log p_t and m = ∇log p_t under the ScoreODE.
 
-Along dx/dt = h, with m(x, t) the score of the density that h carries,
+In y = x/S, S = √(α² + σ²), and the log-SNR λ, where the ODE of every process is dy/dλ = f(y, λ),
+with m now the score of the density of y,
 
-    d log p / dt = −∇·h,    dm/dt = −∇(∇·h) − (∇h)ᵀ m =: R(x, m),
+    d log p / dλ = −∇·f,    dm/dλ = −∇(∇·f) − (∇f)ᵀ m =: R(y, m),
 
-and one derivative more gives the Hessian M = ∇²log p_t,
+and one derivative more gives the Hessian M = ∇²log p,
 
-    dM/dt = ∂R/∂x − (∇h)ᵀ M − M ∇h.
+    dM/dλ = ∂R/∂y − (∇f)ᵀ M − M ∇f.
 
-From x at t the path is followed to T, where the prior is known; all is then carried back along it.
-A second way, `LikelihoodGradient`, differentiates the log-likelihood through the solver, and shares
-no formula with the first.
+All of it is of order one at T, so that one tolerance serves all. From x at t the path is followed
+to T, where the prior is known; all is then carried back along it. A second way,
+`LikelihoodGradient`, differentiates the log-likelihood through a solver in x and t, and shares no
+formula with the first.
 
 m is the score of what the ODE samples from. It is not s: that is the theorems' whole subject.
 """
@@ -26,7 +28,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from scoreode._typing import Example, Scalar, ScoreFunction
 from scoreode.calculus import Basis, ProbeDraw, derivatives, divergence
-from scoreode.flow import Solver, velocity
+from scoreode.flow import Solver, scales, standard_velocity, velocity
 from scoreode.process import AbstractProcess
 
 
@@ -59,9 +61,6 @@ def _nothing(_t: Scalar, x: Example, *_: Array) -> Array:
 class AugmentedODE(eqx.Module):
     """The model score by the augmented ODE, with exact derivatives of s.
 
-    What is carried back is x/S, log p, S m and S² M, S = √(α² + σ²): of order one at T, so that one
-    tolerance serves all.
-
     **Arguments:** `solver`; `hessian`: whether to carry M too.
     """
 
@@ -76,10 +75,11 @@ class AugmentedODE(eqx.Module):
         **Cost:** `nfe` evaluations of the score, about half of them alone and half with d tangents
         and a reverse sweep over each; d tangents of all that with `hessian`.
         """
-        there, nfe, reached = self.solver(
-            lambda t, x: velocity(score, process, x, t), x, t, process.t_max
-        )
-        _, found, _ = self.from_latent(score, process, there, t)
+        S, _ = scales(process, t)
+        ends = process.log_snr(t), process.log_snr_range(x.dtype)[0]
+        field = lambda log_snr, y: standard_velocity(score, process, y, log_snr)  # noqa: E731
+        y_T, nfe, reached = self.solver(field, x / S, *ends)
+        _, found, _ = self.from_latent(score, process, process.prior_scale(x.dtype) * y_T, t)
         return found.after(nfe, reached)
 
     def from_latent(
@@ -90,39 +90,41 @@ class AugmentedODE(eqx.Module):
         t: Scalar,
         integrand: Integrand = _nothing,
     ) -> tuple[Example, ModelScore, Array]:
-        """The x at t that the ODE carries x_T to, the record there, and ∫ integrand dt on the way.
+        """The x at t that the ODE carries x_T to, the record there, and ∫ ½ g² integrand dt.
 
         **Arguments:** `integrand(t, x, log p, m)`, an array.
 
         **Cost:** the second half of `__call__`'s.
         """
-        shape, T = x_T.shape, jnp.asarray(process.t_max, x_T.dtype)
+        shape, d = x_T.shape, x_T.size
+        low, high = process.log_snr_range(x_T.dtype)[0], process.log_snr(t)
         flat = lambda x, t: score(x.reshape(shape), t).ravel()  # noqa: E731
-        log_p, x_flat = process.prior_log_density, x_T.ravel()
-        ends = x_flat, log_p(x_flat), jax.grad(log_p)(x_flat), jax.hessian(log_p)(x_flat)
-        units = (-1, 0, 1, 2) if self.hessian else (-1, 0, 1)
         probes = _basis(x_T)
 
-        def change(t: Scalar, x: Array, log_density: Scalar, m: Array, *_: Array) -> Array:
-            return -integrand(t, x.reshape(shape), log_density, m.reshape(shape))
+        def terms(log_snr: Scalar, y: Array, log_p: Scalar, m: Array) -> Array:
+            """½ g² integrand dt/dλ, as dt = −σ²/g² dλ, of what belongs to x."""
+            t = process.t_of_log_snr(log_snr)
+            S, _ = scales(process, t)
+            x, m = (S * y).reshape(shape), (m / S).reshape(shape)
+            part = integrand(t, x, log_p - d * jnp.log(S), m)
+            return 0.5 * process.sigma(t) ** 2 * part
 
-        def field(t: Scalar, y: tuple[Array, ...]) -> tuple[Array, ...]:
-            S, rate = _scale(process, t)
-            state = tuple(part / S**k for part, k in zip(y, units, strict=False))
-            terms = zip(y, _rates(flat, process, probes, state, t), units, strict=False)
-            scaled = tuple(S**k * d + k * rate * part for part, d, k in terms)
-            return *scaled, change(t, *state)
+        def field(log_snr: Scalar, state: tuple[Array, ...]) -> tuple[Array, ...]:
+            rates = _rates(flat, process, probes, state[:-1], log_snr)
+            return *rates, terms(log_snr, *state[:3])
 
-        S, _ = _scale(process, T)
-        none = jax.eval_shape(change, T, *ends)
-        start = *(S**k * end for end, k in zip(ends, units, strict=False)), jnp.zeros_like(none)
-        (*y, integral), nfe, converged = self.solver(field, start, T, t)
-        S, _ = _scale(process, t)
-        x, log_density, m, *M = (part / S**k for part, k in zip(y, units, strict=True))
-        M = M[0] if M else None
-        found = ModelScore(log_density, m.reshape(shape), M, nfe, converged, x_T)
-        finite = jnp.all(jnp.isfinite(m)) & jnp.isfinite(log_density)
-        return x.reshape(shape), found.after(0, finite), integral
+        y = (x_T / process.prior_scale(x_T.dtype)).ravel()
+        log_normal = -0.5 * jnp.sum(y**2) - 0.5 * d * jnp.log(2 * jnp.pi).astype(y.dtype)
+        start = (y, log_normal, -y, -jnp.eye(d, dtype=y.dtype))[: 4 if self.hessian else 3]
+        none = jax.eval_shape(terms, low, *start[:3])
+        ends = (*start, jnp.zeros_like(none)), low, high
+        (y, log_p, m, *M, integral), nfe, converged = self.solver(field, *ends)
+        S, _ = scales(process, t)
+        log_p = log_p - d * jnp.log(S)
+        hessian = M[0] / S**2 if M else None
+        found = ModelScore(log_p, (m / S).reshape(shape), hessian, nfe, converged, x_T)
+        finite = jnp.all(jnp.isfinite(m)) & jnp.isfinite(log_p)
+        return (S * y).reshape(shape), found.after(0, finite), integral
 
 
 class LikelihoodGradient(eqx.Module):
@@ -155,36 +157,28 @@ def _basis(x: Example) -> ProbeDraw:
     return Basis().draw(jr.key(0), x.size, x.size, x.dtype)
 
 
-def _scale(process: AbstractProcess, t: Scalar) -> tuple[Scalar, Scalar]:
-    """S_t = √(α² + σ²) and d log S / dt."""
-    log_S, rate = jax.value_and_grad(
-        lambda t: jnp.log(jnp.hypot(process.alpha(t), process.sigma(t)))
-    )(t)
-    return jnp.exp(log_S), rate
-
-
 def _rates(
     score: ScoreFunction,
     process: AbstractProcess,
     probes: ProbeDraw,
     state: tuple[Array, ...],
-    t: Scalar,
+    log_snr: Scalar,
 ) -> tuple[Array, ...]:
-    """d/dt of (x, log p, m), and of M where the state has it."""
-    x, _, m, *M = state
-    rate, half_g2 = process.drift_rate(t), 0.5 * process.g2(t)
+    """d/dλ of (y, log p, m), and of M where the state has it."""
+    y, _, m, *M = state
+    t = process.t_of_log_snr(log_snr)
+    S, half_sin2 = scales(process, t)
 
-    def of_m(x: Float[Array, " d"]) -> tuple[Float[Array, " d"], tuple]:
-        record = derivatives(lambda x: score(x, t), x, probes, order=3)
+    def of_m(y: Float[Array, " d"]) -> tuple[Float[Array, " d"], tuple]:
+        record = derivatives(lambda y: S * score(S * y, t), y, probes, order=3)
         assert record.jvp is not None
         assert record.grad_quadratic is not None
-        grad_h = rate * jnp.eye(x.size, dtype=x.dtype) - half_g2 * record.jvp.T
-        grad_divergence = -half_g2 * jnp.sum(record.grad_quadratic, 0)
-        dm = -grad_divergence - grad_h.T @ m
-        return dm, (dm, rate * x - half_g2 * record.s, grad_h)
+        grad_f = half_sin2 * (record.jvp.T + jnp.eye(y.size, dtype=y.dtype))
+        dm = -half_sin2 * jnp.sum(record.grad_quadratic, 0) - grad_f.T @ m
+        return dm, (dm, half_sin2 * (record.s + y), grad_f)
 
     if not M:
-        _, (dm, h, grad_h) = of_m(x)
-        return h, -jnp.trace(grad_h), dm
-    dm_dx, (dm, h, grad_h) = jax.jacfwd(of_m, has_aux=True)(x)
-    return h, -jnp.trace(grad_h), dm, dm_dx - grad_h.T @ M[0] - M[0] @ grad_h
+        _, (dm, f, grad_f) = of_m(y)
+        return f, -jnp.trace(grad_f), dm
+    dm_dy, (dm, f, grad_f) = jax.jacfwd(of_m, has_aux=True)(y)
+    return f, -jnp.trace(grad_f), dm, dm_dy - grad_f.T @ M[0] - M[0] @ grad_f

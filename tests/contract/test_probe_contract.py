@@ -12,6 +12,7 @@ from standard_errors import assert_mean
 pytestmark = pytest.mark.usefixtures("strict")
 
 RANDOM = [name for name, make in PROBES.items() if not make().exact]
+INDEPENDENT = [name for name in RANDOM if name != "hadamard"]
 D = 5
 DRAWS = 20_000
 
@@ -24,6 +25,7 @@ def symmetric_part(A):
 TRACE_VARIANCE = {
     "rademacher": lambda A: 2 * (np.sum(symmetric_part(A) ** 2) - np.sum(np.diag(A) ** 2)),
     "gaussian": lambda A: 2 * np.sum(symmetric_part(A) ** 2),
+    "hadamard": lambda A: 2 * (np.sum(symmetric_part(A) ** 2) - np.sum(np.diag(A) ** 2)),
     "sphere": lambda A: 2 * D / (D + 2) * (np.sum(symmetric_part(A) ** 2) - np.trace(A) ** 2 / D),
 }
 
@@ -72,7 +74,33 @@ def test_trace_estimate_is_unbiased_and_has_its_variance(name):
     assert_mean((estimates - np.trace(A)) ** 2, TRACE_VARIANCE[name](A))
 
 
-@pytest.mark.parametrize("name", RANDOM)
+@pytest.mark.parametrize("name", INDEPENDENT)
 def test_probes_of_one_draw_are_independent(name):
     v = draws(PROBES[name](), 4, jnp.dtype("float32")).vectors
     assert_mean(np.einsum("ri,rj->rij", v[:, 0], v[:, 1]), 0)
+
+
+@pytest.mark.parametrize(("n", "d"), [(3, 5), (6, 8), (8, 5), (4, 12)])
+def test_the_mean_of_a_draw_has_the_variance_that_its_spread_tells(probe, n, d):
+    """`variance` corrects for probes that are not independent, and is 0 where none is left."""
+    A = jnp.asarray(np.random.default_rng(1).normal(size=(d, d)), jnp.float32)
+
+    @jax.vmap
+    def estimated(key):
+        drawn = probe.draw(key, n, d, jnp.dtype("float32"))
+        terms = jnp.einsum("ki,ij,kj->k", drawn.vectors, A, drawn.vectors)
+        told = drawn.variance * jnp.var(terms, ddof=1) / len(terms)
+        return drawn.weight * jnp.sum(terms) - jnp.trace(A), told
+
+    error, told = map(np.asarray, estimated(jr.split(jr.key(0), DRAWS)))
+    if told.any():
+        assert_mean(error**2 - told, 0)
+    else:
+        np.testing.assert_allclose(error, 0, atol=1e-4)
+
+
+def test_all_rows_of_a_hadamard_matrix_are_exact():
+    drawn = PROBES["hadamard"]().draw(jr.key(0), 99, D, jnp.dtype("float32"))
+    assert drawn.vectors.shape == (8, D)
+    assert drawn.variance == 0
+    np.testing.assert_allclose(drawn.weight * drawn.vectors.T @ drawn.vectors, np.eye(D))

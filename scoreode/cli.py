@@ -43,6 +43,7 @@ def fit(
     validation: Literal["bound", "exact"] = "bound",
     validation_fraction: float = 0.1,
     patience: int | None = None,
+    bin_width: tuple[float, ...] = (),
     seed: int = 0,
     debug: bool = False,
 ) -> None:
@@ -74,6 +75,7 @@ def fit(
         validation: measure the bound (fast) or the exact NLL.
         validation_fraction: part of the rows held out.
         patience: stop after so many validations without improvement (default: never).
+        bin_width: of the grid of discrete columns, one number or one a column, 0 if continuous.
         seed: of everything random.
         debug: show a traceback on failure.
     """
@@ -109,6 +111,7 @@ def fit(
         validation=validation,
         validation_fraction=validation_fraction,
         patience=patience,
+        bin_width=bin_width,
         seed=seed,
     )
     commands.fit(data, out, options)
@@ -127,10 +130,14 @@ def nll(
     json: bool = False,
     out: Path | None = None,
     split: Literal["test", "validation", "train"] = "test",
+    stderr: float | None = None,
+    samples: int = 1,
     seed: int = 0,
     debug: bool = False,
 ) -> None:
     """Exact log-density of every row under a trained run, and the summary.
+
+    With --out, what is done is kept: after a kill the same command goes on where it was.
 
     Example: scoreode nll run test.csv
 
@@ -144,12 +151,15 @@ def nll(
         json: print one JSON object and nothing else.
         out: write every row's nats, stderr, error, nfe and converged, as .csv .parquet .npz .npy.
         split: which part of a named set, or of an .npz with x_train, x_val, x_test.
+        stderr: largest standard error in nats that a row may have from probes; 0: none, exact.
+        samples: dequantised copies of every row, for data on a grid: the more the closer.
         seed: of the rows of a named set, and of probes and dequantisation noise.
         debug: show a traceback on failure.
     """
     from scoreode import commands
 
-    commands.nll(run, data, as_json=json, out=out, part=split, seed=seed)
+    options = commands.NllOptions(split, seed, samples, stderr)
+    commands.nll(run, data, options, as_json=json, out=out)
 
 
 def verify(

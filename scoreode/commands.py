@@ -2,22 +2,22 @@
 
 import json
 import shlex
+import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from scoreode import fitting, recipes
-from scoreode.data import Dataset, tables
+from scoreode import evaluate, fitting, recipes
+from scoreode.data import Dataset, on_grid, tables
 from scoreode.data.output import check_suffix, write_columns, write_rows
 from scoreode.errors import InputError
 from scoreode.flow import LogLikelihood
 from scoreode.objective import Ramp
 from scoreode.report import figures
-from scoreode.report.progress import shown
+from scoreode.report.progress import Counted, shown
 from scoreode.train import RunFolder
 
 RUNS = Path("runs")
@@ -43,7 +43,13 @@ class FitOptions:
     validation: str = "bound"
     validation_fraction: float = 0.1
     patience: int | None = None
+    bin_width: tuple[float, ...] = ()
     seed: int = 0
+
+    def data(self, source: str) -> Dataset:
+        """The data set, on its grid if it has one."""
+        data = recipes.load_data(source, self.seed, self.validation_fraction)
+        return on_grid(data, self.bin_width) if self.bin_width else data
 
     def run(self, data: Dataset) -> recipes.Run:
         """The resolved run for this data."""
@@ -77,7 +83,7 @@ class FitOptions:
 
 def fit(source: str, out: Path | None, options: FitOptions) -> None:
     """Trains on a data set into a new folder."""
-    data = recipes.load_data(source, options.seed, options.validation_fraction)
+    data = options.data(source)
     run = options.run(data)
     if options.init_from is None:
         density = fitting.fresh_density(run, data)
@@ -123,6 +129,7 @@ def resume(path: Path) -> None:
     data = recipes.load_data(source, run.seed, run.validation_fraction)
     if fitting.described(data)["fingerprint"] != described["fingerprint"]:
         raise InputError(f"{source} has changed since the run began; restore it, or fit anew")
+    data = replace(data, bin_width=described["bin_width"])
     _train(fitting.Trainer.resumed(run, data, folder), folder)
 
 
@@ -144,71 +151,49 @@ def _train(trainer: fitting.Trainer, folder: RunFolder) -> None:
     print(f"\nsaved to {folder.path}; next: scoreode nll {folder.path} {trainer.data.name}")
 
 
-def nll(run: Path, source: str, *, as_json: bool, out: Path | None, part: str, seed: int) -> None:
+@dataclass(frozen=True)
+class NllOptions:
+    """What `scoreode nll` evaluates, and how."""
+
+    part: str = "test"
+    seed: int = 0
+    samples: int = 1
+    stderr: float | None = None
+
+
+def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path | None) -> None:
     """Evaluates every row and prints the summary."""
-    recipes.check_not_negative(seed=seed)
+    recipes.check_not_negative(seed=options.seed, stderr=options.stderr)
+    recipes.check_positive(samples=options.samples)
     if out is not None:
         check_suffix(out)
         if out.resolve() == Path(source).resolve():
             raise InputError(f"--out {out}: these are the data; choose another file")
     fitted = fitting.load(run)
-    rows, columns = _rows(source, part, seed)
+    columns, blocks = _blocks(source, options)
     _check_columns(fitted, columns, source)
-    started = time.perf_counter()
-    record = fitted.log_likelihood(rows, seed)
-    summary = summarised(fitted, record, time.perf_counter() - started)
+    identity = evaluate.identity(run, source, asdict(options))
+    journal = evaluate.Journal(out and out.with_name(f"{out.name}.journal"), identity)
+
+    def evaluated(rows: np.ndarray, first_row: int) -> LogLikelihood:
+        how = {"samples": options.samples, "stderr": options.stderr, "first_row": first_row}
+        return fitted.log_likelihood(rows, options.seed, **how)
+
+    started, known = time.perf_counter(), len(journal)
+    if known:
+        print(f"going on after row {known}, from {journal.path}", file=sys.stderr)
+    try:
+        records = evaluate.evaluated(blocks, evaluated, journal, Counted("nll"))
+    except KeyboardInterrupt:
+        if journal.path is None or not len(journal):
+            raise
+        message = f"interrupted; {len(journal)} rows are kept. To go on, run the command again"
+        raise KeyboardInterrupt(message) from None
     if out is not None:
-        columns = {
-            name: np.asarray(getattr(record, name))
-            for name in ("nats", "stderr", "error", "nfe", "converged")
-        }
-        write_columns(out, columns)
-    print(json.dumps(summary) if as_json else _readable(summary))
-
-
-def summarised(fitted: fitting.Fitted, record: LogLikelihood, seconds: float) -> dict[str, Any]:
-    """Means over rows that converged, with standard errors; nats are log-densities."""
-    good = record.converged
-    n, d = len(record.nats), record.latent.shape[1]
-    nats, probe = record.nats[good], record.stderr[good]
-    mean = float(np.mean(nats)) if nats.size else None
-    return {
-        "n": n,
-        "d": d,
-        "nats_mean": mean,
-        "nats_stderr": float(np.std(nats, ddof=1) / nats.size**0.5) if nats.size > 1 else None,
-        "probe_stderr": float(np.sqrt(np.sum(probe**2)) / nats.size) if nats.size else None,
-        "bits_per_dim": None if mean is None else fitted.bits_per_dim(mean),
-        "error_mean": float(np.mean(record.error[good])) if nats.size else None,
-        "nfe_mean": float(np.mean(record.nfe)),
-        "nfe_quantiles": [int(q) for q in np.quantile(record.nfe, (0.5, 0.95), method="higher")],
-        "nfe_max": int(np.max(record.nfe)),
-        "unconverged": int(n - np.sum(good)),
-        "unconverged_rows": (1 + np.flatnonzero(~good)).tolist(),
-        "seconds": seconds,
-    }
-
-
-def _readable(summary: dict[str, Any]) -> str:
-    mean, error = summary["nats_mean"], summary["nats_stderr"]
-    lines = ["no row converged"]
-    if mean is not None:
-        spread = "" if error is None else f" ± {error:.4f}"
-        lines = [f"log-density {mean:.4f}{spread} nats (mean over {summary['n']} rows)"]
-        if summary["probe_stderr"]:
-            lines.append(f"of which probes  ± {summary['probe_stderr']:.4f} nats")
-        lines.append(f"error of the solution in time about {summary['error_mean']:.1g} nats a row")
-    if summary["bits_per_dim"] is not None:
-        lines.append(f"bits/dim    {summary['bits_per_dim']:.4f}")
-    median, most = summary["nfe_quantiles"]
-    lines.append(
-        f"network evaluations a row: {median} (median), {most} (95 %), {summary['nfe_max']} (most);"
-        f" {summary['seconds']:.1f} s"
-    )
-    rows = _listed([str(row) for row in summary["unconverged_rows"]])
-    left_out = f"{summary['unconverged']} rows not converged, left out: {rows}"
-    lines.append(left_out if rows else "all rows converged")
-    return "\n".join(lines)
+        write_columns(out, {name: records[name] for name in evaluate.RECORD.names or ()})
+    journal.remove()
+    summary = evaluate.summarised(fitted, records, time.perf_counter() - started)
+    print(json.dumps(summary) if as_json else evaluate.readable(fitted, summary))
 
 
 def verify(run: Path, source: str | None, *, as_json: bool, n: int, seed: int) -> None:
@@ -268,16 +253,21 @@ def _next_folder(stem: str) -> Path:
 
 
 def _rows(source: str, part: str, seed: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The rows to evaluate, a whole file or a part of a set that has parts; and their columns."""
+    """The rows of a whole file, or of a part of a set that has parts; and their columns."""
+    columns, blocks = _blocks(source, NllOptions(part, seed))
+    return np.concatenate(list(blocks)), columns
+
+
+def _blocks(source: str, options: NllOptions) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
+    """The columns and rows of a file, or of a part of a set that has parts."""
     if source not in recipes.DATA_NAMES and Path(source).suffix:
-        parts, columns = tables.read(source)
-        rows = parts.get(part, parts.get("all"))
-    else:
-        data = recipes.load_data(source, seed)
-        rows, columns = getattr(data, part), data.columns
-    if rows is None or len(rows) == 0:
-        raise InputError(f"{source}: has no {part} rows")
-    return rows, columns
+        return tables.blocks(source, options.part, evaluate.BLOCK)
+    data = recipes.load_data(source, options.seed)
+    rows = getattr(data, options.part)
+    if len(rows) == 0:
+        raise InputError(f"{source}: has no {options.part} rows")
+    starts = range(0, len(rows), evaluate.BLOCK)
+    return data.columns, (rows[i : i + evaluate.BLOCK] for i in starts)
 
 
 def _check_columns(fitted: fitting.Fitted, columns: Sequence[str], source: str) -> None:

@@ -1,6 +1,7 @@
 """The front door for Python: a scikit-learn density estimator with an exact likelihood."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -10,7 +11,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from scoreode import fitting
-from scoreode.data import check_columns, from_rows
+from scoreode.data import check_columns, from_rows, on_grid
 from scoreode.errors import InputError
 from scoreode.flow import LogLikelihood
 from scoreode.network import MLP
@@ -36,6 +37,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
     - `batch_size`, `learning_rate`, `network` (an `MLP`), `n_probes` an example in training.
     - `standardise`: "scale" the columns, "whiten" them, or "power": power transforms, then
       whitening. The Jacobian is in the likelihood.
+    - `bin_width`: of the grid on which discrete columns lie, one number or one a column, 0 for
+      continuous ones; log-densities are then log-masses of cells, bounded by dequantisation.
     - `validation_fraction`: rows held out; the weights with the best validation NLL are kept.
     - `random_state`: an int, for equal results on the same machine.
     - `verbose`: show the progress of training.
@@ -65,6 +68,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         network: MLP | None = None,
         n_probes: int | None = None,
         standardise: str | None = None,
+        bin_width: float | Sequence[float] | None = None,
         validation_fraction: float = 0.1,
         random_state: Any = 0,
         verbose: bool = False,
@@ -78,6 +82,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         self.network = network
         self.n_probes = n_probes
         self.standardise = standardise
+        self.bin_width = bin_width
         self.validation_fraction = validation_fraction
         self.random_state = random_state
         self.verbose = verbose
@@ -94,6 +99,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
         check_columns(X, names)
         seed = int(check_random_state(self.random_state).randint(_MAX_SEED))
         data = from_rows("X", X, names, seed, self.validation_fraction)
+        if self.bin_width is not None:
+            data = on_grid(data, np.atleast_1d(self.bin_width).tolist())
         process = self.process
         if isinstance(process, str):
             process = named("process", process, PROCESSES)
@@ -119,15 +126,20 @@ class ScoreODE(DensityMixin, BaseEstimator):
             self.fitted_ = trainer.fit()
         return self
 
-    def log_likelihood(self, X: Any) -> LogLikelihood:
+    def log_likelihood(
+        self, X: Any, stderr: float | None = None, samples: int = 1
+    ) -> LogLikelihood:
         """The exact log-density of every row, with its error bar.
+
+        **Arguments:** `stderr`, the largest standard error in nats that a row may have from its
+        probes, 0 for none; `samples`, dequantised copies of every row for data on a grid.
 
         **Returns:** a record of arrays over rows: `nats`, in the units of X; `stderr`, of the
         divergence's probes, 0 where it is exact; `error`, of the solution in time; `nfe`;
         `converged`; `latent`.
         """
         rows = self._rows(X)
-        return self.fitted_.density.log_likelihood(rows)
+        return self.fitted_.log_likelihood(rows, samples=samples, stderr=stderr)
 
     def score_samples(self, X: Any) -> np.ndarray:
         """log p of every row in nats, shape (n,), in the units of X."""
@@ -143,7 +155,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         if n < 1:
             raise InputError(f"n {n}: draw at least one sample")
         seed = int(check_random_state(random_state).randint(_MAX_SEED))
-        return self.fitted_.density.sample(n, self.n_features_in_, seed)
+        return self.fitted_.sample(n, seed)
 
     def score_function(self, X: Any, t: float = 0.0) -> np.ndarray:
         """∇ log q_t at every row, shape (n, d), in the units of X; t = 0 is the data."""
@@ -177,6 +189,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
             network=run.network,
             n_probes=run.objective.n_probes,
             standardise=run.standardise,
+            bin_width=fitted.data["bin_width"],
             validation_fraction=run.validation_fraction,
             random_state=run.seed,
         )

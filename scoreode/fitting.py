@@ -6,7 +6,7 @@ folder. A run with a folder can be stopped at any moment and taken up where its 
 
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -19,10 +19,10 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Sampler
-from scoreode.data import Dataset
+from scoreode.data import Dataset, check_grid
 from scoreode.density import Density
 from scoreode.errors import InputError
-from scoreode.flow import LogLikelihood, Uniform
+from scoreode.flow import LogLikelihood, Refined, Uniform
 from scoreode.recipes import STANDARDISATIONS, Run, from_json, to_json
 from scoreode.score import ScoreModel
 from scoreode.standardise import Chain
@@ -67,17 +67,36 @@ class Fitted:
     @property
     def dequantisation(self) -> Uniform | None:
         """For data on a declared grid."""
-        width = self.data["bin_width"]
-        return None if width is None else Uniform(width)
+        return _dequantisation(self.data["bin_width"])
 
-    def log_likelihood(self, x: np.ndarray, seed: int = 0) -> LogLikelihood:
-        """log p of every row in nats; rows on a grid are dequantised first."""
-        if self.dequantisation is not None:
-            x = self.dequantisation.fixed(x, seed)
-        return self.density.log_likelihood(x, seed)
+    def log_likelihood(
+        self,
+        x: np.ndarray,
+        seed: int = 0,
+        *,
+        samples: int = 1,
+        stderr: float | None = None,
+        first_row: int = 0,
+    ) -> LogLikelihood:
+        """log p of every row in nats; of rows on a grid a bound on the log-mass of their cells.
+
+        **Arguments:** `seed` of probes and dequantisation; `samples`, of the bound; `stderr`, the
+        largest that a row may have from its probes; `first_row`, the number of the first of these
+        rows in their table.
+
+        **Raises:** `InputError` for rows off the grid.
+        """
+
+        def log_density(x: np.ndarray) -> LogLikelihood:
+            return self.density.log_likelihood(x, seed, Refined(stderr=stderr))
+
+        if self.dequantisation is None:
+            return log_density(x)
+        check_grid(x, self.data["bin_width"], self.data["columns"], "data", first_row)
+        return self.dequantisation.log_mass(log_density, x, samples, seed, first_row)
 
     def bits_per_dim(self, nats: float) -> float | None:
-        """Bits/dim from a log-density in nats; None for data without a declared grid."""
+        """Bits/dim from a mean log-mass in nats; None for data without a declared grid."""
         d = len(self.data["columns"])
         return self.dequantisation and self.dequantisation.bits_per_dim(nats, d)
 
@@ -196,9 +215,9 @@ class Trainer:
         bijection = self._bijection
         if self.data.sampler is not None:
             sampler = Standardised(self.data.sampler, bijection)
-        elif self.data.bin_width is not None:
+        elif (dequantisation := _dequantisation(self.data.bin_width)) is not None:
             rows = Rows(jnp.asarray(self.data.train, jnp.float32))
-            sampler = Standardised(Dequantised(rows, Uniform(self.data.bin_width)), bijection)
+            sampler = Standardised(Dequantised(rows, dequantisation), bijection)
         else:
             z, _ = bijection.forward(np.asarray(self.data.train, np.float64))
             sampler = Rows(jnp.asarray(z, jnp.float32))
@@ -350,6 +369,11 @@ def _blank(folder: RunFolder, run: Run, data: dict[str, Any]) -> Density:
         ) from error
 
 
+def _dequantisation(bin_width: float | Sequence[float] | None) -> Uniform | None:
+    return None if bin_width is None else Uniform(np.atleast_1d(np.asarray(bin_width, np.float64)))
+
+
 def _dequantised(data: Dataset, rows: np.ndarray) -> np.ndarray:
     """Rows with fixed dequantisation noise, where the data lie on a grid."""
-    return rows if data.bin_width is None else Uniform(data.bin_width).fixed(rows)
+    dequantisation = _dequantisation(data.bin_width)
+    return rows if dequantisation is None else dequantisation.fixed(rows)

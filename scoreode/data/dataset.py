@@ -1,7 +1,8 @@
 """A data set: rows in three parts, or an endless sampler, and what is known of their truth."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import jax.random as jr
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from scoreode._typing import Sampler
 from scoreode.errors import InputError
 
+_ON_GRID = 1e-6  # relative: how far from a multiple a value in decimals may be
 _SHOWN_TO_STANDARDISE = 10_000  # draws of an endless sampler that stand for its training rows
 
 
@@ -17,7 +19,8 @@ class Dataset:
     """Rows for training, validation and test, each (n, d), in the data's own units.
 
     `sampler`, where given, draws fresh training rows without end. `bin_width` is the grid on which
-    discrete data lie; without one there are no bits/dim. `entropy` is the truth's, in nats.
+    discrete data lie, one width or one for every column, 0 for those that are continuous; without
+    one there are no bits/dim. `entropy` is the truth's, in nats.
     `image_shape` says how a row is drawn as a picture.
     """
 
@@ -28,8 +31,38 @@ class Dataset:
     columns: tuple[str, ...]
     sampler: Sampler | None = None
     entropy: float | None = None
-    bin_width: float | None = None
+    bin_width: float | tuple[float, ...] | None = None
     image_shape: tuple[int, ...] | None = None
+
+
+def on_grid(data: Dataset, bin_width: Sequence[float]) -> Dataset:
+    """The data set with its grid declared: one width, or one for every column.
+
+    **Raises:** `InputError` for another number of widths, negative ones, and values off the grid.
+    """
+    widths, d = tuple(map(float, bin_width)), len(data.columns)
+    if len(widths) not in (1, d):
+        raise InputError(f"bin width: {len(widths)} numbers; give one, or one a column, {d}")
+    if not all(np.isfinite(w) and w >= 0 for w in widths) or not any(widths):
+        raise InputError(f"bin width {widths}: must be positive, or 0 for a continuous column")
+    for part in (data.train, data.validation, data.test):
+        check_grid(part, widths, data.columns, data.name)
+    return replace(data, bin_width=widths[0] if len(widths) == 1 else widths)
+
+
+def check_grid(
+    rows: np.ndarray, bin_width: Any, columns: Sequence[str], source: str, first_row: int = 0
+) -> None:
+    """Raises `InputError` naming a value that is no multiple of its column's width."""
+    width = np.broadcast_to(np.asarray(bin_width, np.float64), rows.shape[1:])
+    steps = rows / np.where(width > 0, width, 1.0)
+    off = (width > 0) & (np.abs(steps - np.rint(steps)) > _ON_GRID * np.maximum(1, np.abs(steps)))
+    if off.any():
+        i, j = np.argwhere(off)[0]
+        raise InputError(
+            f"{source}: row {first_row + i + 1}, column {columns[j]} holds {rows[i, j]:g}, which is"
+            f" not on the grid of width {width[j]:g}: values have to be multiples of it"
+        )
 
 
 def split(rows: np.ndarray, seed: int, validation: float, test: float = 0.0) -> list[np.ndarray]:

@@ -5,7 +5,8 @@ Nothing is unpickled. What cannot be used is named: the file, the column, the ro
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,32 +28,87 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], tuple[str, ...
     **Raises:** `InputError` for a missing, empty or damaged file, an unknown suffix, a .csv without
     a header, text in a numeric column, missing or infinite values.
     """
-    path = Path(path)
+    path = _existing(Path(path))
+    if path.suffix in (".npy", ".npz"):
+        return _read_numpy(path)
+    frame, columns = _scanned(path)
+    with _readable(path):
+        frame = frame.collect()
+    return {"all": from_frame(frame, str(path))[0]}, columns
+
+
+def blocks(
+    path: str | os.PathLike, part: str, size: int
+) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
+    """The columns of a file, and its rows in blocks of at most this size, checked as by `read`.
+
+    A .csv, .parquet or .npy file is never in memory as a whole. Of an .npz of several parts the
+    named one is taken.
+
+    **Raises:** `InputError`, as `read`; for a bad row when its block is asked for.
+    """
+    path = _existing(Path(path))
+    if path.suffix in (".npy", ".npz"):
+        return _numpy_blocks(path, part, size)
+    frame, columns = _scanned(path)
+    return columns, _frame_blocks(frame, path, size)
+
+
+def _numpy_blocks(path: Path, part: str, size: int) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
+    parts, columns = _arrays(path)
+    rows = parts.get(part, parts.get("all"))
+    if rows is None or len(rows) == 0:
+        raise InputError(f"{path}: has no {part} rows")
+    starts = range(0, len(rows), size)
+    return columns, (checked(rows[i : i + size], columns, str(path), i) for i in starts)
+
+
+def _frame_blocks(frame: Any, path: Path, size: int) -> Iterator[np.ndarray]:
+    first_row = 0
+    with _readable(path):
+        for batch in frame.collect_batches(chunk_size=size):
+            for block in batch.iter_slices(size):
+                yield from_frame(block, str(path), first_row)[0]
+                first_row += len(block)
+    if not first_row:
+        raise InputError(f"{path}: no rows below the header")
+
+
+def _existing(path: Path) -> Path:
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: unknown kind of file; use {', '.join(SUFFIXES)}")
     if not path.is_file():
         raise InputError(f"{path}: no such file")
     if path.stat().st_size == 0:
         raise InputError(f"{path}: the file is empty")
-    if path.suffix in (".npy", ".npz"):
-        return _read_numpy(path)
-    rows, columns = from_frame(_read_frame(path), str(path))
-    return {"all": rows}, columns
+    return path
 
 
-def _read_frame(path: Path) -> Any:
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
     import polars as pl
 
     try:
-        if path.suffix == ".parquet":
-            return pl.read_parquet(path)
-        names = pl.read_csv(path, has_header=False, n_rows=1, infer_schema=False).row(0)
-        # Every row decides a column's type: text in the last row is named, not guessed around.
-        frame = pl.read_csv(path, infer_schema_length=None)
+        yield
+    except InputError:
+        raise
     except (pl.exceptions.PolarsError, OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from error
+
+
+def _scanned(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """A polars LazyFrame of the file, and its columns."""
+    import polars as pl
+
+    with _readable(path):
+        if path.suffix == ".parquet":
+            frame = pl.scan_parquet(path)
+            return frame, tuple(frame.collect_schema())
+        names = pl.read_csv(path, has_header=False, n_rows=1, infer_schema=False).row(0)
+        # Every row decides a column's type: text in the last row is named, not guessed around.
+        schema = pl.scan_csv(path, infer_schema_length=None).collect_schema()
     _check_header(names, path)
-    return frame
+    return pl.scan_csv(path, schema=schema), tuple(schema)
 
 
 def _check_header(names: Sequence[str | None], path: Path) -> None:
@@ -77,10 +133,19 @@ def _is_number(text: str | None) -> bool:
 
 
 def _read_numpy(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    parts, columns = _arrays(path)
+    sources = {part: f"{path}[{key}]" for part, key in PARTS.items()} | {"all": str(path)}
+    return {part: checked(rows, columns, sources[part]) for part, rows in parts.items()}, columns
+
+
+def _arrays(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """The parts of a file, not checked, and the names of their columns; .npy stays on the disk."""
     try:
-        with open(path, "rb") as file:
-            loaded = np.load(file, allow_pickle=False)
-            arrays = {"all": loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+        if path.suffix == ".npy":
+            arrays = {"all": np.load(path, mmap_mode="r", allow_pickle=False)}
+        else:
+            with open(path, "rb") as file:
+                arrays = dict(np.load(file, allow_pickle=False))
     except Exception as error:  # damage surfaces as any of many errors of zip, zlib and NumPy
         raise InputError(f"{path}: cannot be read: {error}") from error
     if "x_train" in arrays:
@@ -93,12 +158,12 @@ def _read_numpy(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
             " x_val and x_test"
         )
     first = next(iter(parts.values()))
-    columns = tuple(f"x{i}" for i in range(first.shape[1] if first.ndim > 1 else 1))
-    sources = {part: f"{path}[{key}]" for part, key in PARTS.items()} | {"all": str(path)}
-    return {part: checked(rows, columns, sources[part]) for part, rows in parts.items()}, columns
+    return parts, tuple(f"x{i}" for i in range(first.shape[1] if first.ndim > 1 else 1))
 
 
-def from_frame(frame: Any, source: str = "DataFrame") -> tuple[np.ndarray, tuple[str, ...]]:
+def from_frame(
+    frame: Any, source: str = "DataFrame", first_row: int = 0
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Rows and column names of a polars or pandas DataFrame.
 
     **Raises:** `InputError` naming columns that are not numeric, or hold missing values.
@@ -106,11 +171,11 @@ def from_frame(frame: Any, source: str = "DataFrame") -> tuple[np.ndarray, tuple
     columns = tuple(str(name) for name in frame.columns)
     if not columns or len(frame) == 0:
         raise InputError(f"{source}: no rows below the header" if columns else f"{source}: empty")
-    arrays = [_numeric(np.asarray(frame[name]), name, source) for name in frame.columns]
-    return checked(np.stack(arrays, axis=1), columns, source), columns
+    arrays = [_numeric(np.asarray(frame[name]), name, source, first_row) for name in frame.columns]
+    return checked(np.stack(arrays, axis=1), columns, source, first_row), columns
 
 
-def _numeric(values: np.ndarray, name: str, source: str) -> np.ndarray:
+def _numeric(values: np.ndarray, name: str, source: str, first_row: int) -> np.ndarray:
     """A column as floats; text that is not a number is named with its row."""
     if values.dtype.kind in "fiub" and values.ndim == 1:
         return values.astype(np.float64)
@@ -120,13 +185,15 @@ def _numeric(values: np.ndarray, name: str, source: str) -> np.ndarray:
             numbers[i] = np.nan if value is None else float(value)
         except (TypeError, ValueError):
             raise InputError(
-                f"{source}: column {name!r} is not numeric: row {i + 1} holds {str(value)!r};"
-                " encode it as numbers or drop the column"
+                f"{source}: column {name!r} is not numeric: row {first_row + i + 1} holds"
+                f" {str(value)!r}; encode it as numbers or drop the column"
             ) from None
     return numbers
 
 
-def checked(rows: np.ndarray, columns: tuple[str, ...], source: str) -> np.ndarray:
+def checked(
+    rows: np.ndarray, columns: tuple[str, ...], source: str, first_row: int = 0
+) -> np.ndarray:
     """float64 rows (n, d), or an `InputError` that says what is wrong and where (rows from 1)."""
     if rows.dtype.kind not in "fiub":
         raise InputError(f"{source}: holds {rows.dtype}, not numbers")
@@ -142,7 +209,7 @@ def checked(rows: np.ndarray, columns: tuple[str, ...], source: str) -> np.ndarr
     rows = rows.astype(np.float64)
     bad: np.ndarray = ~(np.abs(rows) < _LARGEST)
     if bad.any():
-        numbers = np.flatnonzero(bad.any(axis=1)) + 1
+        numbers = np.flatnonzero(bad.any(axis=1)) + first_row + 1
         names = [columns[i] for i in np.flatnonzero(bad.any(axis=0))]
         raise InputError(
             f"{source}: missing, infinite or huge values in row{'s' * (len(numbers) > 1)}"

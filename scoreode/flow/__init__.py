@@ -1,7 +1,7 @@
 """What is integrated: the probability-flow ODE, its exact likelihood, its samples."""
 
 from scoreode.flow.batch import chunked, map_rows
-from scoreode.flow.dequantise import Uniform
+from scoreode.flow.dequantise import AbstractDequantisation, TruncatedNormal, Uniform
 from scoreode.flow.grid import GridLikelihood
 from scoreode.flow.likelihood import Likelihood, LogLikelihood, nll_bound
 from scoreode.flow.ode import Solver, scales, standard_velocity, velocity
@@ -9,6 +9,7 @@ from scoreode.flow.refine import Refined
 from scoreode.flow.sampling import EulerMaruyama, ODESampler
 
 __all__ = [
+    "AbstractDequantisation",
     "EulerMaruyama",
     "GridLikelihood",
     "Likelihood",
@@ -16,6 +17,7 @@ __all__ = [
     "ODESampler",
     "Refined",
     "Solver",
+    "TruncatedNormal",
     "Uniform",
     "chunked",
     "map_rows",

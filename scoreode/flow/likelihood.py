@@ -15,6 +15,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt32
 
@@ -25,21 +26,22 @@ from scoreode.process import AbstractProcess
 
 EXACT_UP_TO = 32  # dimensions; beyond, d tangents an evaluation cost more than they are worth
 DEFAULT_PROBES = 16
+Values = Array | np.ndarray
 
 
 class LogLikelihood(eqx.Module):
     """log p_0 in nats, with what one needs to trust it; arrays over examples after `vmap`."""
 
-    nats: Float[Array, "..."]
-    stderr: Float[Array, "..."]
+    nats: Float[Values, "..."]
+    stderr: Float[Values, "..."]
     """Standard error in nats of the divergence estimate; 0 where the divergence is exact, nan for
     a single random probe."""
-    nfe: Int[Array, "..."]
+    nfe: Int[Values, "..."]
     """Evaluations of the score, each with k tangents."""
-    converged: Bool[Array, "..."]
-    latent: Float[Array, "..."]
+    converged: Bool[Values, "..."]
+    latent: Float[Values, "..."]
     """x_T, the point that x_0 came from."""
-    error: Float[Array, "..."]
+    error: Float[Values, "..."]
     """Estimated error in nats of the solution in time; nan where it was not estimated."""
 
 

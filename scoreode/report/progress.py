@@ -1,4 +1,4 @@
-"""Progress of training: a live bar on a terminal, plain lines otherwise."""
+"""Progress: a live bar on a terminal, plain lines otherwise."""
 
 import sys
 import time
@@ -69,6 +69,19 @@ class Bar:
         self._progress.update(
             self._task, completed=report.progress, state=described(report, self._validation)
         )
+
+
+class Counted:
+    """Rows done, on standard error every ten seconds."""
+
+    def __init__(self, label: str):
+        self._label, self._printed = label, time.monotonic()
+
+    def __call__(self, done: int, per_second: float) -> None:
+        if time.monotonic() - self._printed >= _LINE_EVERY:
+            self._printed = time.monotonic()
+            line = f"{self._label} {done} rows  {per_second:.0f} rows/s"
+            print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from scipy.special import ndtri
 
 from scoreode._typing import Scalar, ScoreFunction
 from scoreode.calculus import Basis
-from scoreode.flow import Likelihood, Solver, map_rows, scales, standard_velocity
+from scoreode.flow import Likelihood, LogLikelihood, Solver, map_rows, scales, standard_velocity
 from scoreode.theory.estimate import Estimate, spread_points
 from scoreode.theory.model_score import AugmentedODE
 from scoreode.theory.oracle import MixtureOracle
@@ -188,10 +188,10 @@ def _mean(values: Host) -> Estimate:
     return Estimate.of(values.astype(np.float64).reshape(SHIFTS, -1).mean(1))
 
 
-def _divergence(log_rho: Scalar, known: Bool[Array, ""]) -> Scalar:
+def _divergence(log_rho: Scalar, found: LogLikelihood) -> Scalar:
     """2 (ρ log ρ − ρ + 1) / (1 + ρ); nan where ρ is not known, as its solve failed."""
     of_q = jax.nn.sigmoid(log_rho)
-    return jnp.where(known, 2 * (of_q * (log_rho - 1) + 1 - of_q), jnp.nan)
+    return jnp.where(found.converged, 2 * (of_q * (log_rho - 1) + 1 - of_q), jnp.nan)
 
 
 def _divergence_under_q(
@@ -201,7 +201,7 @@ def _divergence_under_q(
     process, t = oracle.process, jnp.asarray(oracle.process.t_min, z.dtype)
     x = oracle.from_noise(u, z, t)
     found = how(score, process, jr.key(0), x)
-    return _divergence(oracle.log_density(x, t) - found.nats, found.converged)
+    return _divergence(oracle.log_density(x, t) - found.nats, found)
 
 
 def _divergence_under_p(
@@ -210,7 +210,7 @@ def _divergence_under_p(
     """At a draw of p_0."""
     process, t = oracle.process, jnp.asarray(oracle.process.t_min, z.dtype)
     x, found = how.sample(score, process, jr.key(0), process.prior_scale(z.dtype) * z)
-    return _divergence(oracle.log_density(x, t) - found.nats, found.converged)
+    return _divergence(oracle.log_density(x, t) - found.nats, found)
 
 
 def _log_ratio_T(oracle: MixtureOracle, u: Scalar, z: Array) -> Scalar:

@@ -1,7 +1,8 @@
-"""One example's function over many rows, in chunks of one shape.
+"""One example's function over many rows, in chunks of one shape, on all devices of this host.
 
 Rows are padded to whole chunks, so that a function is compiled once for any number of rows and a
-row's value does not depend on how many others there are.
+row's value does not depend on how many others there are. Every device has chunks of its own, and
+takes as many solver steps as they need: no device waits for another within a chunk.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,29 +12,43 @@ from typing import Any
 import equinox as eqx
 import jax
 import numpy as np
+from jax.sharding import AxisType, Mesh, PartitionSpec
 
 CHUNK = 512
 
 
 @eqx.filter_jit
-def _vmapped(function: Callable, shared: tuple, rows: tuple) -> Any:
-    return jax.vmap(lambda row: function(*shared, *row))(rows)
+def _vmapped(function: Callable, shared: tuple, rows: tuple, mesh: Mesh) -> Any:
+    arrays, static = eqx.partition((function, shared), eqx.is_array)
+
+    def over_rows(arrays: Any, rows: tuple) -> Any:
+        function, shared = eqx.combine(arrays, static)
+        return jax.vmap(lambda row: function(*shared, *row))(rows)
+
+    if mesh.size == 1:
+        return over_rows(arrays, rows)
+    whole, split = PartitionSpec(), PartitionSpec("rows")
+    return jax.shard_map(
+        over_rows, mesh=mesh, in_specs=(whole, split), out_specs=split, check_vma=False
+    )(arrays, rows)
 
 
 def chunked(
     function: Callable, shared: tuple, rows: tuple[Any, ...], chunk: int = CHUNK
 ) -> Iterator[tuple[slice, Any]]:
-    """Yields (rows done, results as NumPy arrays) for one chunk after another.
+    """Yields (rows done, results as NumPy arrays) for one chunk a device after another.
 
     **Arguments:** `function(*shared, *row)` for one row; `shared`, what all rows have in common
     (a model, a key); `rows`, arrays of equal length.
     """
-    n = len(rows[0])
+    devices = jax.local_devices()
+    mesh = jax.make_mesh((len(devices),), ("rows",), (AxisType.Auto,), devices=devices)
+    n, chunk = len(rows[0]), chunk * len(devices)
     for start in range(0, n, chunk):
         stop = min(start + chunk, n)
         # Repeating a real row, and not zeros, keeps padding from taking more steps than the data.
         index = np.minimum(np.arange(start, start + chunk), n - 1)
-        results = _vmapped(function, shared, tuple(array[index] for array in rows))
+        results = _vmapped(function, shared, tuple(array[index] for array in rows), mesh)
         count = stop - start
         yield slice(start, stop), jax.tree.map(partial(_first, count), results)
 

@@ -3,11 +3,12 @@
     python benchmarks/likelihood.py RUN DATA --rows 512 5000 --out likelihood.json --plot plot.png
 
 Schemes take turns in one process on the same trained weights: the grid in log-SNR at several sizes,
-its refinement (the default), Diffrax's Tsit5 with steps of every row's own, and the usual way,
-SciPy's RK45 on the host around the compiled field of the whole batch. All divergences are exact.
-Errors are against Diffrax's Dopri8 at 1e-11 in float64; times are medians over repeats, without
-compilation. Written out: the error and time of every setting, and for each scheme the fastest that
-has a mean error of at most 1e-3 nats.
+its refinement (the default), Diffrax's Tsit5 and Dopri8 with steps of every row's own, and the
+usual way, SciPy's RK45 on the host around the compiled field of the whole batch; with --peers also
+around an eager copy of the network in PyTorch, and torchdiffeq's dopri5 (`torch_peers.py`). All
+divergences are exact. Errors are against Diffrax's Dopri8 at 1e-11 in float64; times are medians
+over repeats, without compilation. Written out: the error and time of every setting at the first
+number of rows, and of each scheme's fastest with a mean error of at most 1e-3 nats at the others.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -81,24 +83,33 @@ def host_scipy(model: ScoreModel, rtol: float) -> Scheme:
     return scheme
 
 
-def schemes(model: ScoreModel) -> dict[str, dict[str, Scheme]]:
+def schemes(model: ScoreModel, peers: bool) -> dict[str, dict[str, Scheme]]:
     """By name, and by setting from coarse to fine."""
     shared = model, model.process, jr.key(0)
 
     def rows(how: Any) -> Scheme:
         return lambda z: map_rows(how, shared, (z,)).nats
 
-    def adaptive(tolerance: float) -> Scheme:
-        return rows(Likelihood(Basis(), solver=Solver(tolerance, tolerance)))
+    def adaptive(method: Any) -> Callable[[float], Scheme]:
+        return lambda tol: rows(Likelihood(Basis(), solver=Solver(tol, tol, method=method)))
 
-    tolerances = (1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6)
+    def by_tolerance(make: Callable[[float], Scheme]) -> dict[str, Scheme]:
+        return {f"{tol:g}": make(tol) for tol in (1e-3, 3e-4, 1e-4, 3e-5, 1e-5)}
+
     grids = (16, 20, 24, 28, 32, 40, 48, 64, 96)
-    return {
+    found = {
         "grid": {str(n): rows(GridLikelihood(Basis(), n_steps=n)) for n in grids},
         "refined (default)": {"default": lambda z: Refined(probe=Basis())(*shared, z).nats},
-        "Tsit5 by row": {f"{tolerance:g}": adaptive(tolerance) for tolerance in tolerances},
-        "SciPy RK45": {f"{rtol:g}": host_scipy(model, rtol) for rtol in tolerances},
+        "Tsit5 by row": by_tolerance(adaptive(dfx.Tsit5())),
+        "Dopri8 by row": by_tolerance(adaptive(dfx.Dopri8())),
+        "SciPy RK45, compiled field": by_tolerance(partial(host_scipy, model)),
     }
+    if peers:
+        from torch_peers import eager_scipy, torchdiffeq_dopri5
+
+        found["SciPy RK45, eager torch"] = by_tolerance(partial(eager_scipy, model))
+        found["torchdiffeq dopri5"] = by_tolerance(partial(torchdiffeq_dopri5, model))
+    return found
 
 
 def measured(
@@ -136,6 +147,13 @@ def cheapest(results: list[dict[str, Any]], rows: int) -> dict[str, dict[str, An
     return best
 
 
+def fastest(
+    found: dict[str, dict[str, Scheme]], best: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Scheme]]:
+    """The settings that were the cheapest of their scheme."""
+    return {name: {row["setting"]: found[name][row["setting"]]} for name, row in best.items()}
+
+
 def plot(results: list[dict[str, Any]], rows: int, path: Path) -> None:
     figure = Figure(figsize=(5, 3.6), layout="constrained")
     axis = figure.subplots()
@@ -157,6 +175,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--rows", type=int, nargs="+", default=[512, 5000])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--peers", action="store_true", help="PyTorch's too")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
@@ -167,13 +186,15 @@ def main() -> None:
         rows = fitted.dequantisation.fixed(rows, 0)
     z, _ = fitted.density.standardised(np.resize(rows, (max(args.rows), rows.shape[1])))
     model = fitted.density.score_model
-    truth, found = reference(model, z[:CHECKED]), schemes(model)
+    truth, found = reference(model, z[:CHECKED]), schemes(model, args.peers)
     results: list[dict[str, Any]] = []
     for n in args.rows:
         results += measured(found, z[:n], truth[:n], args.repeats)
-        for name, row in cheapest(results, n).items():
+        best = cheapest(results, n)
+        found = fastest(found, best)
+        for name, row in best.items():
             error = f"mean error {row['mean_error']:.1e}, most {row['max_error']:.1e}"
-            print(f"{n:5} rows  {name:18} {row['setting']:>8}  {row['seconds']:7.2f} s  {error}")
+            print(f"{n:5} rows  {name:26} {row['setting']:>8}  {row['seconds']:7.2f} s  {error}")
     machine = {
         "cores": os.cpu_count(),
         "machine": platform.machine(),
@@ -183,7 +204,7 @@ def main() -> None:
         result = {"data": args.data, "d": z.shape[1], **machine, "results": results}
         args.out.write_text(json.dumps(result, indent=1) + "\n")
     if args.plot:
-        plot(results, args.rows[-1], args.plot)
+        plot(results, args.rows[0], args.plot)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,128 @@
+"""The log-density as peers compute it: an eager PyTorch network, exact divergence by autograd.
+
+SciPy's RK45 on the host and torchdiffeq's dopri5, one step size for the whole batch, around a copy
+of a trained `ScoreModel` of velocities. Needs `pip install torch torchdiffeq`.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+import torch
+from scipy.integrate import solve_ivp
+from torch.nn.functional import gelu
+from torchdiffeq import odeint
+
+from scoreode.network.mlp import _LEVELS
+from scoreode.process import VE
+from scoreode.score import ScoreModel, Velocity
+
+Field = Callable[[float, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+
+
+def tensor(a: object) -> torch.Tensor:
+    return torch.from_numpy(np.array(a, np.float32))
+
+
+class Network:
+    """The arithmetic of `ResidualMLP`, over rows."""
+
+    def __init__(self, net):
+        self.linear = {
+            name: (tensor(layer.weight), tensor(layer.bias))
+            for name, layer in {
+                "film": net.film,
+                "embed": net.embed,
+                "readout": net.readout,
+            }.items()
+        }
+        self.blocks = [
+            [(tensor(layer.weight), tensor(layer.bias)) for layer in (block.first, block.last)]
+            for block in net.blocks
+        ]
+        self.B = None if net.features is None else tensor(net.features.B)
+        self.levels = tensor(_LEVELS)
+
+    def __call__(self, x: torch.Tensor, log_snr: torch.Tensor) -> torch.Tensor:
+        def linear(layer: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.linear(x, *layer)
+
+        level = torch.exp(-0.5 * (log_snr - self.levels) ** 2).expand(len(x), -1)
+        film = linear(self.linear["film"], level).reshape(len(x), len(self.blocks), 2, -1)
+        parts = [x]
+        if self.B is not None:
+            phase = 2 * torch.pi * x @ self.B.T
+            parts += [torch.cos(phase), torch.sin(phase)]
+        h = linear(self.linear["embed"], torch.cat([*parts, level], 1))
+        for i, (first, last) in enumerate(self.blocks):
+            gamma, beta = film[:, i, 0], film[:, i, 1]
+            inner = (1 + gamma) * linear(first, gelu(h, approximate="tanh")) + beta
+            h = h + linear(last, gelu(inner, approximate="tanh"))
+        return linear(self.linear["readout"], gelu(h, approximate="tanh"))
+
+
+def field(model: ScoreModel) -> Field:
+    """dx/dt and its divergence, by d reverse sweeps."""
+    process, network = model.process, Network(model.network)
+    assert isinstance(process, VE)
+    assert isinstance(model.parametrisation, Velocity)
+    growth = np.log(process.sigma_max / process.sigma_min)
+
+    def field(t: float, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        sigma = float(process.sigma_min * np.exp(growth * t))
+        scale = float(np.hypot(1.0, sigma))
+        with torch.enable_grad():
+            x = x.detach().requires_grad_()
+            F = network(x / scale, torch.tensor(-2 * np.log(sigma), dtype=torch.float32))
+            score = -x / scale**2 - F / (sigma * scale)
+            h = -(sigma**2) * growth * score  # −½ g² s, g² = dσ²/dt
+            columns = [
+                torch.autograd.grad(h[:, i].sum(), x, retain_graph=True)[0][:, i]
+                for i in range(x.shape[1])
+            ]
+        return h.detach(), sum(columns)
+
+    return field
+
+
+def eager_scipy(model: ScoreModel, rtol: float) -> Callable[[np.ndarray], np.ndarray]:
+    """SciPy's RK45 on the host."""
+    f = field(model)
+
+    def scheme(z: np.ndarray) -> np.ndarray:
+        n, d = z.shape
+
+        def rates(t: float, y: np.ndarray) -> np.ndarray:
+            h, change = f(t, torch.from_numpy(y[: n * d].reshape(n, d).astype(np.float32)))
+            return np.concatenate([h.numpy().ravel(), change.numpy()])
+
+        y = np.concatenate([z.ravel(), np.zeros(n)])
+        span = model.process.t_min, model.process.t_max
+        y_T = solve_ivp(rates, span, y, rtol=rtol, atol=rtol, method="RK45").y[:, -1]
+        return _log_density(model, y_T[: n * d].reshape(n, d), y_T[n * d :])
+
+    return scheme
+
+
+def torchdiffeq_dopri5(model: ScoreModel, rtol: float) -> Callable[[np.ndarray], np.ndarray]:
+    """torchdiffeq's dopri5, on float32 tensors."""
+    f = field(model)
+
+    def scheme(z: np.ndarray) -> np.ndarray:
+        start = torch.from_numpy(z.astype(np.float32)), torch.zeros(len(z))
+        span = torch.tensor([model.process.t_min, model.process.t_max])
+        with torch.no_grad():
+            x, change = odeint(
+                lambda t, y: f(float(t), y[0]), start, span, rtol=rtol, atol=rtol, method="dopri5"
+            )
+        return _log_density(model, x[-1].numpy(), change[-1].numpy())
+
+    return scheme
+
+
+def _log_density(model: ScoreModel, x_T: np.ndarray, change: np.ndarray) -> np.ndarray:
+    scale = float(model.process.prior_scale(jnp.float32))
+    normal = -0.5 * np.sum((x_T / scale) ** 2, 1) - x_T.shape[1] * np.log(
+        scale * np.sqrt(2 * np.pi)
+    )
+    return normal + change

@@ -101,6 +101,32 @@ def test_gradients_are_those_of_the_log_density():
     np.testing.assert_allclose(gradient, oracle(x, jnp.asarray(process.t_min)), atol=2e-3)
 
 
+@pytest.mark.usefixtures("x64")
+def test_gradients_in_the_model_are_finite_differences():
+    """By the grid with and without recomputation, and by the adaptive solver's adjoint."""
+    process, x = VP(), jnp.array([0.3, -0.8])
+    model = network(process, 2)
+    weight = lambda model: model.network.readout.weight  # noqa: E731
+    direction = jr.normal(jr.key(2), weight(model).shape)
+
+    def along(how):
+        moved = lambda h: eqx.tree_at(weight, model, weight(model) + h * direction)  # noqa: E731
+        return jax.jit(lambda h: how(moved(h), process, KEY, x).nats)
+
+    grid = along(GridLikelihood(n_steps=64))
+    difference = (grid(1e-4) - grid(-1e-4)) / 2e-4
+    found = [
+        jax.grad(along(how))(0.0)
+        for how in (
+            GridLikelihood(n_steps=64),
+            GridLikelihood(n_steps=64, recompute=True),
+            Likelihood(solver=Solver(1e-8, 1e-8)),
+        )
+    ]
+    np.testing.assert_allclose(found[:2], difference, rtol=1e-6)
+    np.testing.assert_allclose(found[2], difference, rtol=1e-3)
+
+
 @pytest.fixture(scope="module")
 def rows():
     """A mixture of sharp and broad components: a part of the rows needs a finer grid."""

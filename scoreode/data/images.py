@@ -1,0 +1,229 @@
+"""Sets of images from the files that are published: CIFAR-10, ImageNet 32, MNIST, folders.
+
+Images are uint8, (n, height, width, channels), and stay so until a batch is on the device. Known
+files are checked by their MD5 before anything else is done with them: damage is named, and of the
+one format that is a pickle nothing but the published bytes is read.
+"""
+
+import gzip
+import hashlib
+import io
+import os
+import pickle
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from scoreode.errors import InputError
+
+Pixels = UInt8[np.ndarray, "_n h w c"]
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+_PLAIN = {"P": "RGB", "PA": "RGBA", "1": "L", "CMYK": "RGB", "YCbCr": "RGB"}  # modes of Pillow
+
+
+@dataclass(frozen=True)
+class Images:
+    """Training and test images."""
+
+    train: Pixels
+    test: Pixels
+
+
+_CIFAR_BINARY = {
+    "data_batch_1.bin": "5dd7e06a14cb22eb9f671a540d1b7c25",
+    "data_batch_2.bin": "5ea93a67294ea407fff1d09f752e9692",
+    "data_batch_3.bin": "942cd6a4bcdd0dd3c604fbe906cb4421",
+    "data_batch_4.bin": "ae636b3ba5c66a11e91e8cb52e771fcb",
+    "data_batch_5.bin": "53f37980c15c3d472c316c40844f3f0d",
+    "test_batch.bin": "803d5f7f4d78ea53de84dbe85f74fb6d",
+}
+_CIFAR_PYTHON = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+_IDX = {
+    "mnist": {
+        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+        "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    },
+    "fashion-mnist": {
+        "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
+        "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+    },
+}
+_CIFAR_SITE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+_IMAGENET_SITE = "https://image-net.org/download-images (Downsampled, 32x32, npz)"
+
+
+def read(name: str, data_dir: str | os.PathLike | None = None) -> Images:
+    """The images of a named set, below `data_dir` or the directory that SCOREODE_DATA names.
+
+    **Raises:** `InputError` for an unknown name, for files that are missing, with where they are to
+    be had, and for damaged ones.
+    """
+    if name not in SETS:
+        raise InputError(f"unknown set of images {name!r}; choose from {', '.join(SETS)}")
+    given = data_dir if data_dir is not None else os.environ.get("SCOREODE_DATA")
+    if given is None:
+        raise InputError(f"{name}: say where it is, with --data-dir or SCOREODE_DATA")
+    root = Path(given)
+    if not root.is_dir():
+        raise InputError(f"{root}: no such directory; {name} is looked for below it")
+    return SETS[name](root)
+
+
+def cifar10(root: Path) -> Images:
+    """CIFAR-10's binary or Python version: 50,000 and 10,000 images of 32 × 32 × 3."""
+    binary, python = root / "cifar-10-batches-bin", root / "cifar-10-batches-py"
+    if binary.is_dir():
+        parts = [_cifar_binary(binary / name, md5) for name, md5 in _CIFAR_BINARY.items()]
+    elif python.is_dir():
+        parts = [_cifar_python(python / name, md5) for name, md5 in _CIFAR_PYTHON.items()]
+    else:
+        raise _missing(root, f"{binary.name}/ or {python.name}/", _CIFAR_SITE)
+    rows = [_channels_last(part, 32) for part in parts]
+    return Images(np.concatenate(rows[:-1]), rows[-1])
+
+
+def _cifar_binary(path: Path, md5: str) -> np.ndarray:
+    """Rows of a label and 3072 values."""
+    rows = np.frombuffer(_checked_bytes(path, md5, _CIFAR_SITE), np.uint8)
+    return rows.reshape(-1, 3073)[:, 1:]
+
+
+def _cifar_python(path: Path, md5: str) -> np.ndarray:
+    known = io.BytesIO(_checked_bytes(path, md5, _CIFAR_SITE))
+    return np.asarray(_Arrays(known, encoding="bytes").load()[b"data"], np.uint8)
+
+
+class _Arrays(pickle.Unpickler):
+    """Of a pickle, NumPy arrays in plain containers."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module.startswith("numpy") and name in ("_reconstruct", "ndarray", "dtype"):
+            return super().find_class(module, name)
+        if (module, name) == ("_codecs", "encode"):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"{module}.{name} is not part of an array")
+
+
+def imagenet32(root: Path) -> Images:
+    """ImageNet 32 × 32: the npz batches train_data_batch_1 … 10 and val_data."""
+    folder = next((f for f in (root / "imagenet32", root) if (f / "val_data.npz").exists()), None)
+    if folder is None:
+        raise _missing(root, "imagenet32/train_data_batch_1.npz … and val_data.npz", _IMAGENET_SITE)
+    names = [f"train_data_batch_{i}.npz" for i in range(1, 11)]
+    train = np.concatenate([_channels_last(_npz(folder / name), 32) for name in names])
+    return Images(train, _channels_last(_npz(folder / "val_data.npz"), 32))
+
+
+def _npz(path: Path) -> np.ndarray:
+    if not path.exists():
+        raise _missing(path.parent, path.name, _IMAGENET_SITE)
+    try:
+        with open(path, "rb") as file:
+            data = np.load(file, allow_pickle=False)["data"]
+    except Exception as error:  # damage surfaces as any of many errors of zip, zlib and NumPy
+        raise InputError(f"{path}: cannot be read: {error}; fetch it again") from error
+    if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
+        raise InputError(f"{path}: holds {data.dtype} {data.shape}, not rows of 3072 uint8")
+    return data
+
+
+def idx(root: Path, name: str) -> Images:
+    """MNIST's and Fashion-MNIST's idx files, compressed or not: 28 × 28 × 1."""
+    folder = next((f for f in (root / name, root / name / "raw") if f.is_dir()), None)
+    if folder is None:
+        raise _missing(root, f"{name}/train-images-idx3-ubyte.gz", _idx_site(name))
+    return Images(*(_idx(folder, f"{part}-images-idx3-ubyte", name) for part in ("train", "t10k")))
+
+
+def _idx(folder: Path, stem: str, name: str) -> Pixels:
+    file = next((f for f in (stem, f"{stem}.gz") if (folder / f).exists()), f"{stem}.gz")
+    content = _checked_bytes(folder / file, _IDX[name].get(file), _idx_site(name))
+    if file.endswith(".gz"):
+        content = gzip.decompress(content)
+    magic, n, h, w = struct.unpack(">IIII", content[:16]) if len(content) >= 16 else (0, 0, 0, 0)
+    if magic != 2051 or len(content) != 16 + n * h * w:
+        raise InputError(f"{folder / file}: not a whole idx file of images; fetch it again")
+    return np.frombuffer(content, np.uint8, offset=16).reshape(n, h, w, 1)
+
+
+def _idx_site(name: str) -> str:
+    sites = {"fashion-mnist": "https://github.com/zalandoresearch/fashion-mnist"}
+    return sites.get(name, "https://ossci-datasets.s3.amazonaws.com/mnist/")
+
+
+def folder(path: str | os.PathLike) -> Pixels:
+    """All images of a folder, in the order of their names; of one size and one kind.
+
+    **Raises:** `InputError` naming the first file that differs from the others, or is damaged.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    files = sorted(f for f in Path(path).iterdir() if f.suffix.lower() in SUFFIXES)
+    if not files:
+        raise InputError(f"{path}: no image below it ({', '.join(SUFFIXES)})")
+    images: list[np.ndarray] = []
+    for file in files:
+        try:
+            with Image.open(file) as image:
+                plain = _PLAIN.get(image.mode)
+                pixels = np.asarray(image.convert(plain) if plain else image)
+        except (OSError, UnidentifiedImageError) as error:  # a truncated file is an OSError
+            raise InputError(f"{file}: cannot be read: {error}; remove or replace it") from error
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+        if pixels.dtype != np.uint8:
+            raise InputError(f"{file}: has {pixels.dtype} pixels; convert it to 8 bits a channel")
+        if images and pixels.shape != images[0].shape:
+            raise InputError(
+                f"{file}: {_described(pixels)}, but {files[0].name} is {_described(images[0])};"
+                " bring all to one size and kind"
+            )
+        images.append(pixels)
+    return np.stack(images)
+
+
+def _described(pixels: np.ndarray) -> str:
+    kinds = {1: "grey", 2: "grey with transparency", 3: "colour", 4: "colour with transparency"}
+    height, width, channels = pixels.shape
+    return f"{width} × {height}, {kinds.get(channels, f'{channels} channels')}"
+
+
+def _channels_last(rows: np.ndarray, side: int) -> Pixels:
+    """Rows of whole channels, one after another, as images."""
+    return np.ascontiguousarray(rows.reshape(-1, 3, side, side).transpose(0, 2, 3, 1))
+
+
+def _checked_bytes(path: Path, md5: str | None, site: str) -> bytes:
+    """The content of a file; of a known one, only if it is the published one."""
+    if not path.exists():
+        raise _missing(path.parent, path.name, site)
+    content = path.read_bytes()
+    found = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    if md5 not in (None, found):
+        raise InputError(f"{path}: damaged: its MD5 is {found}, not {md5}; fetch it again: {site}")
+    return content
+
+
+def _missing(where: Path, what: str, site: str) -> InputError:
+    return InputError(f"{where}: has no {what}; it is to be had at {site}")
+
+
+SETS: dict[str, Callable[[Path], Images]] = {
+    "cifar10": cifar10,
+    "imagenet32": imagenet32,
+    "mnist": lambda root: idx(root, "mnist"),
+    "fashion-mnist": lambda root: idx(root, "fashion-mnist"),
+}

@@ -13,7 +13,7 @@ from scipy.integrate import solve_ivp
 from torch.nn.functional import gelu
 from torchdiffeq import odeint
 
-from scoreode.network.mlp import _LEVELS
+from scoreode.network.mlp import LEVELS
 from scoreode.process import VE
 from scoreode.score import ScoreModel, Velocity
 
@@ -41,7 +41,7 @@ class Network:
             for block in net.blocks
         ]
         self.B = None if net.features is None else tensor(net.features.B)
-        self.levels = tensor(_LEVELS)
+        self.levels = tensor(LEVELS)
 
     def __call__(self, x: torch.Tensor, log_snr: torch.Tensor) -> torch.Tensor:
         def linear(layer: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor) -> torch.Tensor:

@@ -44,6 +44,7 @@ def fit(
     validation_fraction: float = 0.1,
     patience: int | None = None,
     bin_width: tuple[float, ...] = (),
+    data_dir: Path | None = None,
     seed: int = 0,
     debug: bool = False,
 ) -> None:
@@ -71,15 +72,16 @@ def fit(
         n_probes: probes an example for orders 2 and 3.
         lambda1: weight of order 2, constant from the first step (default: late in training).
         lambda2: weight of order 3, constant from the first step (default: late in training).
-        standardise: scale, whiten or power.
+        standardise: centre, scale, whiten or power.
         validation: measure the bound (fast) or the exact NLL.
         validation_fraction: part of the rows held out.
         patience: stop after so many validations without improvement (default: never).
         bin_width: of the grid of discrete columns, one number or one a column, 0 if continuous.
+        data_dir: where sets of images are (default: what SCOREODE_DATA names).
         seed: of everything random.
         debug: show a traceback on failure.
     """
-    given = _given(fit, locals()) - {"resume", "debug"}
+    given = _given(fit, locals()) - {"resume", "data_dir", "debug"}
     from scoreode import commands
 
     if resume is not None:
@@ -88,7 +90,7 @@ def fit(
         if given:
             names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(given))
             raise InputError(f"--resume takes its options from the run: leave out {names}")
-        commands.resume(resume)
+        commands.resume(resume, data_dir)
         return
     if steps is not None and seconds is not None:
         raise InputError("give --steps or --seconds, not both")
@@ -112,6 +114,7 @@ def fit(
         validation_fraction=validation_fraction,
         patience=patience,
         bin_width=bin_width,
+        data_dir=data_dir,
         seed=seed,
     )
     commands.fit(data, out, options)
@@ -132,6 +135,7 @@ def nll(
     split: Literal["test", "validation", "train"] = "test",
     stderr: float | None = None,
     samples: int = 1,
+    data_dir: Path | None = None,
     seed: int = 0,
     debug: bool = False,
 ) -> None:
@@ -153,12 +157,13 @@ def nll(
         split: which part of a named set, or of an .npz with x_train, x_val, x_test.
         stderr: largest standard error in nats that a row may have from probes; 0: none, exact.
         samples: dequantised copies of every row, for data on a grid: the more the closer.
+        data_dir: where sets of images are (default: what SCOREODE_DATA names).
         seed: of the rows of a named set, and of probes and dequantisation noise.
         debug: show a traceback on failure.
     """
     from scoreode import commands
 
-    options = commands.NllOptions(split, seed, samples, stderr)
+    options = commands.NllOptions(split, seed, samples, stderr, data_dir)
     commands.nll(run, data, options, as_json=json, out=out)
 
 
@@ -168,6 +173,7 @@ def verify(
     /,
     json: bool = False,
     n: Annotated[int, arg(aliases=("-n",))] = 512,
+    data_dir: Path | None = None,
     seed: int = 0,
     debug: bool = False,
 ) -> None:
@@ -186,12 +192,13 @@ def verify(
         data: held-out rows, by name or file (default: the run's own).
         json: print one JSON object and nothing else.
         n: how many rows.
+        data_dir: where sets of images are (default: what SCOREODE_DATA names).
         seed: of everything random.
         debug: show a traceback on failure.
     """
     from scoreode import commands
 
-    commands.verify(run, data, as_json=json, n=n, seed=seed)
+    commands.verify(run, data, as_json=json, n=n, seed=seed, data_dir=data_dir)
 
 
 def sample(

@@ -44,11 +44,12 @@ class FitOptions:
     validation_fraction: float = 0.1
     patience: int | None = None
     bin_width: tuple[float, ...] = ()
+    data_dir: Path | None = None
     seed: int = 0
 
     def data(self, source: str) -> Dataset:
         """The data set, on its grid if it has one."""
-        data = recipes.load_data(source, self.seed, self.validation_fraction)
+        data = recipes.load_data(source, self.seed, self.validation_fraction, self.data_dir)
         return on_grid(data, self.bin_width) if self.bin_width else data
 
     def run(self, data: Dataset) -> recipes.Run:
@@ -59,6 +60,7 @@ class FitOptions:
         recipes.check_not_negative(**lambdas)
         run = recipes.for_table(
             *data.train.shape,
+            image_shape=data.image_shape if len(data.image_shape or ()) == 3 else None,
             order=self.order,
             process=recipes.named("process", self.process, recipes.PROCESSES),
             steps=self.steps,
@@ -121,12 +123,12 @@ def _of_the_same_model(trained: recipes.Run, run: recipes.Run, options: FitOptio
     )
 
 
-def resume(path: Path) -> None:
+def resume(path: Path, data_dir: Path | None = None) -> None:
     """Continues a run from its newest checkpoint."""
     folder = RunFolder.existing(path)
     run, described = fitting.read_config(folder)
     source = described["name"]
-    data = recipes.load_data(source, run.seed, run.validation_fraction)
+    data = recipes.load_data(source, run.seed, run.validation_fraction, data_dir)
     if fitting.described(data)["fingerprint"] != described["fingerprint"]:
         raise InputError(f"{source} has changed since the run began; restore it, or fit anew")
     data = replace(data, bin_width=described["bin_width"])
@@ -159,6 +161,7 @@ class NllOptions:
     seed: int = 0
     samples: int = 1
     stderr: float | None = None
+    data_dir: Path | None = None
 
 
 def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path | None) -> None:
@@ -172,7 +175,8 @@ def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path
     fitted = fitting.load(run)
     columns, blocks = _blocks(source, options)
     _check_columns(fitted, columns, source)
-    identity = evaluate.identity(run, source, asdict(options))
+    decisive = asdict(replace(options, data_dir=None))
+    identity = evaluate.identity(run, source, decisive)
     journal = evaluate.Journal(out and out.with_name(f"{out.name}.journal"), identity)
 
     def evaluated(rows: np.ndarray, first_row: int) -> LogLikelihood:
@@ -196,7 +200,9 @@ def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path
     print(json.dumps(summary) if as_json else evaluate.readable(fitted, summary))
 
 
-def verify(run: Path, source: str | None, *, as_json: bool, n: int, seed: int) -> None:
+def verify(
+    run: Path, source: str | None, *, as_json: bool, n: int, seed: int, data_dir: Path | None = None
+) -> None:
     """Measures what the theory says of a run, on held-out rows of its data or of another file."""
     from scoreode.verify import plain, readable, verified
 
@@ -204,7 +210,9 @@ def verify(run: Path, source: str | None, *, as_json: bool, n: int, seed: int) -
     recipes.check_not_negative(seed=seed)
     fitted = fitting.load(run)
     source = str(source or fitted.data["name"])
-    rows, columns = _rows(source, "test" if source in recipes.DATA_NAMES else "validation", seed)
+    part = "test" if source in recipes.DATA_NAMES else "validation"
+    columns, blocks = _blocks(source, NllOptions(part, seed, data_dir=data_dir))
+    rows = np.concatenate(list(blocks))
     _check_columns(fitted, columns, source)
     found = verified(fitted, rows[:n], seed)
     print(json.dumps(found, default=plain) if as_json else readable(found))
@@ -252,17 +260,11 @@ def _next_folder(stem: str) -> Path:
     return RUNS / f"{stem}-{number}"
 
 
-def _rows(source: str, part: str, seed: int) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The rows of a whole file, or of a part of a set that has parts; and their columns."""
-    columns, blocks = _blocks(source, NllOptions(part, seed))
-    return np.concatenate(list(blocks)), columns
-
-
 def _blocks(source: str, options: NllOptions) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
     """The columns and rows of a file, or of a part of a set that has parts."""
     if source not in recipes.DATA_NAMES and Path(source).suffix:
         return tables.blocks(source, options.part, evaluate.BLOCK)
-    data = recipes.load_data(source, options.seed)
+    data = recipes.load_data(source, options.seed, data_dir=options.data_dir)
     rows = getattr(data, options.part)
     if len(rows) == 0:
         raise InputError(f"{source}: has no {options.part} rows")

@@ -14,7 +14,7 @@ from scoreode import fitting
 from scoreode.data import check_columns, from_rows, on_grid
 from scoreode.errors import InputError
 from scoreode.flow import LogLikelihood
-from scoreode.network import MLP
+from scoreode.network import MLP, UNet
 from scoreode.process import AbstractProcess
 from scoreode.recipes import PROCESSES, for_table, named
 from scoreode.report.progress import shown
@@ -34,9 +34,10 @@ class ScoreODE(DensityMixin, BaseEstimator):
       the likelihood of the ODE depends.
     - `process`: "ve", "vp", "subvp", "straight", or an `AbstractProcess`.
     - `steps` or `seconds`: how long to train.
-    - `batch_size`, `learning_rate`, `network` (an `MLP`), `n_probes` an example in training.
-    - `standardise`: "scale" the columns, "whiten" them, or "power": power transforms, then
-      whitening. The Jacobian is in the likelihood.
+    - `batch_size`, `learning_rate`, `network` (an `MLP` or a `UNet`), `n_probes` an example in
+      training.
+    - `standardise`: "centre" all values alike, "scale" the columns, "whiten" them, or "power":
+      power transforms, then whitening. The Jacobian is in the likelihood.
     - `bin_width`: of the grid on which discrete columns lie, one number or one a column, 0 for
       continuous ones; log-densities are then log-masses of cells, bounded by dequantisation.
     - `validation_fraction`: rows held out; the weights with the best validation NLL are kept.
@@ -65,7 +66,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         seconds: float | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
-        network: MLP | None = None,
+        network: MLP | UNet | None = None,
         n_probes: int | None = None,
         standardise: str | None = None,
         bin_width: float | Sequence[float] | None = None,
@@ -93,12 +94,13 @@ class ScoreODE(DensityMixin, BaseEstimator):
         **Raises:** `ValueError` for missing or infinite values, constant columns, fewer than two
         rows.
         """
+        image_shape = X.shape[1:] if isinstance(X, np.ndarray) and X.ndim == 4 else None
         X = validate_data(self, _flat(X), dtype=np.float64, ensure_min_samples=2)
         unnamed = [f"x{i}" for i in range(X.shape[1])]
         names = tuple(map(str, getattr(self, "feature_names_in_", unnamed)))
         check_columns(X, names)
         seed = int(check_random_state(self.random_state).randint(_MAX_SEED))
-        data = from_rows("X", X, names, seed, self.validation_fraction)
+        data = from_rows("X", X, names, seed, self.validation_fraction, image_shape=image_shape)
         if self.bin_width is not None:
             data = on_grid(data, np.atleast_1d(self.bin_width).tolist())
         process = self.process
@@ -117,6 +119,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
             network=self.network,
             n_probes=self.n_probes,
             standardise=self.standardise,
+            image_shape=image_shape,
         )
         trainer = fitting.Trainer(run, data, fitting.fresh_density(run, data))
         if self.verbose:

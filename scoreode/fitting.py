@@ -42,6 +42,7 @@ from scoreode.train import (
 
 SAVE_EVERY = 20.0  # seconds between checkpoints: at most this much is lost to a kill
 BOUND_ROWS = 4096  # validation rows for the bound
+_STANDARDISED_ROWS = 1_000_000  # at most, decide the standardisation
 EXACT_ROWS = 512  # validation rows for the exact NLL, which costs a hundred times as much
 
 Observer = Callable[[Report, float | None], None]
@@ -124,7 +125,7 @@ class Dequantised(eqx.Module):
 
     def __call__(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
         key_rows, key_noise = jr.split(key)
-        return self.dequantisation(key_noise, self.rows(key_rows, n))
+        return self.dequantisation(key_noise, self.rows(key_rows, n).astype(jnp.float32))
 
 
 class _Best:
@@ -216,7 +217,9 @@ class Trainer:
         if self.data.sampler is not None:
             sampler = Standardised(self.data.sampler, bijection)
         elif (dequantisation := _dequantisation(self.data.bin_width)) is not None:
-            rows = Rows(jnp.asarray(self.data.train, jnp.float32))
+            stored = self.data.train
+            kind = stored.dtype if stored.dtype == np.uint8 else np.float32
+            rows = Rows(jnp.asarray(stored, kind))  # bytes stay bytes until they are drawn
             sampler = Standardised(Dequantised(rows, dequantisation), bijection)
         else:
             z, _ = bijection.forward(np.asarray(self.data.train, np.float64))
@@ -282,7 +285,7 @@ class Trainer:
 
 def fresh_density(run: Run, data: Dataset) -> Density:
     """A bijection fitted to the training rows, and an untrained score model."""
-    rows = _dequantised(data, data.train).astype(np.float64)
+    rows = _dequantised(data, data.train[:_STANDARDISED_ROWS]).astype(np.float64)
     bijection = Chain.fitted(STANDARDISATIONS[run.standardise], rows)
     return Density(bijection, _new_score_model(run, rows.shape[1]))
 

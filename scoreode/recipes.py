@@ -17,9 +17,19 @@ import jax
 
 from scoreode import objective, process, score, standardise
 from scoreode.calculus import probes
-from scoreode.data import Dataset, check_columns, digits, from_rows, from_sampler, tables, toy
+from scoreode.data import (
+    Dataset,
+    check_columns,
+    digits,
+    from_images,
+    from_rows,
+    from_sampler,
+    images,
+    tables,
+    toy,
+)
 from scoreode.errors import InputError
-from scoreode.network import MLP
+from scoreode.network import MLP, UNet
 
 PROCESSES: dict[str, process.AbstractProcess] = {
     # The paper's range ends at σ = 50 for data of its own scale; for unit variance the prior is
@@ -42,6 +52,7 @@ TOYS: dict[str, toy.AbstractToy] = {
 }
 
 STANDARDISATIONS: dict[str, tuple[type[standardise.AbstractBijection], ...]] = {
+    "centre": (standardise.Centring,),
     "scale": (standardise.Scaling,),
     "whiten": (standardise.Whitening,),
     "power": (standardise.BoxCox, standardise.Whitening),
@@ -52,7 +63,7 @@ REPRODUCTIONS = {
     "checkerboard": "Figure 4: model densities of orders 1, 2, 3",
 }
 
-DATA_NAMES = (*TOYS, "digits")
+DATA_NAMES = (*TOYS, "digits", *images.SETS)
 
 
 @dataclass(frozen=True)
@@ -60,8 +71,8 @@ class Run:
     """How a model is built and trained.
 
     **Arguments:** `objective`, with its process and order; `parametrisation`; `network`;
-    `standardise`, "scale", "whiten" or "power"; a budget in `steps` or `seconds`; `batch_size`;
-    `learning_rate`, the peak after a warm-up over the fraction `warmup` of the budget;
+    `standardise`, "centre", "scale", "whiten" or "power"; a budget in `steps` or `seconds`;
+    `batch_size`; `learning_rate`, the peak after a warm-up over the part `warmup` of the budget;
     `ema_decay`; `clip`, of the gradient's norm; `validation`, "bound" or "exact" NLL, measured
     `validations` times on `validation_fraction` of the rows; `patience`, how many of them may pass
     without improvement before training stops (None: never); `seed`.
@@ -69,7 +80,7 @@ class Run:
 
     objective: objective.DenoisingScoreMatching
     parametrisation: score.AbstractParametrisation = score.Velocity()
-    network: MLP = MLP()
+    network: MLP | UNet = MLP()
     standardise: str = "power"
     steps: int | None = None
     seconds: float | None = None
@@ -90,6 +101,7 @@ COMPONENTS: dict[str, type] = {
     for cls in (
         Run,
         MLP,
+        UNet,
         objective.DenoisingScoreMatching,
         objective.Ramp,
         objective.UniformTime,
@@ -106,6 +118,7 @@ COMPONENTS: dict[str, type] = {
         probes.Rademacher,
         probes.Gaussian,
         probes.Sphere,
+        probes.Hadamard,
         probes.Basis,
     )
 }
@@ -133,12 +146,15 @@ def for_table(
     seconds: float | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
-    network: MLP | None = None,
+    network: MLP | UNet | None = None,
     n_probes: int | None = None,
     standardise: str | None = None,
+    image_shape: tuple[int, ...] | None = None,
     **others: Any,
 ) -> Run:
     """A run for n rows and d columns; what is None is chosen by their numbers.
+
+    Rows that are images (h, w, c) get a network for images, and one scale for all pixels.
 
     **Raises:** `InputError` for an option outside its range.
     """
@@ -169,16 +185,29 @@ def for_table(
         every=LATE_EVERY,
     )
     flat = d <= 2
+    if image_shape is not None:
+        chosen, units, batch, rate = for_images(image_shape), "centre", 128, 1e-3
+    elif flat:
+        chosen, units, batch, rate = FLAT_NETWORK, "scale", 500, 1e-3
+    else:
+        chosen, units, batch, rate = MLP(), "scale" if n < 20 * d else "power", 256, 3e-3
     return Run(
         score_matching,
-        network=network or (FLAT_NETWORK if flat else MLP()),
-        standardise=standardise or ("scale" if flat or n < 20 * d else "power"),
+        network=network or chosen,
+        standardise=standardise or units,
         steps=steps,
         seconds=seconds,
-        batch_size=batch_size or (500 if flat else 256),
-        learning_rate=learning_rate or (1e-3 if flat else 3e-3),
+        batch_size=batch_size or batch,
+        learning_rate=learning_rate or rate,
         **others,
     )
+
+
+def for_images(shape: tuple[int, ...]) -> UNet:
+    """A U-Net that halves an image (h, w, c) twice, or as often as its sides can be."""
+    height, width, channels = shape
+    halvings = min(2, *((side & -side).bit_length() - 1 for side in (height, width)))
+    return UNet((height, width, channels), multipliers=(1, 2, 2)[: halvings + 1])
 
 
 def check_positive(**options: float | None) -> None:
@@ -246,8 +275,12 @@ def digits_run(*, steps: int = 2500) -> Run:
     )
 
 
-def load_data(source: str, seed: int = 0, validation: float = 0.1) -> Dataset:
+def load_data(
+    source: str, seed: int = 0, validation: float = 0.1, data_dir: Path | None = None
+) -> Dataset:
     """A data set by name, or the table in a file, split by the seed.
+
+    **Arguments:** `data_dir`, where sets of images are (default: what SCOREODE_DATA names).
 
     **Raises:** `InputError` for an unknown name (with the nearest) or a file that cannot be used.
     """
@@ -256,6 +289,8 @@ def load_data(source: str, seed: int = 0, validation: float = 0.1) -> Dataset:
         return from_sampler(source, TOYS[source], seed)
     if source == "digits":
         return digits(seed)
+    if source in images.SETS:
+        return from_images(source, images.read(source, data_dir), seed, validation)
     if not Path(source).suffix:
         raise InputError(unknown("data set", source, DATA_NAMES) + "; a file needs its suffix")
     parts, columns = tables.read(source)

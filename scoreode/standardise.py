@@ -67,6 +67,29 @@ class Scaling(AbstractBijection):
         return self.scale * z + self.mean
 
 
+class Centring(AbstractBijection):
+    """z = (x − mean) / scale with one mean and one scale for all columns: pixels stay alike."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def fitted(cls, x: np.ndarray) -> Self:
+        return cls(np.asarray(x.mean()), np.asarray(x.std()))
+
+    @classmethod
+    def identity(cls, d: int) -> Self:  # noqa: ARG003 (one for any number of columns)
+        return cls(np.zeros(()), np.ones(()))
+
+    def forward(self, x: Array) -> tuple[Array, Array]:
+        xp = x.__array_namespace__()
+        log_det = -x.shape[-1] * xp.log(self.scale)
+        return (x - self.mean) / self.scale, xp.full(x.shape[:-1], log_det)
+
+    def inverse(self, z: Array) -> Array:
+        return self.scale * z + self.mean
+
+
 class Whitening(AbstractBijection):
     """z = (x − mean) W: the covariance to the identity, along its eigenvectors."""
 

@@ -1,10 +1,11 @@
-"""Data: toys with exact samplers, tables from files, the bundled digits."""
+"""Data: toys with exact samplers, tables and images from files, the bundled digits."""
 
 from scoreode.data.dataset import (
     Dataset,
     check_columns,
     check_grid,
     digits,
+    from_images,
     from_rows,
     from_sampler,
     on_grid,
@@ -16,6 +17,7 @@ __all__ = [
     "check_columns",
     "check_grid",
     "digits",
+    "from_images",
     "from_rows",
     "from_sampler",
     "on_grid",

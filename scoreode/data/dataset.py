@@ -8,6 +8,7 @@ import jax.random as jr
 import numpy as np
 
 from scoreode._typing import Sampler
+from scoreode.data.images import Images
 from scoreode.errors import InputError
 
 _ON_GRID = 1e-6  # relative: how far from a multiple a value in decimals may be
@@ -119,6 +120,19 @@ def digits(seed: int) -> Dataset:
     rows = np.asarray(load_digits(return_X_y=True)[0])
     columns = [f"pixel_{i}_{j}" for i in range(8) for j in range(8)]
     return from_rows("digits", rows, columns, seed, 0.1, 0.2, bin_width=1.0, image_shape=(8, 8))
+
+
+def from_images(name: str, images: Images, seed: int, validation: float) -> Dataset:
+    """A set of images as rows of bytes, the published test part whole."""
+    train, held_out, _ = split(_flat(images.train), seed, validation)
+    shape = images.train.shape[1:]
+    columns = tuple(f"pixel_{i}_{j}_{c}" for i, j, c in np.ndindex(shape))
+    test = _flat(images.test)
+    return Dataset(name, train, held_out, test, columns, bin_width=1.0, image_shape=shape)
+
+
+def _flat(pixels: np.ndarray) -> np.ndarray:
+    return pixels.reshape(len(pixels), -1)
 
 
 def check_columns(rows: np.ndarray, columns: Sequence[str]) -> None:

@@ -2,5 +2,6 @@
 
 from scoreode.network.matrix import LowRankHead, SymmetricHead, TraceHead
 from scoreode.network.mlp import MLP, ResidualMLP
+from scoreode.network.unet import ImageUNet, UNet
 
-__all__ = ["MLP", "LowRankHead", "ResidualMLP", "SymmetricHead", "TraceHead"]
+__all__ = ["MLP", "ImageUNet", "LowRankHead", "ResidualMLP", "SymmetricHead", "TraceHead", "UNet"]

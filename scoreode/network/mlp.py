@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Scalar
 
-_LEVELS = jnp.arange(-16.0, 17.0)  # log-SNRs one nat apart: what a score changes over
+LEVELS = jnp.arange(-16.0, 17.0)  # log-SNRs one nat apart: what a score changes over
 
 
 class FourierFeatures(eqx.Module):
@@ -35,17 +35,17 @@ class FourierFeatures(eqx.Module):
         return jnp.concatenate([jnp.cos(phase), jnp.sin(phase)])
 
 
-def _level_features(log_snr: Scalar) -> Float[Array, " levels"]:
+def level_features(log_snr: Scalar) -> Float[Array, " levels"]:
     """Gaussian bumps of width one nat, and a constant is in the bias: local in the noise level."""
-    return jnp.exp(-0.5 * (log_snr - _LEVELS.astype(log_snr.dtype)) ** 2)
+    return jnp.exp(-0.5 * (log_snr - LEVELS.astype(log_snr.dtype)) ** 2)
 
 
-def _linear(n_in: int, n_out: int, gain: float, key: PRNGKeyArray) -> eqx.nn.Linear:
+def linear(n_in: int, n_out: int, gain: float, key: PRNGKeyArray) -> eqx.nn.Linear:
     """Weights of standard deviation gain / √n_in (LeCun for gain 1), biases at zero."""
-    linear = eqx.nn.Linear(n_in, n_out, key=key)
+    layer = eqx.nn.Linear(n_in, n_out, key=key)
     weight = gain / math.sqrt(n_in) * jr.normal(key, (n_out, n_in))
-    where = lambda linear: (linear.weight, linear.bias)  # noqa: E731
-    return eqx.tree_at(where, linear, (weight, jnp.zeros(n_out)))
+    where = lambda layer: (layer.weight, layer.bias)  # noqa: E731
+    return eqx.tree_at(where, layer, (weight, jnp.zeros(n_out)))
 
 
 class ResidualBlock(eqx.Module):
@@ -56,8 +56,8 @@ class ResidualBlock(eqx.Module):
 
     def __init__(self, width: int, key: PRNGKeyArray):
         key_first, key_last = jr.split(key)
-        self.first = _linear(width, width, 1.0, key_first)
-        self.last = _linear(width, width, 0.3, key_last)
+        self.first = linear(width, width, 1.0, key_first)
+        self.last = linear(width, width, 0.3, key_last)
 
     def __call__(self, h: Float[Array, " w"], film: Float[Array, "2 w"]) -> Float[Array, " w"]:
         gamma, beta = film
@@ -79,14 +79,14 @@ class ResidualMLP(eqx.Module):
         keys = iter(keys)
         key_features = next(keys)
         self.features = FourierFeatures(d, m, spec.bandwidth, key_features) if m else None
-        n_level = _LEVELS.size
-        self.film = _linear(n_level, 2 * w * spec.depth, 0.1, next(keys))
-        self.embed = _linear(d + 2 * m + n_level, w, 1.0, next(keys))
-        self.readout = _linear(w, d, 0.01, next(keys))
+        n_level = LEVELS.size
+        self.film = linear(n_level, 2 * w * spec.depth, 0.1, next(keys))
+        self.embed = linear(d + 2 * m + n_level, w, 1.0, next(keys))
+        self.readout = linear(w, d, 0.01, next(keys))
         self.blocks = tuple(ResidualBlock(w, k) for k in jr.split(key_blocks, spec.depth))
 
     def __call__(self, x: Float[Array, " d"], log_snr: Scalar) -> Float[Array, " d"]:
-        level = _level_features(log_snr)
+        level = level_features(log_snr)
         film = self.film(level).reshape(len(self.blocks), 2, -1)
         x_features = [] if self.features is None else [self.features(x)]
         h = self.embed(jnp.concatenate([x, *x_features, level]))

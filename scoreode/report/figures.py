@@ -74,18 +74,21 @@ def fisher_curves(models: Mapping[str, OverTime]) -> Figure:
 
 
 def pictures(rows: np.ndarray, shape: tuple[int, ...], columns: int = 10) -> Figure:
-    """Rows as grey pictures of this shape, in a grid."""
+    """Rows as pictures (h, w), (h, w, 1) or (h, w, 3), in a grid."""
     n_rows = -(-len(rows) // columns)
-    height, width = shape[:2]
-    sheet = np.full((n_rows * (height + 1), columns * (width + 1)), np.nan)
-    for i, row in enumerate(rows):
+    height, width, channels = (*shape, 1)[:3]
+    # A few outlying pixels would turn the paper grey.
+    low, high = np.quantile(rows, [0.02, 0.98])
+    shades = np.clip((rows - low) / ((high - low) or 1.0), 0, 1)
+    sheet = np.ones((n_rows * (height + 1), columns * (width + 1), channels))
+    for i, picture in enumerate(shades.reshape(-1, height, width, channels)):
         top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
-        sheet[top : top + height, left : left + width] = row.reshape(height, width)
+        # One channel is ink on paper, three are light.
+        drawn = 1 - picture if channels == 1 else picture
+        sheet[top : top + height, left : left + width] = drawn
     figure = Figure(figsize=(0.6 * columns, 0.6 * n_rows), layout="constrained")
     axis = figure.subplots()
-    # A few outlying pixels would turn the paper grey.
-    vmin, vmax = np.quantile(rows, [0.02, 0.98])
-    axis.imshow(sheet, cmap="gray_r", vmin=vmin, vmax=vmax)
+    axis.imshow(sheet, cmap="gray", vmin=0, vmax=1)
     axis.axis("off")
     return figure
 

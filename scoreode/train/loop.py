@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray, Real
 
 from scoreode._typing import Loss, Sampler, Scalar
 from scoreode.errors import FailureError
@@ -45,9 +45,9 @@ class Schedule(eqx.Module):
 class Rows(eqx.Module):
     """Batches drawn with replacement from rows that stay on the device."""
 
-    rows: Float[Array, "rows ..."]
+    rows: Real[Array, "rows ..."]
 
-    def __call__(self, key: PRNGKeyArray, n: int) -> Float[Array, "n ..."]:
+    def __call__(self, key: PRNGKeyArray, n: int) -> Real[Array, "n ..."]:
         return self.rows[jr.randint(key, (n,), 0, self.rows.shape[0])]
 
 

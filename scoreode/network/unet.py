@@ -1,0 +1,180 @@
+"""A U-Net for small images, conditioned on the log-SNR (Ronneberger et al. 2015; Ho et al. 2020).
+
+Residual blocks at every resolution, joined across by skips; attention where the image is coarsest;
+group normalisation; the log-SNR as scale and shift of hidden channels; sums scaled by 1/√2. The
+last layer starts near zero, so that training starts from the parametrisation's own prior. All of it
+is smooth: objectives of order 3 differentiate it four times.
+
+Examples are flattened images; inside, channels come first, as convolutions take them.
+"""
+
+import math
+from dataclasses import dataclass
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from scoreode._typing import Scalar
+from scoreode.network.mlp import LEVELS, level_features, linear
+
+Image = Float[Array, "_c _h _w"]  # of different sizes within a function
+
+
+def _conv(n_in: int, n_out: int, size: int, gain: float, key: PRNGKeyArray) -> eqx.nn.Conv2d:
+    """Weights of standard deviation gain / √fan-in, biases at zero."""
+    conv = eqx.nn.Conv2d(n_in, n_out, size, padding=size // 2, key=key)
+    weight = gain / math.sqrt(n_in * size**2) * jr.normal(key, conv.weight.shape)
+    where = lambda conv: (conv.weight, conv.bias)  # noqa: E731
+    return eqx.tree_at(where, conv, (weight, jnp.zeros((n_out, 1, 1))))
+
+
+def _norm(channels: int) -> eqx.nn.GroupNorm:
+    """Groups of at least four channels, at most 32 groups."""
+    return eqx.nn.GroupNorm(math.gcd(min(32, max(1, channels // 4)), channels), channels)
+
+
+class ImageBlock(eqx.Module):
+    """(skip(x) + conv(φ((1 + γ) ⊙ norm(conv(φ(norm(x)))) + β))) / √2."""
+
+    norms: tuple[eqx.nn.GroupNorm, eqx.nn.GroupNorm]
+    first: eqx.nn.Conv2d
+    last: eqx.nn.Conv2d
+    film: eqx.nn.Linear
+    skip: eqx.nn.Conv2d | None
+
+    def __init__(self, n_in: int, n_out: int, n_level: int, key: PRNGKeyArray):
+        keys = jr.split(key, 4)
+        self.norms = _norm(n_in), _norm(n_out)
+        self.first = _conv(n_in, n_out, 3, 1.0, keys[0])
+        self.last = _conv(n_out, n_out, 3, 0.3, keys[1])
+        self.film = linear(n_level, 2 * n_out, 0.1, keys[2])
+        self.skip = None if n_in == n_out else _conv(n_in, n_out, 1, 1.0, keys[3])
+
+    def __call__(self, x: Image, level: Float[Array, " level"]) -> Image:
+        before, between = self.norms
+        gamma, beta = self.film(level).reshape(2, -1, 1, 1)
+        h = (1 + gamma) * between(self.first(jax.nn.silu(before(x)))) + beta
+        skip = x if self.skip is None else self.skip(x)
+        return (skip + self.last(jax.nn.silu(h))) / math.sqrt(2)
+
+
+class Attention(eqx.Module):
+    """(x + attention of every pixel to all, with one head) / √2."""
+
+    norm: eqx.nn.GroupNorm
+    project: eqx.nn.Conv2d
+    out: eqx.nn.Conv2d
+
+    def __init__(self, channels: int, key: PRNGKeyArray):
+        key_project, key_out = jr.split(key)
+        self.norm = _norm(channels)
+        self.project = _conv(channels, 3 * channels, 1, 1.0, key_project)
+        self.out = _conv(channels, channels, 1, 0.3, key_out)
+
+    def __call__(self, x: Image) -> Image:
+        q, k, v = self.project(self.norm(x)).reshape(3, x.shape[0], -1)
+        weights = jax.nn.softmax(q.T @ k / math.sqrt(x.shape[0]), axis=-1)
+        return (x + self.out((v @ weights.T).reshape(x.shape))) / math.sqrt(2)
+
+
+class ImageUNet(eqx.Module):
+    """F(x, λ) for flattened images (h, w, c); see the module."""
+
+    embed: tuple[eqx.nn.Linear, eqx.nn.Linear]
+    first: eqx.nn.Conv2d
+    down: tuple[tuple[ImageBlock, ...], ...]
+    middle: tuple[ImageBlock, Attention, ImageBlock]
+    up: tuple[tuple[ImageBlock, ...], ...]
+    norm: eqx.nn.GroupNorm
+    readout: eqx.nn.Conv2d
+    shape: tuple[int, int, int] = eqx.field(static=True)
+
+    def __init__(self, shape: tuple[int, int, int], spec: "UNet", key: PRNGKeyArray):
+        channels = [spec.width * m for m in spec.multipliers]
+        n_level, keys = 2 * spec.width, iter(jr.split(key, 8 + 4 * spec.depth * len(channels)))
+        self.shape = shape
+        self.embed = (
+            linear(LEVELS.size, n_level, 1.0, next(keys)),
+            linear(n_level, n_level, 1.0, next(keys)),
+        )
+        self.first = _conv(shape[-1], spec.width, 3, 1.0, next(keys))
+        down, skips, n = [], [spec.width], spec.width
+        for c in channels:
+            blocks = []
+            for _ in range(spec.depth):
+                blocks.append(ImageBlock(n, c, n_level, next(keys)))
+                skips.append(n := c)
+            down.append(tuple(blocks))
+        self.down = tuple(down)
+        middle = ImageBlock(n, n, n_level, next(keys)), Attention(n, next(keys))
+        self.middle = (*middle, ImageBlock(n, n, n_level, next(keys)))
+        up = []
+        for level, c in reversed(list(enumerate(channels))):
+            blocks = []
+            # The finest level also takes what went into its first block.
+            for _ in range(spec.depth + (level == 0)):
+                blocks.append(ImageBlock(n + skips.pop(), c, n_level, next(keys)))
+                n = c
+            up.append(tuple(blocks))
+        self.up = tuple(up)
+        self.norm, self.readout = _norm(n), _conv(n, shape[-1], 3, 0.01, next(keys))
+
+    def __call__(self, x: Float[Array, " d"], log_snr: Scalar) -> Float[Array, " d"]:
+        height, width, channels = self.shape
+        first, last = self.embed
+        level = jax.nn.silu(last(jax.nn.silu(first(level_features(log_snr)))))
+        h = self.first(x.reshape(height, width, channels).transpose(2, 0, 1))
+        skips = [h]
+        for i, blocks in enumerate(self.down):
+            h = _halved(h) if i else h
+            for block in blocks:
+                h = block(h, level)
+                skips.append(h)
+        enter, attend, leave = self.middle
+        h = leave(attend(enter(h, level)), level)
+        for i, blocks in enumerate(self.up):
+            h = _doubled(h) if i else h
+            for block in blocks:
+                h = block(jnp.concatenate([h, skips.pop()]), level)
+        F = self.readout(jax.nn.silu(self.norm(h)))
+        return F.transpose(1, 2, 0).ravel()
+
+
+def _halved(h: Image) -> Image:
+    c, height, width = h.shape
+    return h.reshape(c, height // 2, 2, width // 2, 2).mean((2, 4))
+
+
+def _doubled(h: Image) -> Image:
+    return jnp.repeat(jnp.repeat(h, 2, axis=1), 2, axis=2)
+
+
+@dataclass(frozen=True)
+class UNet:
+    """What an `ImageUNet` is built from.
+
+    **Arguments:** `image_shape`, (h, w, c), with sides that can be halved as often as there are
+    resolutions but one; `width`, the channels of the finest resolution, and `multipliers` of it for
+    every one; `depth`, residual blocks in each.
+    """
+
+    image_shape: tuple[int, int, int]
+    width: int = 32
+    multipliers: tuple[int, ...] = (1, 2, 2)
+    depth: int = 1
+
+    def build(self, shape: tuple[int, ...], key: PRNGKeyArray) -> ImageUNet:
+        """A freshly initialised network for flattened images, shape (h · w · c,)."""
+        height, width, _ = self.image_shape
+        least = 2 ** (len(self.multipliers) - 1)
+        if shape != (math.prod(self.image_shape),):
+            raise ValueError(f"examples of shape {shape} are not images {self.image_shape}")
+        if height % least or width % least:
+            raise ValueError(
+                f"images of {height} × {width} cannot be halved {len(self.multipliers) - 1} times;"
+                " give fewer multipliers"
+            )
+        return ImageUNet(self.image_shape, self, key)

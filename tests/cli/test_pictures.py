@@ -1,0 +1,70 @@
+"""A set of images through the command: bytes in, bits per dimension and pictures out."""
+
+import json
+import struct
+
+import numpy as np
+import pytest
+
+from scoreode import fitting
+from scoreode.data import images
+from scoreode.network import UNet
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    """A directory with a Fashion-MNIST of 60 and 20 pictures."""
+    root = tmp_path_factory.mktemp("sets")
+    (root / "fashion-mnist").mkdir()
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 60), ("t10k", 20)):
+        y, x = np.mgrid[:28, :28]
+        waves = np.sin(0.2 * (x + rng.uniform(0, 20, (n, 1, 1))) + 0.1 * y)
+        content = np.clip(128 + 100 * waves + 5 * rng.normal(size=(n, 28, 28)), 0, 255)
+        file = root / "fashion-mnist" / f"{part}-images-idx3-ubyte"
+        file.write_bytes(struct.pack(">IIII", 2051, n, 28, 28) + content.astype(np.uint8).tobytes())
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(cli, sets, tmp_path_factory):
+    run = tmp_path_factory.mktemp("pictures") / "run"
+    options = ("--order", 1, "--width", 4, "--batch-size", 8, "--steps", 20)
+    result = cli("fit", "fashion-mnist", "--data-dir", sets, *options, "--out", run)
+    assert result.code == 0, result.err
+    return run
+
+
+def test_a_run_has_a_network_for_images(run):
+    fitted = fitting.load(run)
+    assert fitted.run.network == UNet((28, 28, 1), width=4)
+    assert fitted.data["bin_width"] == 1
+
+
+def test_nll_is_in_bits_per_dimension(cli, run, sets, monkeypatch, tmp_path):
+    monkeypatch.setenv("SCOREODE_DATA", str(sets))
+    result = cli("nll", run, "fashion-mnist", "--json", "--out", tmp_path / "rows.csv")
+    assert result.code == 0, result.err
+    summary = json.loads(result.out)
+    assert (summary["n"], summary["d"]) == (20, 784)
+    assert summary["bits_per_dim"] == pytest.approx(-summary["nats_mean"] / 784 / np.log(2))
+    assert 2 < summary["bits_per_dim"] < 9
+
+
+def test_samples_are_pictures_of_bytes(cli, run, tmp_path):
+    assert cli("sample", run, "-n", 3, "--out", tmp_path / "x.npy").code == 0
+    drawn = np.load(tmp_path / "x.npy")
+    assert drawn.shape == (3, 784)
+    np.testing.assert_array_equal(drawn, np.round(drawn))
+    assert cli("sample", run, "-n", 3, "--out", tmp_path / "x.png").code == 0
+    assert images.folder(tmp_path).ndim == 4
+
+
+def test_a_set_that_is_not_there(cli, tmp_path, monkeypatch):
+    monkeypatch.delenv("SCOREODE_DATA", raising=False)
+    result = cli("fit", "cifar10")
+    assert result.code == 2
+    assert "SCOREODE_DATA" in result.err
+    result = cli("fit", "cifar10", "--data-dir", tmp_path)
+    assert result.code == 2
+    assert "cifar.html" in result.err

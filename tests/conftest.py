@@ -37,6 +37,13 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_what_was_compiled() -> Iterator[None]:
+    """Every executable takes memory maps, of which Linux grants a process 65530, and no more."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def x64() -> Iterator[None]:
     """Float64 throughout the test."""

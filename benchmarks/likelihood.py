@@ -38,7 +38,6 @@ from scoreode.data import tables
 from scoreode.flow import GridLikelihood, Likelihood, Refined, Solver, map_rows, velocity
 from scoreode.score import ScoreModel
 
-CHECKED = 256  # rows whose error is measured
 ENOUGH = 1e-3  # nats
 Scheme = Callable[[np.ndarray], np.ndarray]
 
@@ -175,6 +174,7 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--rows", type=int, nargs="+", default=[512, 5000])
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--checked", type=int, default=256, help="rows whose error is measured")
     parser.add_argument("--peers", action="store_true", help="PyTorch's too")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plot", type=Path)
@@ -186,8 +186,13 @@ def main() -> None:
         rows = fitted.dequantisation.fixed(rows, 0)
     z, _ = fitted.density.standardised(np.resize(rows, (max(args.rows), rows.shape[1])))
     model = fitted.density.score_model
-    truth, found = reference(model, z[:CHECKED]), schemes(model, args.peers)
+    truth, found = reference(model, z[: args.checked]), schemes(model, args.peers)
     results: list[dict[str, Any]] = []
+    machine = {
+        "cores": os.cpu_count(),
+        "machine": platform.machine(),
+        "jax": metadata.version("jax"),
+    }
     for n in args.rows:
         results += measured(found, z[:n], truth[:n], args.repeats)
         best = cheapest(results, n)
@@ -195,16 +200,11 @@ def main() -> None:
         for name, row in best.items():
             error = f"mean error {row['mean_error']:.1e}, most {row['max_error']:.1e}"
             print(f"{n:5} rows  {name:26} {row['setting']:>8}  {row['seconds']:7.2f} s  {error}")
-    machine = {
-        "cores": os.cpu_count(),
-        "machine": platform.machine(),
-        "jax": metadata.version("jax"),
-    }
-    if args.out:
-        result = {"data": args.data, "d": z.shape[1], **machine, "results": results}
-        args.out.write_text(json.dumps(result, indent=1) + "\n")
-    if args.plot:
-        plot(results, args.rows[0], args.plot)
+        if args.out:
+            result = {"data": args.data, "d": z.shape[1], **machine, "results": results}
+            args.out.write_text(json.dumps(result, indent=1) + "\n")
+        if args.plot:
+            plot(results, args.rows[0], args.plot)
 
 
 if __name__ == "__main__":

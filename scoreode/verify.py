@@ -29,6 +29,8 @@ def verified(fitted: Fitted, rows: np.ndarray, seed: int = 0) -> dict[str, Any]:
     derivatives.
     """
     key, n = jr.key(seed), _DRAWS_A_ROW * len(rows)
+    if fitted.dequantisation is not None:
+        rows = fitted.dequantisation.fixed(rows, seed)
     z, _ = fitted.density.standardised(rows)
     found = {"objectives": _objectives(fitted, z, key), "itself": _itself(fitted, z, key)}
     if is_known(fitted):

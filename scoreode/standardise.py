@@ -75,15 +75,15 @@ class Centring(AbstractBijection):
 
     @classmethod
     def fitted(cls, x: np.ndarray) -> Self:
-        return cls(np.asarray(x.mean()), np.asarray(x.std()))
+        return cls(x.mean(keepdims=True)[0], x.std(keepdims=True)[0])
 
     @classmethod
     def identity(cls, d: int) -> Self:  # noqa: ARG003 (one for any number of columns)
-        return cls(np.zeros(()), np.ones(()))
+        return cls(np.zeros(1), np.ones(1))
 
     def forward(self, x: Array) -> tuple[Array, Array]:
         xp = x.__array_namespace__()
-        log_det = -x.shape[-1] * xp.log(self.scale)
+        log_det = -x.shape[-1] * xp.log(self.scale[0])
         return (x - self.mean) / self.scale, xp.full(x.shape[:-1], log_det)
 
     def inverse(self, z: Array) -> Array:

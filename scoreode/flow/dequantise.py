@@ -18,12 +18,12 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from equinox import AbstractVar
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray, Real
 from scipy.special import ndtr, ndtri, softmax
 
 from scoreode.flow.likelihood import LogLikelihood
 
-Rows = Float[np.ndarray, "n d"]
+Rows = Real[np.ndarray, "n d"]  # bytes too
 Widths = float | Float[np.ndarray, " widths"]
 
 

@@ -18,6 +18,7 @@ from scoreode.process import VE
 from scoreode.score import ScoreModel, Velocity
 
 Field = Callable[[float, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+Scheme = Callable[[np.ndarray], tuple[np.ndarray, float]]
 
 
 def tensor(a: object) -> torch.Tensor:
@@ -85,7 +86,7 @@ def field(model: ScoreModel) -> Field:
     return field
 
 
-def eager_scipy(model: ScoreModel, rtol: float) -> Callable[[np.ndarray], np.ndarray]:
+def eager_scipy(model: ScoreModel, rtol: float) -> Scheme:
     """SciPy's RK45 on the host."""
     f = field(model)
 
@@ -98,24 +99,30 @@ def eager_scipy(model: ScoreModel, rtol: float) -> Callable[[np.ndarray], np.nda
 
         y = np.concatenate([z.ravel(), np.zeros(n)])
         span = model.process.t_min, model.process.t_max
-        y_T = solve_ivp(rates, span, y, rtol=rtol, atol=rtol, method="RK45").y[:, -1]
-        return _log_density(model, y_T[: n * d].reshape(n, d), y_T[n * d :])
+        solution = solve_ivp(rates, span, y, rtol=rtol, atol=rtol, method="RK45")
+        y_T = solution.y[:, -1]
+        return _log_density(model, y_T[: n * d].reshape(n, d), y_T[n * d :]), solution.nfev
 
     return scheme
 
 
-def torchdiffeq_dopri5(model: ScoreModel, rtol: float) -> Callable[[np.ndarray], np.ndarray]:
+def torchdiffeq_dopri5(model: ScoreModel, rtol: float) -> Scheme:
     """torchdiffeq's dopri5, on float32 tensors."""
     f = field(model)
 
     def scheme(z: np.ndarray) -> np.ndarray:
         start = torch.from_numpy(z.astype(np.float32)), torch.zeros(len(z))
         span = torch.tensor([model.process.t_min, model.process.t_max])
+        nfe = 0
+
+        def rates(t: torch.Tensor, y: tuple) -> tuple[torch.Tensor, torch.Tensor]:
+            nonlocal nfe
+            nfe += 1
+            return f(float(t), y[0])
+
         with torch.no_grad():
-            x, change = odeint(
-                lambda t, y: f(float(t), y[0]), start, span, rtol=rtol, atol=rtol, method="dopri5"
-            )
-        return _log_density(model, x[-1].numpy(), change[-1].numpy())
+            x, change = odeint(rates, start, span, rtol=rtol, atol=rtol, method="dopri5")
+        return _log_density(model, x[-1].numpy(), change[-1].numpy()), nfe
 
     return scheme
 

@@ -21,6 +21,8 @@ from scoreode.flow import (
     Refined,
     map_rows,
     nll_bound,
+    rows_at_once,
+    tangents,
 )
 from scoreode.score import ScoreModel
 from scoreode.standardise import Chain
@@ -52,8 +54,12 @@ class Density(eqx.Module):
         """
         z, log_det = self.standardised(x)
         process = self.score_model.process
-        shared = self.score_model, process, jr.key(seed)
-        record = how(*shared, z) if isinstance(how, Refined) else map_rows(how, shared, (z,))
+        shared, d = (self.score_model, process, jr.key(seed)), x.shape[1]
+        if isinstance(how, Refined):
+            record = how(*shared, z)
+        else:
+            chunk = rows_at_once(d, tangents(how.probe, how.n_probes, d))
+            record = map_rows(how, shared, (z,), chunk)
         return eqx.tree_at(lambda record: record.nats, record, record.nats + log_det)
 
     def nll_bound(self, x: Rows, seed: int = 0) -> Float[np.ndarray, " n"]:

@@ -20,7 +20,7 @@ EXPECTED_FAILURES: dict[str, str] = {}
 
 
 @parametrize_with_checks(
-    [ScoreODE(steps=20, network=TINY, batch_size=32)],
+    [ScoreODE(order=1, steps=20, network=TINY, batch_size=32)],
     expected_failed_checks=lambda _: EXPECTED_FAILURES,
 )
 def test_scikit_learn_conventions(estimator, check):
@@ -201,6 +201,18 @@ def test_images_are_rows():
     assert est.sample(2).shape == (2, 6)
     with pytest.raises(ValueError, match="features"):
         est.score_samples(images[:, :1])
+
+
+def test_bytes_have_a_mass_whatever_units_they_came_in():
+    rng = np.random.default_rng(0)
+    brightness = rng.uniform(60, 200, (60, 1, 1, 1))
+    images = np.clip(brightness + 20 * rng.normal(size=(60, 3, 3, 1)), 0, 255).astype(np.uint8)
+    mass = small(bin_width=1).fit(images).score_samples(images)
+    bits = -mass.mean() / 9 / np.log(2)
+    assert np.log2(20) < bits < 8, "above the noise's own width, below uniform bytes"
+    for scaled, width in [(images / 255, 1 / 255), (images / 127.5 - 1, 1 / 127.5)]:
+        other = small(bin_width=width).fit(scaled).score_samples(scaled)
+        np.testing.assert_allclose(other, mass, atol=2e-3 * 9)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])

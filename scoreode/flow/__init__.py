@@ -1,9 +1,9 @@
 """What is integrated: the probability-flow ODE, its exact likelihood, its samples."""
 
-from scoreode.flow.batch import chunked, map_rows
+from scoreode.flow.batch import chunked, map_rows, rows_at_once
 from scoreode.flow.dequantise import AbstractDequantisation, TruncatedNormal, Uniform
 from scoreode.flow.grid import GridLikelihood
-from scoreode.flow.likelihood import Likelihood, LogLikelihood, nll_bound
+from scoreode.flow.likelihood import Likelihood, LogLikelihood, nll_bound, tangents
 from scoreode.flow.ode import Solver, scales, standard_velocity, velocity
 from scoreode.flow.refine import Refined
 from scoreode.flow.sampling import EulerMaruyama, ODESampler
@@ -22,7 +22,9 @@ __all__ = [
     "chunked",
     "map_rows",
     "nll_bound",
+    "rows_at_once",
     "scales",
     "standard_velocity",
+    "tangents",
     "velocity",
 ]

@@ -15,6 +15,18 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 CHUNK = 512
+_AT_ONCE = 2**18  # values of rows and tangents: enough for two cores, and in their cache's reach
+
+
+def rows_at_once(size: int, tangents: int) -> int:
+    """How many rows of so many values, each with so many tangents, to evaluate together.
+
+    It depends on the machine and on what a row is, never on how many rows there are: a row's last
+    bits may change with the shape that it is computed in.
+    """
+    budget = _AT_ONCE * (1 if jax.default_backend() == "cpu" else 16)
+    fit = budget // ((1 + tangents) * max(size, 64))
+    return 2 ** min(max(fit, 8).bit_length() - 1, 10 if jax.default_backend() == "cpu" else 14)
 
 
 @eqx.filter_jit

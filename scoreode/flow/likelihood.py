@@ -101,11 +101,20 @@ class Likelihood(eqx.Module):
         return x, change, probes, nfe, converged
 
 
+def tangents(probe: AbstractProbe | None, n: int, d: int) -> int:
+    """How many tangents an evaluation of the divergence takes in d dimensions."""
+    return d if _chosen(probe, d).exact else n
+
+
+def _chosen(probe: AbstractProbe | None, d: int) -> AbstractProbe:
+    return probe or (Basis() if d <= EXACT_UP_TO else Hadamard())
+
+
 def drawn(
     probe: AbstractProbe | None, n: int, key: PRNGKeyArray, x: Example
 ) -> tuple[AbstractProbe, ProbeDraw]:
     """The probe, chosen by dimension if None, and n vectors for this example."""
-    probe = probe or (Basis() if x.size <= EXACT_UP_TO else Hadamard())
+    probe = _chosen(probe, x.size)
     return probe, probe.draw(jr.fold_in(key, _bits(x)), n, x.size, x.dtype)
 
 

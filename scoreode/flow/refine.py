@@ -14,9 +14,9 @@ from jaxtyping import Float, PRNGKeyArray
 
 from scoreode._typing import ScoreFunction
 from scoreode.calculus import AbstractProbe, Basis
-from scoreode.flow.batch import CHUNK, map_rows
+from scoreode.flow.batch import map_rows, rows_at_once
 from scoreode.flow.grid import GridLikelihood
-from scoreode.flow.likelihood import DEFAULT_PROBES, LogLikelihood
+from scoreode.flow.likelihood import DEFAULT_PROBES, LogLikelihood, tangents
 from scoreode.process import AbstractProcess
 
 FEW = 64  # rows that are solved for again at a time
@@ -52,22 +52,25 @@ class Refined(eqx.Module):
         process: AbstractProcess,
         key: PRNGKeyArray,
         x: Float[np.ndarray, "n ..."],
-        chunk: int = CHUNK,
+        chunk: int | None = None,
     ) -> LogLikelihood:
         """log p_0 of every row, in NumPy arrays; rows beyond the finest grid are not converged.
+
+        **Arguments:** `chunk` rows are evaluated together, by default as many as suit the machine.
 
         **Cost:** 2 `n_steps` + 2 evaluations of the score a row, half of them with tangents; `nfe`
         counts those of all its grids.
         """
-        found, rows = None, np.arange(len(x))
+        found, rows, d = None, np.arange(len(x)), x[0].size
         first = EXACT if self.stderr == 0 else self.n_probes
         steps, probes = np.full(len(x), self.n_steps), np.full(len(x), first)
         while True:
             for n_steps, k in np.unique(np.stack([steps, probes], 1)[rows], axis=0).tolist():
                 group = rows[(steps[rows] == n_steps) & (probes[rows] == k)]
                 how = GridLikelihood(Basis() if k == EXACT else self.probe, k or 1, n_steps)
-                shared, size = (score, process, key), chunk if found is None else FEW
-                again = map_rows(how, shared, (x[group],), size)
+                size = chunk or rows_at_once(d, tangents(how.probe, how.n_probes, d))
+                size = size if found is None else min(size, FEW)
+                again = map_rows(how, (score, process, key), (x[group],), size)
                 found = again if found is None else _replaced(found, group, again)
             assert found is not None
             coarse, noisy = self._coarse(found), self._noisy(found)
@@ -78,7 +81,7 @@ class Refined(eqx.Module):
             steps[finer] *= 2
             if self.stderr:
                 ratio = np.asarray(found.stderr)[noisy] / self.stderr
-                probes[noisy] = _needed(probes[noisy], ratio, x[0].size)
+                probes[noisy] = _needed(probes[noisy], ratio, d)
 
     def _coarse(self, found: LogLikelihood) -> np.ndarray:
         # Rounding alone keeps a density of many nats, far from all data, from being closer.

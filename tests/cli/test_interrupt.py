@@ -13,9 +13,12 @@ from scoreode.train import checkpoint, loop
 
 pytestmark = pytest.mark.usefixtures("often")
 
-# Slow enough to be met in the middle by somebody outside.
+# Slow enough to be met in the middle by somebody outside; and Ctrl-C is not ignored, as it is where
+# a shell started the tests in the background.
 SLOWLY = """
+import signal
 import time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import scoreode.report.progress as progress
 import scoreode.train.loop
 scoreode.train.loop.CHUNK = 10

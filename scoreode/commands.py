@@ -131,7 +131,7 @@ def resume(path: Path, data_dir: Path | None = None) -> None:
     data = recipes.load_data(source, run.seed, run.validation_fraction, data_dir)
     if fitting.described(data)["fingerprint"] != described["fingerprint"]:
         raise InputError(f"{source} has changed since the run began; restore it, or fit anew")
-    data = replace(data, bin_width=described["bin_width"])
+    data = replace(data, bin_width=described["bin_width"], bin_edge=described["bin_edge"])
     _train(fitting.Trainer.resumed(run, data, folder), folder)
 
 

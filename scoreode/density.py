@@ -75,7 +75,7 @@ class Density(eqx.Module):
         # Folding in, unlike splitting, gives the i-th draw the same key whatever n is.
         keys = jax.vmap(lambda i: jr.fold_in(jr.key(seed), i))(jnp.arange(n))
         shared = self.score_model, self.score_model.process, (d,)
-        z = map_rows(how or ODESampler(), shared, (keys,))
+        z = map_rows(how or ODESampler(), shared, (keys,), rows_at_once(d, 0))
         return np.asarray(self.bijection.inverse(z.astype(np.float64)))
 
     def score(self, x: Rows, t: float) -> Rows:

@@ -68,7 +68,7 @@ class Fitted:
     @property
     def dequantisation(self) -> Uniform | None:
         """For data on a declared grid."""
-        return _dequantisation(self.data["bin_width"])
+        return _dequantisation(self.data["bin_width"], self.data["bin_edge"])
 
     def log_likelihood(
         self,
@@ -93,7 +93,8 @@ class Fitted:
 
         if self.dequantisation is None:
             return log_density(x)
-        check_grid(x, self.data["bin_width"], self.data["columns"], "data", first_row)
+        width, edge, columns = (self.data[name] for name in ("bin_width", "bin_edge", "columns"))
+        check_grid(x, width, edge, columns, "data", first_row)
         return self.dequantisation.log_mass(log_density, x, samples, seed, first_row)
 
     def bits_per_dim(self, nats: float) -> float | None:
@@ -216,7 +217,7 @@ class Trainer:
         bijection = self._bijection
         if self.data.sampler is not None:
             sampler = Standardised(self.data.sampler, bijection)
-        elif (dequantisation := _dequantisation(self.data.bin_width)) is not None:
+        elif (dequantisation := _of(self.data)) is not None:
             stored = self.data.train
             kind = stored.dtype if stored.dtype == np.uint8 else np.float32
             rows = Rows(jnp.asarray(stored, kind))  # bytes stay bytes until they are drawn
@@ -308,12 +309,14 @@ def described(data: Dataset) -> dict[str, Any]:
         "n_train": len(data.train),
         "entropy": data.entropy,
         "bin_width": data.bin_width,
+        "bin_edge": data.bin_edge,
         "image_shape": data.image_shape,
         "fingerprint": zlib.crc32(np.ascontiguousarray(data.train, np.float32).tobytes()),
     }
 
 
-_DESCRIBED = {"name", "columns", "n_train", "entropy", "bin_width", "image_shape", "fingerprint"}
+_DESCRIBED = {"name", "columns", "n_train", "entropy", "bin_width", "bin_edge", "image_shape"}
+_DESCRIBED |= {"fingerprint"}
 
 
 def write_config(folder: RunFolder, run: Run, data: dict[str, Any]) -> None:
@@ -372,11 +375,19 @@ def _blank(folder: RunFolder, run: Run, data: dict[str, Any]) -> Density:
         ) from error
 
 
-def _dequantisation(bin_width: float | Sequence[float] | None) -> Uniform | None:
-    return None if bin_width is None else Uniform(np.atleast_1d(np.asarray(bin_width, np.float64)))
+def _dequantisation(
+    bin_width: float | Sequence[float] | None, bin_edge: float | Sequence[float]
+) -> Uniform | None:
+    if bin_width is None:
+        return None
+    return Uniform(*(np.atleast_1d(np.asarray(a, np.float64)) for a in (bin_width, bin_edge)))
+
+
+def _of(data: Dataset) -> Uniform | None:
+    return _dequantisation(data.bin_width, data.bin_edge)
 
 
 def _dequantised(data: Dataset, rows: np.ndarray) -> np.ndarray:
     """Rows with fixed dequantisation noise, where the data lie on a grid."""
-    dequantisation = _dequantisation(data.bin_width)
+    dequantisation = _of(data)
     return rows if dequantisation is None else dequantisation.fixed(rows)

@@ -21,8 +21,8 @@ class Dataset:
 
     `sampler`, where given, draws fresh training rows without end. `bin_width` is the grid on which
     discrete data lie, one width or one for every column, 0 for those that are continuous; without
-    one there are no bits/dim. `entropy` is the truth's, in nats.
-    `image_shape` says how a row is drawn as a picture.
+    one there are no bits/dim. `bin_edge` is a value that lies on it. `entropy` is the truth's, in
+    nats. `image_shape` says how a row is drawn as a picture.
     """
 
     name: str
@@ -33,11 +33,15 @@ class Dataset:
     sampler: Sampler | None = None
     entropy: float | None = None
     bin_width: float | tuple[float, ...] | None = None
+    bin_edge: float | tuple[float, ...] = 0.0
     image_shape: tuple[int, ...] | None = None
 
 
 def on_grid(data: Dataset, bin_width: Sequence[float]) -> Dataset:
     """The data set with its grid declared: one width, or one for every column.
+
+    The grid goes through 0 if the first row lies on such a one, and else through that row: bytes
+    may have been scaled to any interval.
 
     **Raises:** `InputError` for another number of widths, negative ones, and values off the grid.
     """
@@ -46,24 +50,43 @@ def on_grid(data: Dataset, bin_width: Sequence[float]) -> Dataset:
         raise InputError(f"bin width: {len(widths)} numbers; give one, or one a column, {d}")
     if not all(np.isfinite(w) and w >= 0 for w in widths) or not any(widths):
         raise InputError(f"bin width {widths}: must be positive, or 0 for a continuous column")
+    first = np.asarray(data.train[0, : len(widths)], np.float64)
+    edges = tuple(np.where(_off_grid(first, widths, 0.0), first, 0.0).tolist())
+    one = len(widths) == 1
+    data = replace(
+        data, bin_width=widths[0] if one else widths, bin_edge=edges[0] if one else edges
+    )
     for part in (data.train, data.validation, data.test):
-        check_grid(part, widths, data.columns, data.name)
-    return replace(data, bin_width=widths[0] if len(widths) == 1 else widths)
+        check_grid(part, data.bin_width, data.bin_edge, data.columns, data.name)
+    return data
 
 
 def check_grid(
-    rows: np.ndarray, bin_width: Any, columns: Sequence[str], source: str, first_row: int = 0
+    rows: np.ndarray,
+    bin_width: Any,
+    bin_edge: Any,
+    columns: Sequence[str],
+    source: str,
+    first_row: int = 0,
 ) -> None:
-    """Raises `InputError` naming a value that is no multiple of its column's width."""
-    width = np.broadcast_to(np.asarray(bin_width, np.float64), rows.shape[1:])
-    steps = rows / np.where(width > 0, width, 1.0)
-    off = (width > 0) & (np.abs(steps - np.rint(steps)) > _ON_GRID * np.maximum(1, np.abs(steps)))
+    """Raises `InputError` naming a value that is no whole number of widths from the edge."""
+    off = _off_grid(rows, bin_width, bin_edge)
     if off.any():
         i, j = np.argwhere(off)[0]
+        width, edge = (np.broadcast_to(a, rows.shape[1:])[j] for a in (bin_width, bin_edge))
+        through = f" through {edge:g}" if edge else ""
         raise InputError(
             f"{source}: row {first_row + i + 1}, column {columns[j]} holds {rows[i, j]:g}, which is"
-            f" not on the grid of width {width[j]:g}: values have to be multiples of it"
+            f" not on the grid of width {width:g}{through}: values have to be multiples of it apart"
         )
+
+
+def _off_grid(rows: np.ndarray, bin_width: Any, bin_edge: Any) -> np.ndarray:
+    width = np.asarray(bin_width, np.float64)
+    safe = np.where(width > 0, width, 1.0)
+    steps = (rows - np.asarray(bin_edge, np.float64)) / safe
+    size = np.maximum(1, np.abs(rows) / safe)
+    return (width > 0) & (np.abs(steps - np.rint(steps)) > _ON_GRID * size)
 
 
 def split(rows: np.ndarray, seed: int, validation: float, test: float = 0.0) -> list[np.ndarray]:

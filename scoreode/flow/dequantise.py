@@ -86,9 +86,10 @@ class AbstractDequantisation(eqx.Module):
 
 
 class Uniform(AbstractDequantisation):
-    """u ~ U[0, bin_width): x is the lower edge of its cell."""
+    """u ~ U[0, bin_width): x is the lower edge of its cell; `bin_edge` is any such edge."""
 
     bin_width: Widths
+    bin_edge: Widths = 0.0
 
     def __call__(self, key: PRNGKeyArray, x: Float[Array, "..."]) -> Float[Array, "..."]:
         """x + u, for training: new noise for every key, on the device."""
@@ -99,11 +100,11 @@ class Uniform(AbstractDequantisation):
         return width * u, np.full(len(u), -np.sum(np.log(width, where=width > 0, out=_zeros(u))))
 
     def quantised(self, x: Rows) -> Rows:
-        return _rounded(np.floor, x, self.bin_width)
+        return _rounded(np.floor, x, self.bin_width, self.bin_edge)
 
 
 class TruncatedNormal(AbstractDequantisation):
-    """u ~ N(0, std²) within ±bin_width/2: x is the middle of its cell.
+    """u ~ N(0, std²) within ±bin_width/2: x is the middle of its cell, `bin_middle` that of some.
 
     For models of x plus the diffusion's own noise at t_min, trained on the grid's values as they
     are: with the same `std`, (σ/α) at t_min in the data's units, training and evaluation agree
@@ -112,6 +113,7 @@ class TruncatedNormal(AbstractDequantisation):
 
     bin_width: Widths
     std: Widths
+    bin_middle: Widths = 0.0
 
     def noise(self, u: Rows) -> tuple[Rows, Float[np.ndarray, " n"]]:
         width, std = (np.broadcast_to(w, u.shape[1:]) for w in (self.bin_width, self.std))
@@ -122,17 +124,17 @@ class TruncatedNormal(AbstractDequantisation):
         return np.where(width > 0, std * z, 0.0), np.sum(np.where(width > 0, log_r, 0.0), 1)
 
     def quantised(self, x: Rows) -> Rows:
-        return _rounded(np.rint, x, self.bin_width)
+        return _rounded(np.rint, x, self.bin_width, self.bin_middle)
 
 
 def _zeros(u: Rows) -> Float[np.ndarray, " d"]:
     return np.zeros(u.shape[1:])
 
 
-def _rounded(how: np.ufunc, x: Rows, width: Widths) -> Rows:
-    """Multiples of the width where there is one."""
+def _rounded(how: np.ufunc, x: Rows, width: Widths, origin: Widths) -> Rows:
+    """Multiples of the width from the origin where there is one."""
     step = np.where(np.asarray(width) > 0, width, 1.0)
-    return np.where(np.asarray(width) > 0, step * how(x / step), x)
+    return np.where(np.asarray(width) > 0, origin + step * how((x - origin) / step), x)
 
 
 def _uniforms(x: Rows, seed: int, draw: int, first_row: int) -> Rows:

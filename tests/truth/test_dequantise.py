@@ -105,7 +105,18 @@ def test_truncated_normal_noise_is_a_bound_too():
     assert np.mean(uniform.nats) < np.mean(found.nats) - 1
 
 
-@pytest.mark.parametrize("how", [Uniform(WIDTHS), TruncatedNormal(WIDTHS, 0.2)])
+OFFSET = np.array([0.25, -0.1, 7.0])  # of the grids from 0
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        Uniform(WIDTHS),
+        Uniform(WIDTHS, OFFSET),
+        TruncatedNormal(WIDTHS, 0.2),
+        TruncatedNormal(WIDTHS, 0.2, OFFSET),
+    ],
+)
 def test_noise_has_the_density_that_it_says(how):
     u = np.random.default_rng(1).random((20_000, 3))
     offset, log_r = how.noise(u)
@@ -114,7 +125,8 @@ def test_noise_has_the_density_that_it_says(how):
     assert np.all(offset[:, 2] == 0)
     # E 1/r is the volume of the cell, and a transformed uniform is a draw of r.
     assert_mean(np.exp(-log_r), 0.5)
-    x = np.array([[3.0, -1.5, 0.123]])
+    origin = how.bin_edge if isinstance(how, Uniform) else how.bin_middle
+    x = np.array([[3.0, -1.5, 0.123]]) + origin
     np.testing.assert_allclose(how.quantised(x + 0.999 * offset), np.repeat(x, len(u), 0))
 
 

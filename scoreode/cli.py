@@ -1,4 +1,4 @@
-"""The front door for a shell: fit, nll, sample, list, reproduce.
+"""The front door for a shell: fit, nll, verify, sample, convert, list, reproduce.
 
 Nothing heavy is imported before a command runs, so that `--help` is immediate.
 """
@@ -227,6 +227,33 @@ def sample(
     commands.sample(run, n, out, seed)
 
 
+def convert(
+    checkpoint: Annotated[Path, Positional, arg(metavar="CHECKPOINT")],
+    /,
+    out: Path,
+    image_shape: tuple[int, int, int] = (32, 32, 3),
+    multipliers: tuple[int, ...] = (1, 2, 2, 2),
+    attention: tuple[int, ...] = (16,),
+    debug: bool = False,
+) -> None:
+    """Turn a published checkpoint (score_sde: NCSN++ with VE, DDPM++ with VP) into a run.
+
+    Example: scoreode convert checkpoint_26 --out runs/ncsnpp
+
+    Args:
+        checkpoint: the file that Flax wrote.
+        out: the run's folder, which must not exist.
+        image_shape: height, width and colours.
+        multipliers: of the channels, for every resolution.
+        attention: heights of the resolutions that have attention.
+        debug: show a traceback on failure.
+    """
+    from scoreode import commands
+
+    sizes = {"multipliers": multipliers, "attention": attention}
+    commands.convert(checkpoint, out, image_shape, **sizes)
+
+
 def list_(debug: bool = False) -> None:
     """Print the data sets, recipes and processes that have names.
 
@@ -271,6 +298,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "nll": nll,
     "verify": verify,
     "sample": sample,
+    "convert": convert,
     "list": list_,
     "reproduce": reproduce,
 }

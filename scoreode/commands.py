@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scoreode import convert as published
 from scoreode import evaluate, fitting, recipes
 from scoreode.data import Dataset, on_grid, tables
 from scoreode.data.output import check_suffix, write_columns, write_rows
@@ -233,6 +234,15 @@ def sample(run: Path, n: int, out: Path, seed: int) -> None:
     else:
         write_rows(out, rows, columns)
     print(f"{n} samples in {out}")
+
+
+def convert(
+    checkpoint: Path, out: Path, image_shape: tuple[int, int, int], **sizes: tuple[int, ...]
+) -> None:
+    """Saves a published checkpoint as a finished run."""
+    fitted = published.convert(checkpoint, image_shape, **sizes)
+    fitting.save(RunFolder.create(out), fitted)
+    print(f"{fitted.run.network} after {fitted.steps} steps, in {out}")
 
 
 def list_names() -> None:

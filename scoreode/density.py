@@ -80,12 +80,14 @@ class Density(eqx.Module):
 
     def score(self, x: Rows, t: float) -> Rows:
         """∇_x log q_t(x) as the network has it, in the units of x."""
-        return map_rows(_score, (self, self._time(t)), (np.asarray(x, np.float32),))
+        rows, chunk = (np.asarray(x, np.float32),), rows_at_once(x.shape[1], 0)
+        return map_rows(_score, (self, self._time(t)), rows, chunk)
 
     def hessian_product(self, x: Rows, v: Rows, t: float) -> Rows:
         """∇²_x log q_t(x) v for every row, as the network has it, in the units of x."""
         rows = np.asarray(x, np.float32), np.asarray(v, np.float32)
-        return map_rows(_hessian_product, (self, self._time(t)), rows)
+        chunk = rows_at_once(x.shape[1], 1)
+        return map_rows(_hessian_product, (self, self._time(t)), rows, chunk)
 
     def _time(self, t: float) -> Scalar:
         process = self.score_model.process

@@ -14,7 +14,7 @@ from scoreode import fitting
 from scoreode.data import check_columns, from_rows, on_grid
 from scoreode.errors import InputError
 from scoreode.flow import LogLikelihood
-from scoreode.network import MLP, UNet
+from scoreode.network import MLP, DDPMpp, NCSNpp, UNet
 from scoreode.process import AbstractProcess
 from scoreode.recipes import PROCESSES, for_table, named
 from scoreode.report.progress import shown
@@ -34,7 +34,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
       the likelihood of the ODE depends.
     - `process`: "ve", "vp", "subvp", "straight", or an `AbstractProcess`.
     - `steps` or `seconds`: how long to train.
-    - `batch_size`, `learning_rate`, `network` (an `MLP` or a `UNet`), `n_probes` an example in
+    - `batch_size`, `learning_rate`, `network` (an `MLP`, a `UNet` …), `n_probes` an example in
       training.
     - `standardise`: "centre" all values alike, "scale" the columns, "whiten" them, or "power":
       power transforms, then whitening. The Jacobian is in the likelihood.
@@ -66,7 +66,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         seconds: float | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
-        network: MLP | UNet | None = None,
+        network: MLP | UNet | NCSNpp | DDPMpp | None = None,
         n_probes: int | None = None,
         standardise: str | None = None,
         bin_width: float | Sequence[float] | None = None,

@@ -29,7 +29,7 @@ from scoreode.data import (
     toy,
 )
 from scoreode.errors import InputError
-from scoreode.network import MLP, UNet
+from scoreode.network import MLP, DDPMpp, NCSNpp, UNet
 
 PROCESSES: dict[str, process.AbstractProcess] = {
     # The paper's range ends at σ = 50 for data of its own scale; for unit variance the prior is
@@ -80,7 +80,7 @@ class Run:
 
     objective: objective.DenoisingScoreMatching
     parametrisation: score.AbstractParametrisation = score.Velocity()
-    network: MLP | UNet = MLP()
+    network: MLP | UNet | NCSNpp | DDPMpp = MLP()
     standardise: str = "power"
     steps: int | None = None
     seconds: float | None = None
@@ -102,6 +102,8 @@ COMPONENTS: dict[str, type] = {
         Run,
         MLP,
         UNet,
+        NCSNpp,
+        DDPMpp,
         objective.DenoisingScoreMatching,
         objective.Ramp,
         objective.UniformTime,
@@ -146,7 +148,7 @@ def for_table(
     seconds: float | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
-    network: MLP | UNet | None = None,
+    network: MLP | UNet | NCSNpp | DDPMpp | None = None,
     n_probes: int | None = None,
     standardise: str | None = None,
     image_shape: tuple[int, ...] | None = None,

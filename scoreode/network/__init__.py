@@ -2,6 +2,18 @@
 
 from scoreode.network.matrix import LowRankHead, SymmetricHead, TraceHead
 from scoreode.network.mlp import MLP, ResidualMLP
+from scoreode.network.ncsnpp import DDPMpp, NCSNpp, PlusPlus
 from scoreode.network.unet import ImageUNet, UNet
 
-__all__ = ["MLP", "ImageUNet", "LowRankHead", "ResidualMLP", "SymmetricHead", "TraceHead", "UNet"]
+__all__ = [
+    "MLP",
+    "DDPMpp",
+    "ImageUNet",
+    "LowRankHead",
+    "NCSNpp",
+    "PlusPlus",
+    "ResidualMLP",
+    "SymmetricHead",
+    "TraceHead",
+    "UNet",
+]

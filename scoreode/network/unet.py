@@ -129,27 +129,44 @@ class ImageUNet(eqx.Module):
         h = self.first(x.reshape(height, width, channels).transpose(2, 0, 1))
         skips = [h]
         for i, blocks in enumerate(self.down):
-            h = _halved(h) if i else h
+            h = halved(h) if i else h
             for block in blocks:
                 h = block(h, level)
                 skips.append(h)
         enter, attend, leave = self.middle
         h = leave(attend(enter(h, level)), level)
         for i, blocks in enumerate(self.up):
-            h = _doubled(h) if i else h
+            h = doubled(h) if i else h
             for block in blocks:
                 h = block(jnp.concatenate([h, skips.pop()]), level)
         F = self.readout(jax.nn.silu(self.norm(h)))
         return F.transpose(1, 2, 0).ravel()
 
 
-def _halved(h: Image) -> Image:
+def halved(h: Image) -> Image:
+    """Means of 2 × 2 pixels."""
     c, height, width = h.shape
     return h.reshape(c, height // 2, 2, width // 2, 2).mean((2, 4))
 
 
-def _doubled(h: Image) -> Image:
+def doubled(h: Image) -> Image:
+    """Every pixel four times."""
     return jnp.repeat(jnp.repeat(h, 2, axis=1), 2, axis=2)
+
+
+def check_image_shape(
+    image_shape: tuple[int, int, int], shape: tuple[int, ...], resolutions: int
+) -> None:
+    """Raises `ValueError` unless examples are such images, and can be halved often enough."""
+    height, width, _ = image_shape
+    least = 2 ** (resolutions - 1)
+    if shape != (math.prod(image_shape),):
+        raise ValueError(f"examples of shape {shape} are not images {image_shape}")
+    if height % least or width % least:
+        raise ValueError(
+            f"images of {height} × {width} cannot be halved {resolutions - 1} times;"
+            " give fewer multipliers"
+        )
 
 
 @dataclass(frozen=True)
@@ -168,13 +185,5 @@ class UNet:
 
     def build(self, shape: tuple[int, ...], key: PRNGKeyArray) -> ImageUNet:
         """A freshly initialised network for flattened images, shape (h · w · c,)."""
-        height, width, _ = self.image_shape
-        least = 2 ** (len(self.multipliers) - 1)
-        if shape != (math.prod(self.image_shape),):
-            raise ValueError(f"examples of shape {shape} are not images {self.image_shape}")
-        if height % least or width % least:
-            raise ValueError(
-                f"images of {height} × {width} cannot be halved {len(self.multipliers) - 1} times;"
-                " give fewer multipliers"
-            )
+        check_image_shape(self.image_shape, shape, len(self.multipliers))
         return ImageUNet(self.image_shape, self, key)

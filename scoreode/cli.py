@@ -206,25 +206,33 @@ def sample(
     /,
     out: Path,
     n: Annotated[int, arg(aliases=("-n",))] = 1000,
+    method: Literal["ode", "dpm", "sde", "ancestral", "pc"] = "ode",
+    steps: int | None = None,
     seed: int = 0,
     debug: bool = False,
 ) -> None:
     """Draw samples from a trained run.
 
+    By default exact samples of the ODE's density, by adaptive steps. dpm: the same in few steps
+    (DPM-Solver++); sde, ancestral, pc: of the reverse SDE, by Euler–Maruyama, by ancestral steps,
+    or by a predictor and a Langevin corrector, for many dimensions.
+
     Example: scoreode sample run -n 1000 --out samples.csv
 
-    Example: scoreode sample run -n 100 --out samples.png
+    Example: scoreode sample run -n 100 --out samples.png --method dpm --steps 20
 
     Args:
         run: the folder of a finished run.
         out: .npy .npz .csv .parquet, or .png for one or two columns and for images.
         n: how many.
+        method: how they are drawn.
+        steps: of the method (default: 20 for dpm, else 1000; ode chooses its own).
         seed: of the samples.
         debug: show a traceback on failure.
     """
     from scoreode import commands
 
-    commands.sample(run, n, out, seed)
+    commands.sample(run, n, out, seed, method, steps)
 
 
 def convert(
@@ -271,26 +279,33 @@ def reproduce(
     name: Annotated[str, Positional, arg(metavar="NAME")],
     /,
     quick: bool = False,
+    preset: Literal["full", "one-gpu-20min", "cpu-10min"] | None = None,
+    data_dir: Path | None = None,
     out: Path | None = None,
     seed: int = 0,
     debug: bool = False,
 ) -> None:
-    """Reproduce a figure of the paper, and the numbers behind it.
+    """Reproduce a figure or a number of the paper.
 
     Example: scoreode reproduce checkerboard --quick
+
+    Example: scoreode reproduce cifar10-ve-third --preset cpu-10min --data-dir sets
 
     Example: scoreode reproduce checkerboard --out figure-4
 
     Args:
         name: a recipe from `scoreode list`.
         quick: fewer steps and test points; minutes, not an hour.
+        preset: how much of Table 1's setting there is time for (default: full).
+        data_dir: where sets of images are (default: what SCOREODE_DATA names).
         out: the folder of the result, which must not exist (default: runs/NAME-N).
         seed: of everything random.
         debug: show a traceback on failure.
     """
     from scoreode import commands
 
-    commands.reproduce(name, quick=quick, out=out, seed=seed)
+    sizes = {"quick": quick, "preset": preset}
+    commands.reproduce(name, **sizes, data_dir=data_dir, out=out, seed=seed)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

@@ -219,21 +219,23 @@ def verify(
     print(json.dumps(found, default=plain) if as_json else readable(found))
 
 
-def sample(run: Path, n: int, out: Path, seed: int) -> None:
+def sample(run: Path, n: int, out: Path, seed: int, method: str, steps: int | None) -> None:
     """Draws samples into a file."""
     check_suffix(out, (*tables.SUFFIXES, ".png"))
     recipes.check_not_negative(seed=seed)
     if n < 1:
         raise InputError(f"-n {n}: draw at least one sample")
-    fitted = fitting.load(run)
-    rows, columns = fitted.sample(n, seed), fitted.data["columns"]
+    how, fitted = recipes.sampler(method, steps), fitting.load(run)
+    began = time.perf_counter()
+    rows, columns = fitted.sample(n, seed, how), fitted.data["columns"]
+    seconds = time.perf_counter() - began
     if out.suffix == ".png":
         shape = fitted.data["image_shape"]
         figure = figures.pictures(rows, tuple(shape)) if shape else figures.points(rows, columns)
         figures.write(figure, out)
     else:
         write_rows(out, rows, columns)
-    print(f"{n} samples in {out}")
+    print(f"{n} samples in {out}; {seconds:.1f} s, compilation included")
 
 
 def convert(
@@ -248,16 +250,35 @@ def convert(
 def list_names() -> None:
     """Prints what has a name."""
     print("data sets:", *recipes.DATA_NAMES)
-    print("recipes:  ", *recipes.REPRODUCTIONS)
+    print("recipes:  ", *recipes.REPRODUCTIONS, *recipes.TABLE_1)
     print("processes:", *recipes.PROCESSES)
 
 
-def reproduce(name: str, *, quick: bool, out: Path | None, seed: int) -> None:
+def reproduce(
+    name: str,
+    *,
+    quick: bool,
+    preset: str | None,
+    data_dir: Path | None,
+    out: Path | None,
+    seed: int,
+) -> None:
     """Runs a reproduction into a new folder."""
-    from scoreode.reproduce import REPRODUCE
+    from scoreode.reproduce import PRESETS, REPRODUCE, table1
 
     recipes.check_not_negative(seed=seed)
-    recipes.named("recipe", name, recipes.REPRODUCTIONS)
+    if name in recipes.TABLE_1:
+        preset = preset or ("cpu-10min" if quick else "full")
+        recipes.named("preset", preset, PRESETS)
+        data = table1.data_of(name, seed, data_dir)
+        folder = RunFolder.create(out or _next_folder(name))
+        table1.table1(folder, data, name=name, preset=preset, seed=seed)
+        return
+    if name not in recipes.REPRODUCTIONS:
+        known = (*recipes.REPRODUCTIONS, *recipes.TABLE_1)
+        raise InputError(recipes.unknown("recipe", name, known))
+    if preset is not None or data_dir is not None:
+        raise InputError(f"--preset and --data-dir are for images; {name} takes --quick")
     folder = RunFolder.create(out or _next_folder(name))
     REPRODUCE[name](folder, quick=quick, seed=seed)
 

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from scoreode._typing import Scalar
 from scoreode.flow import (
-    EulerMaruyama,
+    AbstractSampler,
     GridLikelihood,
     Likelihood,
     LogLikelihood,
@@ -68,14 +68,12 @@ class Density(eqx.Module):
         shared = self.score_model, self.score_model.process
         return map_rows(nll_bound, shared, (jr.split(jr.key(seed), len(z)), z)) - log_det
 
-    def sample(
-        self, n: int, d: int, seed: int = 0, how: ODESampler | EulerMaruyama | None = None
-    ) -> Rows:
-        """n draws of x, shape (n, d); the first k of n are the k of a smaller n."""
+    def sample(self, n: int, d: int, seed: int = 0, how: AbstractSampler = ODESampler()) -> Rows:
+        """n draws of x by this sampler, shape (n, d); the first k of n are the k of a smaller n."""
         # Folding in, unlike splitting, gives the i-th draw the same key whatever n is.
         keys = jax.vmap(lambda i: jr.fold_in(jr.key(seed), i))(jnp.arange(n))
         shared = self.score_model, self.score_model.process, (d,)
-        z = map_rows(how or ODESampler(), shared, (keys,), rows_at_once(d, 0))
+        z = map_rows(how, shared, (keys,), rows_at_once(d, 0))
         return np.asarray(self.bijection.inverse(z.astype(np.float64)))
 
     def score(self, x: Rows, t: float) -> Rows:

@@ -22,7 +22,7 @@ from scoreode._typing import Sampler
 from scoreode.data import Dataset, check_grid
 from scoreode.density import Density
 from scoreode.errors import InputError
-from scoreode.flow import LogLikelihood, Refined, Uniform
+from scoreode.flow import AbstractSampler, LogLikelihood, ODESampler, Refined, Uniform
 from scoreode.recipes import STANDARDISATIONS, Run, from_json, to_json
 from scoreode.score import ScoreModel
 from scoreode.standardise import Chain
@@ -102,9 +102,9 @@ class Fitted:
         d = len(self.data["columns"])
         return self.dequantisation and self.dequantisation.bits_per_dim(nats, d)
 
-    def sample(self, n: int, seed: int = 0) -> np.ndarray:
-        """n rows, shape (n, d), on the grid if the data were."""
-        x = self.density.sample(n, len(self.data["columns"]), seed)
+    def sample(self, n: int, seed: int = 0, how: AbstractSampler = ODESampler()) -> np.ndarray:
+        """n rows, shape (n, d), on the grid if the data were; by default of the ODE's density."""
+        x = self.density.sample(n, len(self.data["columns"]), seed, how)
         return x if self.dequantisation is None else self.dequantisation.quantised(x)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import jax
 
-from scoreode import objective, process, score, standardise
+from scoreode import flow, objective, process, score, standardise
 from scoreode.calculus import probes
 from scoreode.data import (
     Dataset,
@@ -51,6 +51,13 @@ TOYS: dict[str, toy.AbstractToy] = {
     "2spirals": toy.TwoSpirals(),
 }
 
+SAMPLERS = {
+    "dpm": flow.DPMSolver,
+    "sde": flow.EulerMaruyama,
+    "ancestral": flow.Ancestral,
+    "pc": flow.PredictorCorrector,
+}
+
 STANDARDISATIONS: dict[str, tuple[type[standardise.AbstractBijection], ...]] = {
     "centre": (standardise.Centring,),
     "scale": (standardise.Scaling,),
@@ -62,6 +69,12 @@ REPRODUCTIONS = {
     "mog": "Figures 1 to 3: a 1-D mixture, where order 1 visibly fails",
     "checkerboard": "Figure 4: model densities of orders 1, 2, 3",
 }
+TABLE_1 = tuple(
+    f"{data}-ve{deep}{order}"
+    for data in ("cifar10", "imagenet32")
+    for deep in ("", "-deep")
+    for order in ("", "-second", "-third")
+)
 
 DATA_NAMES = (*TOYS, "digits", *images.SETS)
 
@@ -210,6 +223,16 @@ def for_images(shape: tuple[int, ...]) -> UNet:
     height, width, channels = shape
     halvings = min(2, *((side & -side).bit_length() - 1 for side in (height, width)))
     return UNet((height, width, channels), multipliers=(1, 2, 2)[: halvings + 1])
+
+
+def sampler(method: str, steps: int | None) -> flow.AbstractSampler:
+    """A sampler by name. **Raises:** `InputError` for steps that it cannot take."""
+    check_positive(steps=steps)
+    if method == "ode":
+        if steps is not None:
+            raise InputError("--steps: ode chooses its own; take dpm for a number of steps")
+        return flow.ODESampler()
+    return SAMPLERS[method]() if steps is None else SAMPLERS[method](n_steps=steps)
 
 
 def check_positive(**options: float | None) -> None:

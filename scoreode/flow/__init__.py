@@ -6,15 +6,26 @@ from scoreode.flow.grid import GridLikelihood
 from scoreode.flow.likelihood import Likelihood, LogLikelihood, nll_bound, tangents
 from scoreode.flow.ode import Solver, scales, standard_velocity, velocity
 from scoreode.flow.refine import Refined
-from scoreode.flow.sampling import EulerMaruyama, ODESampler
+from scoreode.flow.sampling import (
+    AbstractSampler,
+    Ancestral,
+    DPMSolver,
+    EulerMaruyama,
+    ODESampler,
+    PredictorCorrector,
+)
 
 __all__ = [
     "AbstractDequantisation",
+    "AbstractSampler",
+    "Ancestral",
+    "DPMSolver",
     "EulerMaruyama",
     "GridLikelihood",
     "Likelihood",
     "LogLikelihood",
     "ODESampler",
+    "PredictorCorrector",
     "Refined",
     "Solver",
     "TruncatedNormal",

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from scoreode import recipes
+from scoreode import fitting, recipes
 from scoreode.data import tables
 
 CONTRACT = {
@@ -225,6 +225,28 @@ def test_samples_as_a_picture(cli, trained, tmp_path):
     out = tmp_path / "samples.png"
     assert cli("sample", trained, "-n", 7, "--out", out).code == 0
     assert out.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("method", ["dpm", "sde", "ancestral", "pc"])
+def test_methods_draw_alike(cli, trained, tmp_path, method):
+    out = tmp_path / "samples.npy"
+    options = ("-n", 300, "--method", method, "--steps", 200)
+    assert cli("sample", trained, *options, "--out", out).code == 0
+    exact = fitting.load(trained).sample(300, seed=0)
+    # A corrector measures the score of two columns by one sample's norm, which is rough.
+    spread = 3 if method == "pc" else 1.3
+    ratio = np.load(out).std(0) / exact.std(0)
+    assert np.all((ratio > 1 / spread) & (ratio < spread))
+
+
+@pytest.mark.parametrize("options", [("ode", 10), ("dpm", 0)])
+def test_steps_that_a_method_cannot_take(cli, trained, tmp_path, options):
+    method, steps = options
+    result = cli(
+        "sample", trained, "--method", method, "--steps", steps, "--out", tmp_path / "x.npy"
+    )
+    assert result.code == 2
+    assert "steps" in result.err
 
 
 def test_the_seed_decides_the_samples(cli, trained, tmp_path):

@@ -1,0 +1,183 @@
+"""Table 1: VE ScoreODEs of images, pre-trained by order 1 and fine-tuned by order 1, 2 or 3."""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import numpy as np
+
+from scoreode import fitting, recipes
+from scoreode.data import Dataset
+from scoreode.fitting import Fitted
+from scoreode.flow import DPMSolver
+from scoreode.network import NCSNpp, UNet
+from scoreode.objective import DenoisingScoreMatching
+from scoreode.process import VE
+from scoreode.report import figures
+from scoreode.report.progress import shown
+from scoreode.reproduce.orders import trained
+from scoreode.train import RunFolder
+
+_WORDS = {"": 1, "-second": 2, "-third": 3}
+_BITS = {  # published, bits/dim
+    "cifar10-ve": (3.66, 3.44, 3.38),
+    "cifar10-ve-deep": (3.45, 3.35, 3.27),
+    "imagenet32-ve": (4.21, 4.06, 4.04),
+    "imagenet32-ve-deep": (4.21, 4.05, 4.03),
+}
+_SAMPLES, _SAMPLING = 36, DPMSolver(50)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A number of Table 1: the data, the network's depth, the order, and bits/dim as published."""
+
+    data: str
+    deep: bool
+    order: int
+    bits: float
+
+
+ROWS = {
+    stem + word: Row(stem.partition("-")[0], stem.endswith("deep"), order, bits[order - 1])
+    for stem, bits in _BITS.items()
+    for word, order in _WORDS.items()
+}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """How much of the published setting there is time for.
+
+    **Arguments:** `width` and `depth` (of the model that is not deep) of its NCSN++, or, without a
+    depth, of a small U-Net; `process`, in units of the pixels' standard deviation; `budgets` of
+    pre-training and of fine-tuning, in steps or seconds; `test_rows` whose NLL is measured.
+    """
+
+    width: int
+    depth: int | None
+    process: VE
+    budgets: tuple[dict[str, Any], dict[str, Any]]
+    test_rows: int
+    batch_size: int = 128
+    learning_rate: float = 2e-4
+    every: int = 1
+
+
+PRESETS = {
+    # σ from 0.01 to 50 for pixels in [0, 1], whose standard deviation is about a quarter.
+    "full": Preset(128, 4, VE(0.04, 200.0), ({"steps": 950_000}, {"steps": 50_000}), 10_000),
+    "one-gpu-20min": Preset(
+        64, 2, VE(0.01, 10.0), ({"seconds": 720}, {"seconds": 240}), 2000, learning_rate=5e-4
+    ),
+    "cpu-10min": Preset(
+        16,
+        None,
+        VE(0.01, 10.0),
+        ({"seconds": 330}, {"seconds": 120}),
+        64,
+        batch_size=32,
+        learning_rate=2e-3,
+        every=4,
+    ),
+}
+
+
+def data_of(name: str, seed: int, data_dir: Path | None) -> Dataset:
+    """The images of a row. **Raises:** `InputError` saying where to get them and how they lie."""
+    return recipes.load_data(ROWS[name].data, seed, 0.01, data_dir)
+
+
+def table1(
+    folder: RunFolder, data: Dataset, *, name: str, preset: str, seed: int
+) -> dict[str, Any]:
+    """One number of Table 1: bits/dim after fine-tuning, beside the published and the one before.
+
+    Fine-tuning by order 1 is the control: as long, from the same weights. Writes both runs,
+    samples.png and summary.json; prints and returns the summary.
+    """
+    row, size = ROWS[name], recipes.named("preset", preset, PRESETS)
+    data = _mirrored(data)
+    test = data.test[np.random.default_rng(seed).permutation(len(data.test))[: size.test_rows]]
+    before, after = (_run(row, size, data, order, i) for i, order in enumerate((1, row.order)))
+    first = trained(folder, "pre-trained", replace(before, seed=seed), data)
+    second = _tuned(folder, replace(after, seed=seed), data, first)
+    summary = {
+        "name": name,
+        "preset": preset,
+        "data": row.data,
+        "order": row.order,
+        "published_bits_per_dim": row.bits,
+        "pre_trained": _measured(first, test),
+        "fine_tuned": _measured(second, test),
+    }
+    pixels = second.sample(_SAMPLES, seed, _SAMPLING)
+    assert data.image_shape is not None
+    figures.write(
+        figures.pictures(pixels, data.image_shape, columns=6), folder.path / "samples.png"
+    )
+    folder.write_summary(summary)
+    print(json.dumps(summary, indent=1))
+    print(f"figure: {folder.path / 'samples.png'}")
+    return summary
+
+
+def _run(row: Row, size: Preset, data: Dataset, order: int, stage: int) -> recipes.Run:
+    """Pre-training (stage 0) or fine-tuning (1) by this order."""
+    assert data.image_shape is not None
+    height, width, colours = data.image_shape
+    shape = height, width, colours
+    depth = (size.depth or 1) * (2 if row.deep else 1)
+    if size.depth is None:
+        network = UNet(shape, size.width, depth=depth)
+    else:
+        # The published batch fits at order 3 too if blocks are computed again for gradients.
+        network = NCSNpp(shape, size.width, depth=depth, recompute=order > 1)
+    return recipes.Run(
+        DenoisingScoreMatching(size.process, order, every=size.every),
+        network=network,
+        standardise="centre",
+        batch_size=size.batch_size,
+        learning_rate=size.learning_rate / (1 if stage == 0 else 4),
+        **size.budgets[stage],
+    )
+
+
+def _tuned(parent: RunFolder, run: recipes.Run, data: Dataset, start: Fitted) -> Fitted:
+    """Trained further, from the moving average of another run."""
+    folder = RunFolder.create(parent.path / "fine-tuned")
+    fitting.write_config(folder, run, fitting.described(data))
+    # The same arrays, in a network that may compute its gradients in another way.
+    size, arrays = (data.train.shape[1],), jax.tree.leaves(start.density.score_model.network)
+    alike = eqx.filter_eval_shape(lambda key: run.network.build(size, key), jr.key(0))
+    network = jax.tree.unflatten(jax.tree.structure(alike), arrays)
+    density = eqx.tree_at(lambda density: density.score_model.network, start.density, network)
+    with shown(f"order {run.objective.order}") as observe:
+        return fitting.Trainer(run, data, density, folder).fit(observe)
+
+
+def _mirrored(data: Dataset) -> Dataset:
+    """With the mirror image of every training picture: the published training flips at random."""
+    assert data.image_shape is not None
+    flipped = data.train.reshape(-1, *data.image_shape)[:, :, ::-1].reshape(data.train.shape)
+    return replace(data, train=np.concatenate([data.train, flipped]))
+
+
+def _measured(fitted: Fitted, test: np.ndarray) -> dict[str, Any]:
+    """bits/dim on test rows, its standard error over rows and probes, and the cost."""
+    record = fitted.log_likelihood(test)
+    d = test.shape[1]
+    bits = -np.asarray(record.nats) / d / np.log(2)
+    return {
+        "bits_per_dim": float(bits.mean()),
+        "bits_per_dim_stderr": float(bits.std(ddof=1) / len(bits) ** 0.5),
+        "n": len(test),
+        "nfe_mean": float(np.mean(record.nfe)),
+        "unconverged": int(np.sum(~np.asarray(record.converged))),
+        "steps": fitted.steps,
+        "train_seconds": fitted.seconds,
+    }

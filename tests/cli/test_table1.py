@@ -1,0 +1,77 @@
+"""`scoreode reproduce cifar10-ve-…`: pre-training, fine-tuning, and the published number."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from scoreode import fitting, recipes
+from scoreode.data import from_images
+from scoreode.data.images import Images
+from scoreode.network import NCSNpp
+from scoreode.process import VE
+from scoreode.reproduce import table1
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """Few small pictures, and presets of few steps of small networks."""
+    rng = np.random.default_rng(0)
+    colours = rng.uniform(60, 200, (80, 1, 1, 3)) + 10 * rng.normal(size=(80, 8, 8, 3))
+    pixels = np.clip(colours, 0, 255).astype(np.uint8)
+    data = from_images("cifar10", Images(pixels[:64], pixels[64:]), 0, 0.1)
+    monkeypatch.setattr(table1, "data_of", lambda *_: data)
+    steps = ({"steps": 4}, {"steps": 2})
+    sizes = {"width": 4, "process": VE(0.01, 10.0), "budgets": steps, "test_rows": 5}
+    unet = table1.Preset(**sizes, depth=None, batch_size=4)
+    ncsnpp = table1.Preset(**sizes | {"width": 8}, depth=1, batch_size=4)
+    monkeypatch.setattr(table1, "PRESETS", {"cpu-10min": unet, "one-gpu-20min": ncsnpp})
+    monkeypatch.setattr(table1, "_SAMPLING", table1.DPMSolver(4))
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(("preset", "order"), [("cpu-10min", 3), ("one-gpu-20min", 2)])
+def test_a_row(cli, tmp_path, monkeypatch, preset, order):
+    monkeypatch.setattr("scoreode.reproduce.PRESETS", table1.PRESETS)
+    out = tmp_path / "row"
+    name = {2: "cifar10-ve-second", 3: "cifar10-ve-third"}[order]
+    result = cli("reproduce", name, "--preset", preset, "--out", out)
+    assert result.code == 0, result.err
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["published_bits_per_dim"] == {2: 3.44, 3: 3.38}[order]
+    for stage, steps in (("pre_trained", 4), ("fine_tuned", 2)):
+        assert 2 < summary[stage]["bits_per_dim"] < 10
+        assert summary[stage]["n"] == 5
+        assert summary[stage]["steps"] == steps
+    assert (out / "samples.png").read_bytes().startswith(b"\x89PNG")
+    before, after = (fitting.load(out / stage) for stage in ("pre-trained", "fine-tuned"))
+    assert after.run.objective.order == order
+    assert isinstance(after.run.network, NCSNpp) == (preset == "one-gpu-20min")
+    # Two small steps from the same weights: near, and not the same.
+    one, two = (
+        np.concatenate([np.ravel(a) for a in jax.tree.leaves(fitted.density.score_model)])
+        for fitted in (before, after)
+    )
+    assert 0 < np.linalg.norm(one - two) < 0.1 * np.linalg.norm(one)
+
+
+def test_every_name_of_table_1_is_a_row():
+    assert set(recipes.TABLE_1) == set(table1.ROWS)
+    assert table1.ROWS["imagenet32-ve-deep-second"] == table1.Row("imagenet32", True, 2, 4.05)
+    assert table1.ROWS["cifar10-ve"] == table1.Row("cifar10", False, 1, 3.66)
+
+
+def test_a_set_that_is_not_there_leaves_nothing(cli, tmp_path):
+    out = tmp_path / "row"
+    options = ("--preset", "cpu-10min", "--data-dir", tmp_path, "--out", out)
+    result = cli("reproduce", "cifar10-ve", *options)
+    assert result.code == 2
+    assert "cifar.html" in result.err
+    assert not out.exists()
+
+
+def test_presets_are_for_images(cli, tmp_path):
+    result = cli("reproduce", "mog", "--preset", "full", "--out", tmp_path / "x")
+    assert result.code == 2
+    assert "--quick" in result.err

@@ -14,9 +14,8 @@ install_import_hook("scoreode", "typecheck.checked")
 
 from catalogue import PROCESSES  # noqa: E402 (the package, only now)
 
-# Most of a test's time is compilation: it is short, and kept, also for processes that tests start.
+# Most of a test's time is compilation: it is kept, also for the processes that tests start.
 for name, value in {
-    "jax_disable_most_optimizations": True,
     "jax_compilation_cache_dir": str(Path(__file__).parent.parent / ".cache" / "jax"),
     "jax_persistent_cache_min_compile_time_secs": 0,
     "jax_persistent_cache_min_entry_size_bytes": -1,

@@ -225,7 +225,8 @@ def sample(run: Path, n: int, out: Path, seed: int, method: str, steps: int | No
     recipes.check_not_negative(seed=seed)
     if n < 1:
         raise InputError(f"-n {n}: draw at least one sample")
-    how, fitted = recipes.sampler(method, steps), fitting.load(run)
+    fitted = fitting.load(run)
+    how = recipes.sampler(method, steps, len(fitted.data["columns"]))
     began = time.perf_counter()
     rows, columns = fitted.sample(n, seed, how), fitted.data["columns"]
     seconds = time.perf_counter() - began

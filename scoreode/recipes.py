@@ -51,6 +51,7 @@ TOYS: dict[str, toy.AbstractToy] = {
     "2spirals": toy.TwoSpirals(),
 }
 
+LEAST_CORRECTED = 16  # dimensions; norms of scores vary by 1/√(2d)
 SAMPLERS = {
     "dpm": flow.DPMSolver,
     "sde": flow.EulerMaruyama,
@@ -225,9 +226,17 @@ def for_images(shape: tuple[int, ...]) -> UNet:
     return UNet((height, width, channels), multipliers=(1, 2, 2)[: halvings + 1])
 
 
-def sampler(method: str, steps: int | None) -> flow.AbstractSampler:
-    """A sampler by name. **Raises:** `InputError` for steps that it cannot take."""
+def sampler(method: str, steps: int | None, d: int) -> flow.AbstractSampler:
+    """A sampler of d dimensions by name.
+
+    **Raises:** `InputError` for steps that it cannot take, and for a corrector in few dimensions.
+    """
     check_positive(steps=steps)
+    if method == "pc" and d < LEAST_CORRECTED:
+        raise InputError(
+            f"--method pc: its steps follow the norm of one score, which tells too little in {d}"
+            f" dimensions (from {LEAST_CORRECTED} on it does); take sde"
+        )
     if method == "ode":
         if steps is not None:
             raise InputError("--steps: ode chooses its own; take dpm for a number of steps")

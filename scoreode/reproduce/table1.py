@@ -1,6 +1,7 @@
 """Table 1: VE ScoreODEs of images, pre-trained by order 1 and fine-tuned by order 1, 2 or 3."""
 
 import json
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ import numpy as np
 
 from scoreode import fitting, recipes
 from scoreode.data import Dataset
+from scoreode.density import Density
 from scoreode.fitting import Fitted
 from scoreode.flow import DPMSolver
-from scoreode.network import NCSNpp, UNet
+from scoreode.network import MLP, NCSNpp, UNet
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE
 from scoreode.report import figures
@@ -151,13 +153,18 @@ def _tuned(parent: RunFolder, run: recipes.Run, data: Dataset, start: Fitted) ->
     """Trained further, from the moving average of another run."""
     folder = RunFolder.create(parent.path / "fine-tuned")
     fitting.write_config(folder, run, fitting.described(data))
-    # The same arrays, in a network that may compute its gradients in another way.
-    size, arrays = (data.train.shape[1],), jax.tree.leaves(start.density.score_model.network)
-    alike = eqx.filter_eval_shape(lambda key: run.network.build(size, key), jr.key(0))
-    network = jax.tree.unflatten(jax.tree.structure(alike), arrays)
-    density = eqx.tree_at(lambda density: density.score_model.network, start.density, network)
     with shown(f"order {run.objective.order}") as observe:
-        return fitting.Trainer(run, data, density, folder).fit(observe)
+        return fitting.Trainer(run, data, carried_over(start.density, run), folder).fit(observe)
+
+
+def carried_over(density: Density, run: recipes.Run) -> Density:
+    """The same arrays in the run's network, which may compute its gradients in another way."""
+    network, spec = density.score_model.network, run.network
+    assert not isinstance(spec, MLP)
+    size = (math.prod(spec.image_shape),)
+    alike = eqx.filter_eval_shape(lambda key: spec.build(size, key), jr.key(0))
+    network = jax.tree.unflatten(jax.tree.structure(alike), jax.tree.leaves(network))
+    return eqx.tree_at(lambda density: density.score_model.network, density, network)
 
 
 def _mirrored(data: Dataset) -> Dataset:

@@ -315,8 +315,7 @@ def described(data: Dataset) -> dict[str, Any]:
     }
 
 
-_DESCRIBED = {"name", "columns", "n_train", "entropy", "bin_width", "bin_edge", "image_shape"}
-_DESCRIBED |= {"fingerprint"}
+_DESCRIBED = {"name", "columns", "n_train", "entropy", "bin_width", "image_shape", "fingerprint"}
 
 
 def write_config(folder: RunFolder, run: Run, data: dict[str, Any]) -> None:
@@ -334,7 +333,7 @@ def read_config(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
         raise InputError(f"{file}: {error}") from error
     if not isinstance(run, Run) or not isinstance(data, dict) or not data.keys() >= _DESCRIBED:
         raise InputError(f"{file}: not the configuration of a run")
-    return run, data
+    return run, {"bin_edge": 0.0} | data  # runs from before grids could lie elsewhere
 
 
 def save(folder: RunFolder, fitted: Fitted) -> None:

@@ -27,7 +27,7 @@ def rows_at_once(size: int, tangents: int) -> int:
     budget = _AT_ONCE * (1 if jax.default_backend() == "cpu" else 16)
     # A network's work grows with a row's size faster than what it reads: few images, many pairs.
     fit = budget // max((1 + tangents) * max(size, 64), 16 * size)
-    return 2 ** min(max(fit, 8).bit_length() - 1, 10 if jax.default_backend() == "cpu" else 14)
+    return 2 ** min(max(fit, 8).bit_length() - 1, 9 if jax.default_backend() == "cpu" else 13)
 
 
 @eqx.filter_jit

@@ -10,6 +10,7 @@ the activation is smooth, as objectives of order 3 differentiate it four times.
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -19,6 +20,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Scalar
 
+Layer = TypeVar("Layer", eqx.nn.Linear, eqx.nn.Conv2d)
 LEVELS = jnp.arange(-16.0, 17.0)  # log-SNRs one nat apart: what a score changes over
 
 
@@ -40,12 +42,16 @@ def level_features(log_snr: Scalar) -> Float[Array, " levels"]:
     return jnp.exp(-0.5 * (log_snr - LEVELS.astype(log_snr.dtype)) ** 2)
 
 
+def weighted(layer: Layer, weight: Array) -> Layer:
+    """The linear layer or convolution with these weights, and biases at zero."""
+    where = lambda layer: (layer.weight, layer.bias)  # noqa: E731
+    return eqx.tree_at(where, layer, (weight, jax.tree.map(jnp.zeros_like, layer.bias)))
+
+
 def linear(n_in: int, n_out: int, gain: float, key: PRNGKeyArray) -> eqx.nn.Linear:
     """Weights of standard deviation gain / √n_in (LeCun for gain 1), biases at zero."""
     layer = eqx.nn.Linear(n_in, n_out, key=key)
-    weight = gain / math.sqrt(n_in) * jr.normal(key, (n_out, n_in))
-    where = lambda layer: (layer.weight, layer.bias)  # noqa: E731
-    return eqx.tree_at(where, layer, (weight, jnp.zeros(n_out)))
+    return weighted(layer, gain / math.sqrt(n_in) * jr.normal(key, (n_out, n_in)))
 
 
 class ResidualBlock(eqx.Module):

@@ -9,6 +9,7 @@ The layers, their initialisation and the scaling of both inputs are the publishe
 published weights fit; dropout, which the published training has, is left out.
 """
 
+import abc
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Scalar
-from scoreode.network.unet import Image, check_image_shape, doubled, halved
+from scoreode.network.mlp import weighted
+from scoreode.network.unet import Image, attended, check_image_shape, doubled, halved
 
 Embedding = Float[Array, " level"]
 Resampling = Callable[[Image], Image]
@@ -42,16 +44,12 @@ def _conv(
 ) -> eqx.nn.Conv2d:
     padding = size // 2 if stride == 1 else 0
     conv = eqx.nn.Conv2d(n_in, n_out, size, stride, padding, key=key)
-    weight = _variance_scaled(scale, key, conv.weight.shape)
-    where = lambda conv: (conv.weight, conv.bias)  # noqa: E731
-    return eqx.tree_at(where, conv, (weight, jnp.zeros((n_out, 1, 1))))
+    return weighted(conv, _variance_scaled(scale, key, conv.weight.shape))
 
 
 def _dense(n_in: int, n_out: int, key: PRNGKeyArray) -> eqx.nn.Linear:
     layer = eqx.nn.Linear(n_in, n_out, key=key)
-    weight = _variance_scaled(1.0, key, layer.weight.shape)
-    where = lambda layer: (layer.weight, layer.bias)  # noqa: E731
-    return eqx.tree_at(where, layer, (weight, jnp.zeros(n_out)))
+    return weighted(layer, _variance_scaled(1.0, key, layer.weight.shape))
 
 
 def _norm(channels: int) -> eqx.nn.GroupNorm:
@@ -135,9 +133,8 @@ class PixelAttention(eqx.Module):
 
     def __call__(self, x: Image) -> Image:
         h = self.norm(x)
-        q, k, v = (layer(h).reshape(x.shape[0], -1) for layer in (self.query, self.key, self.value))
-        weights = jax.nn.softmax(q.T @ k / math.sqrt(x.shape[0]), axis=-1)
-        return (x + self.out((v @ weights.T).reshape(x.shape))) / math.sqrt(2)
+        mixed = attended(self.query(h), self.key(h), self.value(h))
+        return (x + self.out(mixed)) / math.sqrt(2)
 
 
 class FourierOfLogSigma(eqx.Module):
@@ -145,6 +142,11 @@ class FourierOfLogSigma(eqx.Module):
 
     w: Float[Array, " m"]
     log_unit: float = eqx.field(static=True)
+
+    @property
+    def size(self) -> int:
+        """How many features there are."""
+        return 2 * self.w.size
 
     def __call__(self, log_snr: Scalar) -> Embedding:
         log_sigma = -log_snr / 2 - self.log_unit
@@ -156,6 +158,11 @@ class SinusoidsOfTime(eqx.Module):
     """(sin, cos)(999 t 10000^(−i/(m−1))), t the time when the published VP has this log-SNR."""
 
     m: int = eqx.field(static=True)
+
+    @property
+    def size(self) -> int:
+        """How many features there are."""
+        return 2 * self.m
 
     def __call__(self, log_snr: Scalar) -> Embedding:
         # −2 log α = β_0 t + (β_1 − β_0) t²/2, and α² = sigmoid(log-SNR).
@@ -183,9 +190,9 @@ class PlusPlus(eqx.Module):
     double: tuple[BigGANBlock, ...]
     norm: eqx.nn.GroupNorm
     readout: eqx.nn.Conv2d
-    spec: "NCSNpp | DDPMpp" = eqx.field(static=True)
+    spec: "AbstractPlusPlus" = eqx.field(static=True)
 
-    def __init__(self, spec: "NCSNpp | DDPMpp", key: PRNGKeyArray):
+    def __init__(self, spec: "AbstractPlusPlus", key: PRNGKeyArray):
         height, _, colours = spec.image_shape
         w, levels = spec.width, range(len(spec.multipliers))
         keys: Iterator[PRNGKeyArray] = iter(jr.split(key, 32 + 4 * spec.depth * len(levels)))
@@ -198,8 +205,8 @@ class PlusPlus(eqx.Module):
 
         self.spec = spec
         self.features = spec.features(next(keys))
-        n_features = spec.n_features
-        self.embed = _dense(n_features, n_level, next(keys)), _dense(n_level, n_level, next(keys))
+        first, last = next(keys), next(keys)
+        self.embed = _dense(self.features.size, n_level, first), _dense(n_level, n_level, last)
         self.first = _conv(colours, w, 3, next(keys))
         down, down_attention, halve, pyramid = [], [], [], []
         skips, n, n_image = [w], w, colours
@@ -272,15 +279,14 @@ class PlusPlus(eqx.Module):
 
 
 @dataclass(frozen=True)
-class NCSNpp:
-    """What an NCSN++ is built from; the defaults are the published model, depth 8 its deep one.
+class AbstractPlusPlus(abc.ABC):
+    """What a network of this family is built from; the defaults are the published models.
 
     **Arguments:** `image_shape`, (h, w, c), with sides that can be halved as often as there are
     resolutions but one; `width`, the channels of the finest resolution, and `multipliers` of it
-    for every one; `depth`, residual blocks in each; `attention`, the heights with attention;
-    `unit`, what σ is divided by before its logarithm, and `raw`: the network sees x_t of a VE
-    process, not x_t / √(1 + σ²), both as published weights need it; `half`: compute in bfloat16;
-    `recompute`: gradients keep the blocks' inputs alone, for less memory and more time.
+    for every one; `depth`, residual blocks in each, 8 in the deep models; `attention`, the heights
+    with attention; `half`: compute in bfloat16; `recompute`: gradients keep the blocks' inputs
+    alone, for less memory and more time.
     """
 
     image_shape: tuple[int, int, int]
@@ -288,33 +294,26 @@ class NCSNpp:
     multipliers: tuple[int, ...] = (1, 2, 2, 2)
     depth: int = 4
     attention: tuple[int, ...] = (16,)
-    unit: float = 1.0
-    raw: bool = False
     half: bool = False
     recompute: bool = False
 
     @property
+    @abc.abstractmethod
     def resamplings(self) -> tuple[Resampling, Resampling]:
         """Down, and up."""
-        return filtered_halved, filtered_doubled
 
     @property
+    @abc.abstractmethod
     def pyramid(self) -> bool:
         """Whether every resolution is fed the image."""
-        return True
 
-    @property
-    def n_features(self) -> int:
+    @abc.abstractmethod
+    def features(self, key: PRNGKeyArray) -> FourierOfLogSigma | SinusoidsOfTime:
         """Of the noise level."""
-        return 2 * self.width
 
-    def features(self, key: PRNGKeyArray) -> FourierOfLogSigma:
-        """Of the noise level."""
-        return FourierOfLogSigma(16 * jr.normal(key, (self.width,)), math.log(self.unit))
-
+    @abc.abstractmethod
     def input(self, x: Float[Array, " d"], log_snr: Scalar) -> Float[Array, " d"]:
         """What the first layer sees."""
-        return x * jnp.sqrt(1 + jnp.exp(-log_snr)) if self.raw else x
 
     def build(self, shape: tuple[int, ...], key: PRNGKeyArray) -> PlusPlus:
         """A freshly initialised network for flattened images, shape (h · w · c,)."""
@@ -323,44 +322,46 @@ class NCSNpp:
 
 
 @dataclass(frozen=True)
-class DDPMpp:
-    """What a DDPM++ is built from; the defaults are the published model, depth 8 its deep one.
+class NCSNpp(AbstractPlusPlus):
+    """NCSN++.
 
-    **Arguments:** as those of `NCSNpp`.
+    **Arguments:** those of `AbstractPlusPlus`; `unit`, what σ is divided by before its logarithm,
+    and `raw`: the network sees x_t of a VE process, not x_t / √(1 + σ²), both as published weights
+    need it.
     """
 
-    image_shape: tuple[int, int, int]
-    width: int = 128
-    multipliers: tuple[int, ...] = (1, 2, 2, 2)
-    depth: int = 4
-    attention: tuple[int, ...] = (16,)
-    half: bool = False
-    recompute: bool = False
+    unit: float = 1.0
+    raw: bool = False
 
     @property
     def resamplings(self) -> tuple[Resampling, Resampling]:
-        """Down, and up."""
+        return filtered_halved, filtered_doubled
+
+    @property
+    def pyramid(self) -> bool:
+        return True
+
+    def features(self, key: PRNGKeyArray) -> FourierOfLogSigma:
+        return FourierOfLogSigma(16 * jr.normal(key, (self.width,)), math.log(self.unit))
+
+    def input(self, x: Float[Array, " d"], log_snr: Scalar) -> Float[Array, " d"]:
+        return x * jnp.sqrt(1 + jnp.exp(-log_snr)) if self.raw else x
+
+
+@dataclass(frozen=True)
+class DDPMpp(AbstractPlusPlus):
+    """DDPM++, with the arguments of `AbstractPlusPlus`."""
+
+    @property
+    def resamplings(self) -> tuple[Resampling, Resampling]:
         return halved, doubled
 
     @property
     def pyramid(self) -> bool:
-        """Whether every resolution is fed the image."""
         return False
 
-    @property
-    def n_features(self) -> int:
-        """Of the noise level."""
-        return 2 * (self.width // 2)
-
     def features(self, key: PRNGKeyArray) -> SinusoidsOfTime:  # noqa: ARG002 (nothing is random)
-        """Of the noise level."""
         return SinusoidsOfTime(self.width // 2)
 
     def input(self, x: Float[Array, " d"], log_snr: Scalar) -> Float[Array, " d"]:  # noqa: ARG002
-        """What the first layer sees."""
         return x
-
-    def build(self, shape: tuple[int, ...], key: PRNGKeyArray) -> PlusPlus:
-        """A freshly initialised network for flattened images, shape (h · w · c,)."""
-        check_image_shape(self.image_shape, shape, len(self.multipliers))
-        return PlusPlus(self, key)

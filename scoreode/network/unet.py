@@ -18,7 +18,7 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Scalar
-from scoreode.network.mlp import LEVELS, level_features, linear
+from scoreode.network.mlp import LEVELS, level_features, linear, weighted
 
 Image = Float[Array, "_c _h _w"]  # of different sizes within a function
 
@@ -26,9 +26,7 @@ Image = Float[Array, "_c _h _w"]  # of different sizes within a function
 def _conv(n_in: int, n_out: int, size: int, gain: float, key: PRNGKeyArray) -> eqx.nn.Conv2d:
     """Weights of standard deviation gain / √fan-in, biases at zero."""
     conv = eqx.nn.Conv2d(n_in, n_out, size, padding=size // 2, key=key)
-    weight = gain / math.sqrt(n_in * size**2) * jr.normal(key, conv.weight.shape)
-    where = lambda conv: (conv.weight, conv.bias)  # noqa: E731
-    return eqx.tree_at(where, conv, (weight, jnp.zeros((n_out, 1, 1))))
+    return weighted(conv, gain / math.sqrt(n_in * size**2) * jr.normal(key, conv.weight.shape))
 
 
 def _norm(channels: int) -> eqx.nn.GroupNorm:
@@ -75,9 +73,15 @@ class Attention(eqx.Module):
         self.out = _conv(channels, channels, 1, 0.3, key_out)
 
     def __call__(self, x: Image) -> Image:
-        q, k, v = self.project(self.norm(x)).reshape(3, x.shape[0], -1)
-        weights = jax.nn.softmax(q.T @ k / math.sqrt(x.shape[0]), axis=-1)
-        return (x + self.out((v @ weights.T).reshape(x.shape))) / math.sqrt(2)
+        mixed = attended(*self.project(self.norm(x)).reshape(3, *x.shape))
+        return (x + self.out(mixed)) / math.sqrt(2)
+
+
+def attended(query: Image, key: Image, value: Image) -> Image:
+    """The values of all pixels, mixed for every pixel by softmax of query · key / √channels."""
+    q, k, v = (image.reshape(len(image), -1) for image in (query, key, value))
+    weights = jax.nn.softmax(q.T @ k / math.sqrt(len(query)), axis=-1)
+    return (v @ weights.T).reshape(value.shape)
 
 
 class ImageUNet(eqx.Module):

@@ -265,12 +265,12 @@ def reproduce(
     seed: int,
 ) -> None:
     """Runs a reproduction into a new folder."""
-    from scoreode.reproduce import PRESETS, REPRODUCE, table1
+    from scoreode.reproduce import REPRODUCE, table1
 
     recipes.check_not_negative(seed=seed)
     if name in recipes.TABLE_1:
         preset = preset or ("cpu-10min" if quick else "full")
-        recipes.named("preset", preset, PRESETS)
+        recipes.named("preset", preset, table1.PRESETS)
         data = table1.data_of(name, seed, data_dir)
         folder = RunFolder.create(out or _next_folder(name))
         table1.table1(folder, data, name=name, preset=preset, seed=seed)

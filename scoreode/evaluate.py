@@ -108,14 +108,15 @@ def evaluated(
         first += skipped
         if skipped < len(rows):
             found = evaluate(rows[skipped:], first)
-            journal.append(_records(found))
+            journal.append(recorded(found))
             first += len(rows) - skipped
             done += len(rows) - skipped
         observe(first, done / (time.perf_counter() - started))
     return journal.records()
 
 
-def _records(found: Any) -> np.ndarray:
+def recorded(found: Any) -> np.ndarray:
+    """The records of a `LogLikelihood`."""
     records = np.empty(len(found.nats), RECORD)
     for name in RECORD.names or ():
         records[name] = getattr(found, name)
@@ -138,15 +139,17 @@ def summarised(fitted: Fitted, records: np.ndarray, seconds: float) -> dict[str,
     good = records[records["converged"]]
     nats, nfe = good["nats"], records["nfe"]
     mean = float(np.mean(nats)) if nats.size else None
+    error = float(np.std(nats, ddof=1) / nats.size**0.5) if nats.size > 1 else None
     return {
         "n": len(records),
         "d": len(fitted.data["columns"]),
         "nats_mean": mean,
-        "nats_stderr": float(np.std(nats, ddof=1) / nats.size**0.5) if nats.size > 1 else None,
+        "nats_stderr": error,
         "probe_stderr": float(np.sqrt(np.sum(good["stderr"] ** 2)) / nats.size)
         if nats.size
         else None,
         "bits_per_dim": None if mean is None else fitted.bits_per_dim(mean),
+        "bits_per_dim_stderr": None if error is None else fitted.bits_per_dim(-error),
         "error_mean": float(np.mean(good["error"])) if nats.size else None,
         "nfe_mean": float(np.mean(nfe)),
         "nfe_quantiles": [int(q) for q in np.quantile(nfe, (0.5, 0.95), method="higher")],
@@ -169,7 +172,9 @@ def readable(fitted: Fitted, summary: dict[str, Any]) -> str:
             lines.append(f"of which probes  ± {summary['probe_stderr']:.4f} nats")
         lines.append(f"error of the solution in time about {summary['error_mean']:.1g} nats a row")
     if summary["bits_per_dim"] is not None:
-        lines.append(f"bits/dim    {summary['bits_per_dim']:.4f}")
+        error = summary["bits_per_dim_stderr"]
+        spread = "" if error is None else f" ± {error:.4f}"
+        lines.append(f"bits/dim    {summary['bits_per_dim']:.4f}{spread}")
     median, most = summary["nfe_quantiles"]
     lines.append(
         f"network evaluations a row: {median} (median), {most} (95 %), {summary['nfe_max']} (most);"

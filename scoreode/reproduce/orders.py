@@ -7,6 +7,7 @@ import numpy as np
 
 from scoreode import fitting
 from scoreode.data import Dataset
+from scoreode.density import Density
 from scoreode.fitting import Fitted
 from scoreode.recipes import Run
 from scoreode.report.progress import shown
@@ -15,12 +16,15 @@ from scoreode.train import RunFolder
 ORDERS = (1, 2, 3)
 
 
-def trained(parent: RunFolder, name: str, run: Run, data: Dataset) -> Fitted:
-    """Trains into parent/name, with progress shown."""
+def trained(
+    parent: RunFolder, name: str, run: Run, data: Dataset, start: Density | None = None
+) -> Fitted:
+    """Trains into parent/name, from fresh weights or from `start`, with progress shown."""
     folder = RunFolder.create(parent.path / name)
     fitting.write_config(folder, run, fitting.described(data))
     with shown(name) as observe:
-        return fitting.Trainer(run, data, fitting.fresh_density(run, data), folder).fit(observe)
+        start = start or fitting.fresh_density(run, data)
+        return fitting.Trainer(run, data, start, folder).fit(observe)
 
 
 def measured(fitted: Fitted, test: np.ndarray, entropy: float) -> dict[str, Any]:

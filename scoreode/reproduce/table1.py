@@ -2,6 +2,7 @@
 
 import json
 import math
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import jax
 import jax.random as jr
 import numpy as np
 
-from scoreode import fitting, recipes
+from scoreode import evaluate, recipes
 from scoreode.data import Dataset
 from scoreode.density import Density
 from scoreode.fitting import Fitted
@@ -20,17 +21,9 @@ from scoreode.network import MLP, NCSNpp, UNet
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE
 from scoreode.report import figures
-from scoreode.report.progress import shown
 from scoreode.reproduce.orders import trained
 from scoreode.train import RunFolder
 
-_WORDS = {"": 1, "-second": 2, "-third": 3}
-_BITS = {  # published, bits/dim
-    "cifar10-ve": (3.66, 3.44, 3.38),
-    "cifar10-ve-deep": (3.45, 3.35, 3.27),
-    "imagenet32-ve": (4.21, 4.06, 4.04),
-    "imagenet32-ve-deep": (4.21, 4.05, 4.03),
-}
 _SAMPLES, _SAMPLING = 36, DPMSolver(50)
 
 
@@ -44,11 +37,12 @@ class Row:
     bits: float
 
 
-ROWS = {
-    stem + word: Row(stem.partition("-")[0], stem.endswith("deep"), order, bits[order - 1])
-    for stem, bits in _BITS.items()
-    for word, order in _WORDS.items()
-}
+def _row(name: str, bits: float) -> Row:
+    data, *words = name.split("-")
+    return Row(data, "deep" in words, {"second": 2, "third": 3}.get(words[-1], 1), bits)
+
+
+ROWS = {name: _row(name, bits) for name, bits in recipes.TABLE_1.items()}
 
 
 @dataclass(frozen=True)
@@ -102,12 +96,13 @@ def table1(
     Fine-tuning by order 1 is the control: as long, from the same weights. Writes both runs,
     samples.png and summary.json; prints and returns the summary.
     """
-    row, size = ROWS[name], recipes.named("preset", preset, PRESETS)
+    row, size = ROWS[name], PRESETS[preset]
     data = _mirrored(data)
     test = data.test[np.random.default_rng(seed).permutation(len(data.test))[: size.test_rows]]
     before, after = (_run(row, size, data, order, i) for i, order in enumerate((1, row.order)))
     first = trained(folder, "pre-trained", replace(before, seed=seed), data)
-    second = _tuned(folder, replace(after, seed=seed), data, first)
+    after = replace(after, seed=seed)
+    second = trained(folder, "fine-tuned", after, data, carried_over(first.density, after))
     summary = {
         "name": name,
         "preset": preset,
@@ -149,14 +144,6 @@ def _run(row: Row, size: Preset, data: Dataset, order: int, stage: int) -> recip
     )
 
 
-def _tuned(parent: RunFolder, run: recipes.Run, data: Dataset, start: Fitted) -> Fitted:
-    """Trained further, from the moving average of another run."""
-    folder = RunFolder.create(parent.path / "fine-tuned")
-    fitting.write_config(folder, run, fitting.described(data))
-    with shown(f"order {run.objective.order}") as observe:
-        return fitting.Trainer(run, data, carried_over(start.density, run), folder).fit(observe)
-
-
 def carried_over(density: Density, run: recipes.Run) -> Density:
     """The same arrays in the run's network, which may compute its gradients in another way."""
     network, spec = density.score_model.network, run.network
@@ -175,16 +162,8 @@ def _mirrored(data: Dataset) -> Dataset:
 
 
 def _measured(fitted: Fitted, test: np.ndarray) -> dict[str, Any]:
-    """bits/dim on test rows, its standard error over rows and probes, and the cost."""
-    record = fitted.log_likelihood(test)
-    d = test.shape[1]
-    bits = -np.asarray(record.nats) / d / np.log(2)
-    return {
-        "bits_per_dim": float(bits.mean()),
-        "bits_per_dim_stderr": float(bits.std(ddof=1) / len(bits) ** 0.5),
-        "n": len(test),
-        "nfe_mean": float(np.mean(record.nfe)),
-        "unconverged": int(np.sum(~np.asarray(record.converged))),
-        "steps": fitted.steps,
-        "train_seconds": fitted.seconds,
-    }
+    """The summary of test rows, and what training took."""
+    started = time.perf_counter()
+    records = evaluate.recorded(fitted.log_likelihood(test))
+    summary = evaluate.summarised(fitted, records, time.perf_counter() - started)
+    return summary | {"steps": fitted.steps, "train_seconds": fitted.seconds}

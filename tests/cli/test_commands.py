@@ -20,6 +20,7 @@ CONTRACT = {
     "nats_stderr": float,
     "probe_stderr": float,
     "bits_per_dim": (float, type(None)),
+    "bits_per_dim_stderr": (float, type(None)),
     "error_mean": float,
     "nfe_mean": float,
     "nfe_quantiles": list,
@@ -198,6 +199,8 @@ def test_digits_have_bits_per_dim_and_lie_on_their_grid(cli, tiny, tmp_path):
     # A grid of width 1: bits are nats over d log 2. 17 uniform levels would need log2 17 = 4.1.
     assert summary["bits_per_dim"] == pytest.approx(-summary["nats_mean"] / 64 / np.log(2))
     assert 0 < summary["bits_per_dim"] < 10
+    error = summary["nats_stderr"] / 64 / np.log(2)
+    assert summary["bits_per_dim_stderr"] == pytest.approx(error)
 
     assert cli("sample", run, "-n", 5, "--out", tmp_path / "x.npy").code == 0
     drawn = np.load(tmp_path / "x.npy")

@@ -20,7 +20,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Scalar
 
-Layer = TypeVar("Layer", eqx.nn.Linear, eqx.nn.Conv2d)
+Layer = TypeVar("Layer", bound=eqx.nn.Linear | eqx.nn.Conv2d)
 LEVELS = jnp.arange(-16.0, 17.0)  # log-SNRs one nat apart: what a score changes over
 
 

@@ -22,8 +22,10 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Scalar
+from scoreode.network.convolution import convolved
+from scoreode.network.layers import Conv2d, GroupNorm, Image, attended, doubled, halved
 from scoreode.network.mlp import weighted
-from scoreode.network.unet import Image, attended, check_image_shape, doubled, halved
+from scoreode.network.unet import check_image_shape
 
 Embedding = Float[Array, " level"]
 Resampling = Callable[[Image], Image]
@@ -41,9 +43,9 @@ def _variance_scaled(scale: float, key: PRNGKeyArray, shape: tuple[int, ...]) ->
 
 def _conv(
     n_in: int, n_out: int, size: int, key: PRNGKeyArray, scale: float = 1.0, stride: int = 1
-) -> eqx.nn.Conv2d:
+) -> Conv2d:
     padding = size // 2 if stride == 1 else 0
-    conv = eqx.nn.Conv2d(n_in, n_out, size, stride, padding, key=key)
+    conv = Conv2d(n_in, n_out, size, stride, padding, key=key)
     return weighted(conv, _variance_scaled(scale, key, conv.weight.shape))
 
 
@@ -52,20 +54,21 @@ def _dense(n_in: int, n_out: int, key: PRNGKeyArray) -> eqx.nn.Linear:
     return weighted(layer, _variance_scaled(1.0, key, layer.weight.shape))
 
 
-def _norm(channels: int) -> eqx.nn.GroupNorm:
-    return eqx.nn.GroupNorm(min(channels // 4, 32), channels, eps=1e-6)
+def _norm(channels: int) -> GroupNorm:
+    return GroupNorm(min(channels // 4, 32), channels, eps=1e-6)
 
 
 def _filtered(h: Image, gain: float, padding: int, stride: int = 1, dilation: int = 1) -> Image:
     """The FIR filter over rows and columns of every channel, with zeros around."""
     taps = jnp.asarray(_FIR, h.dtype) / sum(_FIR)
-    return lax.conv_general_dilated(
-        h[:, None],
-        gain * jnp.outer(taps, taps)[None, None],
-        (stride, stride),
-        [(padding, padding)] * 2,
-        lhs_dilation=(dilation, dilation),
-    )[:, 0]
+    filtered = convolved(
+        jnp.moveaxis(h, -1, 0)[..., None],
+        gain * jnp.outer(taps, taps)[..., None, None],
+        stride=(stride, stride),
+        padding=((padding, padding),) * 2,
+        x_dilation=(dilation, dilation),
+    )
+    return jnp.moveaxis(filtered[..., 0], 0, -1)
 
 
 def filtered_halved(h: Image) -> Image:
@@ -81,11 +84,11 @@ def filtered_doubled(h: Image) -> Image:
 class BigGANBlock(eqx.Module):
     """(skip(x) + conv(φ(norm(conv(φ(norm(x))) + W φ(level))))) / √2, resampled inside both."""
 
-    norms: tuple[eqx.nn.GroupNorm, eqx.nn.GroupNorm]
-    first: eqx.nn.Conv2d
-    last: eqx.nn.Conv2d
+    norms: tuple[GroupNorm, GroupNorm]
+    first: Conv2d
+    last: Conv2d
     level: eqx.nn.Linear
-    skip: eqx.nn.Conv2d | None
+    skip: Conv2d | None
     resampled: Resampling | None = eqx.field(static=True)
 
     def __init__(
@@ -110,7 +113,7 @@ class BigGANBlock(eqx.Module):
         h = jax.nn.silu(before(x))
         if self.resampled is not None:
             h, x = self.resampled(h), self.resampled(x)
-        h = self.first(h) + self.level(jax.nn.silu(level))[:, None, None]
+        h = self.first(h) + self.level(jax.nn.silu(level))
         skip = x if self.skip is None else self.skip(x)
         return (skip + self.last(jax.nn.silu(between(h)))) / math.sqrt(2)
 
@@ -118,11 +121,11 @@ class BigGANBlock(eqx.Module):
 class PixelAttention(eqx.Module):
     """(x + attention of every pixel to all, with one head) / √2."""
 
-    norm: eqx.nn.GroupNorm
-    query: eqx.nn.Conv2d
-    key: eqx.nn.Conv2d
-    value: eqx.nn.Conv2d
-    out: eqx.nn.Conv2d
+    norm: GroupNorm
+    query: Conv2d
+    key: Conv2d
+    value: Conv2d
+    out: Conv2d
 
     def __init__(self, channels: int, key: PRNGKeyArray):
         keys = jr.split(key, 4)
@@ -179,17 +182,17 @@ class PlusPlus(eqx.Module):
 
     features: FourierOfLogSigma | SinusoidsOfTime
     embed: tuple[eqx.nn.Linear, eqx.nn.Linear]
-    first: eqx.nn.Conv2d
+    first: Conv2d
     down: tuple[tuple[BigGANBlock, ...], ...]
     down_attention: tuple[tuple[PixelAttention, ...], ...]
     halve: tuple[BigGANBlock, ...]
-    pyramid: tuple[eqx.nn.Conv2d, ...]
+    pyramid: tuple[Conv2d, ...]
     middle: tuple[BigGANBlock, PixelAttention, BigGANBlock]
     up: tuple[tuple[BigGANBlock, ...], ...]
     up_attention: tuple[PixelAttention | None, ...]
     double: tuple[BigGANBlock, ...]
-    norm: eqx.nn.GroupNorm
-    readout: eqx.nn.Conv2d
+    norm: GroupNorm
+    readout: Conv2d
     spec: "AbstractPlusPlus" = eqx.field(static=True)
 
     def __init__(self, spec: "AbstractPlusPlus", key: PRNGKeyArray):
@@ -241,11 +244,11 @@ class PlusPlus(eqx.Module):
 
     def __call__(self, x: Float[Array, " d"], log_snr: Scalar) -> Float[Array, " d"]:
         spec, dtype = self.spec, jnp.bfloat16 if self.spec.half else x.dtype
-        image = spec.input(x, log_snr).reshape(spec.image_shape).transpose(2, 0, 1)
+        image = spec.input(x, log_snr).reshape(spec.image_shape)
         level = self.features(log_snr)
         net = jax.tree.map(lambda a: a.astype(dtype) if eqx.is_inexact_array(a) else a, self)
         F = net._carried(image.astype(dtype), level.astype(dtype))
-        return F.transpose(1, 2, 0).ravel().astype(x.dtype)
+        return F.ravel().astype(x.dtype)
 
     def _carried(self, image: Image, level: Embedding) -> Image:
         first, last = self.embed
@@ -272,7 +275,7 @@ class PlusPlus(eqx.Module):
         h = run(leave, attend(run(enter, h)))
         for i, (blocks, attention) in enumerate(zip(self.up, self.up_attention, strict=True)):
             for block in blocks:
-                h = run(block, jnp.concatenate([h, skips.pop()]))
+                h = run(block, jnp.concatenate([h, skips.pop()], axis=-1))
             h = h if attention is None else attention(h)
             h = run(self.double[i], h) if i < len(self.double) else h
         return self.readout(jax.nn.silu(self.norm(h)))

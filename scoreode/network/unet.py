@@ -5,7 +5,7 @@ group normalisation; the log-SNR as scale and shift of hidden channels; sums sca
 last layer starts near zero, so that training starts from the parametrisation's own prior. All of it
 is smooth: objectives of order 3 differentiate it four times.
 
-Examples are flattened images; inside, channels come first, as convolutions take them.
+Examples are flattened images.
 """
 
 import math
@@ -18,30 +18,29 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Scalar
+from scoreode.network.layers import Conv2d, GroupNorm, Image, attended, doubled, halved
 from scoreode.network.mlp import LEVELS, level_features, linear, weighted
 
-Image = Float[Array, "_c _h _w"]  # of different sizes within a function
 
-
-def _conv(n_in: int, n_out: int, size: int, gain: float, key: PRNGKeyArray) -> eqx.nn.Conv2d:
+def _conv(n_in: int, n_out: int, size: int, gain: float, key: PRNGKeyArray) -> Conv2d:
     """Weights of standard deviation gain / √fan-in, biases at zero."""
-    conv = eqx.nn.Conv2d(n_in, n_out, size, padding=size // 2, key=key)
+    conv = Conv2d(n_in, n_out, size, padding=size // 2, key=key)
     return weighted(conv, gain / math.sqrt(n_in * size**2) * jr.normal(key, conv.weight.shape))
 
 
-def _norm(channels: int) -> eqx.nn.GroupNorm:
+def _norm(channels: int) -> GroupNorm:
     """Groups of at least four channels, at most 32 groups."""
-    return eqx.nn.GroupNorm(math.gcd(min(32, max(1, channels // 4)), channels), channels)
+    return GroupNorm(math.gcd(min(32, max(1, channels // 4)), channels), channels)
 
 
 class ImageBlock(eqx.Module):
     """(skip(x) + conv(φ((1 + γ) ⊙ norm(conv(φ(norm(x)))) + β))) / √2."""
 
-    norms: tuple[eqx.nn.GroupNorm, eqx.nn.GroupNorm]
-    first: eqx.nn.Conv2d
-    last: eqx.nn.Conv2d
+    norms: tuple[GroupNorm, GroupNorm]
+    first: Conv2d
+    last: Conv2d
     film: eqx.nn.Linear
-    skip: eqx.nn.Conv2d | None
+    skip: Conv2d | None
 
     def __init__(self, n_in: int, n_out: int, n_level: int, key: PRNGKeyArray):
         keys = jr.split(key, 4)
@@ -53,7 +52,7 @@ class ImageBlock(eqx.Module):
 
     def __call__(self, x: Image, level: Float[Array, " level"]) -> Image:
         before, between = self.norms
-        gamma, beta = self.film(level).reshape(2, -1, 1, 1)
+        gamma, beta = self.film(level).reshape(2, -1)
         h = (1 + gamma) * between(self.first(jax.nn.silu(before(x)))) + beta
         skip = x if self.skip is None else self.skip(x)
         return (skip + self.last(jax.nn.silu(h))) / math.sqrt(2)
@@ -62,9 +61,9 @@ class ImageBlock(eqx.Module):
 class Attention(eqx.Module):
     """(x + attention of every pixel to all, with one head) / √2."""
 
-    norm: eqx.nn.GroupNorm
-    project: eqx.nn.Conv2d
-    out: eqx.nn.Conv2d
+    norm: GroupNorm
+    project: Conv2d
+    out: Conv2d
 
     def __init__(self, channels: int, key: PRNGKeyArray):
         key_project, key_out = jr.split(key)
@@ -73,27 +72,20 @@ class Attention(eqx.Module):
         self.out = _conv(channels, channels, 1, 0.3, key_out)
 
     def __call__(self, x: Image) -> Image:
-        mixed = attended(*self.project(self.norm(x)).reshape(3, *x.shape))
+        mixed = attended(*jnp.split(self.project(self.norm(x)), 3, axis=-1))
         return (x + self.out(mixed)) / math.sqrt(2)
-
-
-def attended(query: Image, key: Image, value: Image) -> Image:
-    """The values of all pixels, mixed for every pixel by softmax of query · key / √channels."""
-    q, k, v = (image.reshape(len(image), -1) for image in (query, key, value))
-    weights = jax.nn.softmax(q.T @ k / math.sqrt(len(query)), axis=-1)
-    return (v @ weights.T).reshape(value.shape)
 
 
 class ImageUNet(eqx.Module):
     """F(x, λ) for flattened images (h, w, c); see the module."""
 
     embed: tuple[eqx.nn.Linear, eqx.nn.Linear]
-    first: eqx.nn.Conv2d
+    first: Conv2d
     down: tuple[tuple[ImageBlock, ...], ...]
     middle: tuple[ImageBlock, Attention, ImageBlock]
     up: tuple[tuple[ImageBlock, ...], ...]
-    norm: eqx.nn.GroupNorm
-    readout: eqx.nn.Conv2d
+    norm: GroupNorm
+    readout: Conv2d
     shape: tuple[int, int, int] = eqx.field(static=True)
 
     def __init__(self, shape: tuple[int, int, int], spec: "UNet", key: PRNGKeyArray):
@@ -127,10 +119,9 @@ class ImageUNet(eqx.Module):
         self.norm, self.readout = _norm(n), _conv(n, shape[-1], 3, 0.01, next(keys))
 
     def __call__(self, x: Float[Array, " d"], log_snr: Scalar) -> Float[Array, " d"]:
-        height, width, channels = self.shape
         first, last = self.embed
         level = jax.nn.silu(last(jax.nn.silu(first(level_features(log_snr)))))
-        h = self.first(x.reshape(height, width, channels).transpose(2, 0, 1))
+        h = self.first(x.reshape(self.shape))
         skips = [h]
         for i, blocks in enumerate(self.down):
             h = halved(h) if i else h
@@ -142,20 +133,8 @@ class ImageUNet(eqx.Module):
         for i, blocks in enumerate(self.up):
             h = doubled(h) if i else h
             for block in blocks:
-                h = block(jnp.concatenate([h, skips.pop()]), level)
-        F = self.readout(jax.nn.silu(self.norm(h)))
-        return F.transpose(1, 2, 0).ravel()
-
-
-def halved(h: Image) -> Image:
-    """Means of 2 × 2 pixels."""
-    c, height, width = h.shape
-    return h.reshape(c, height // 2, 2, width // 2, 2).mean((2, 4))
-
-
-def doubled(h: Image) -> Image:
-    """Every pixel four times."""
-    return jnp.repeat(jnp.repeat(h, 2, axis=1), 2, axis=2)
+                h = block(jnp.concatenate([h, skips.pop()], axis=-1), level)
+        return self.readout(jax.nn.silu(self.norm(h))).ravel()
 
 
 def check_image_shape(

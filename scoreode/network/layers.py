@@ -1,0 +1,74 @@
+"""Layers of networks for images, which are (h, w, c): the order that fast kernels take."""
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from scoreode.network.convolution import convolved
+
+Image = Float[Array, "_h _w _c"]  # of different sizes within a function
+
+
+class Conv2d(eqx.nn.Conv2d):
+    """`equinox.nn.Conv2d` with channels last."""
+
+    def __init__(
+        self,
+        n_in: int,
+        n_out: int,
+        size: int,
+        stride: int = 1,
+        padding: int = 0,
+        *,
+        key: PRNGKeyArray,
+    ):
+        super().__init__(n_in, n_out, size, stride, padding, key=key)
+
+    def __call__(self, x: Image, *, key: PRNGKeyArray | None = None) -> Image:  # noqa: ARG002
+        assert not isinstance(self.padding, str)
+        weight = self.weight.transpose(2, 3, 1, 0).astype(x.dtype)
+        y = convolved(x[None], weight, self.stride, self.padding)[0]
+        return y if self.bias is None else y + self.bias.ravel().astype(x.dtype)
+
+
+class GroupNorm(eqx.Module):
+    """`equinox.nn.GroupNorm` with channels last; in float32 at least."""
+
+    groups: int = eqx.field(static=True)
+    eps: float = eqx.field(static=True)
+    weight: Float[Array, " c"]
+    bias: Float[Array, " c"]
+
+    def __init__(self, groups: int, channels: int, eps: float = 1e-5):
+        self.groups, self.eps = groups, eps
+        self.weight, self.bias = jnp.ones(channels), jnp.zeros(channels)
+
+    def __call__(self, x: Image) -> Image:
+        groups = x.reshape(-1, self.groups, x.shape[-1] // self.groups)
+        groups = groups.astype(jnp.promote_types(x.dtype, jnp.float32))
+        centred = groups - jnp.mean(groups, (0, 2), keepdims=True)
+        variance = jnp.mean(centred**2, (0, 2), keepdims=True)
+        normal = (centred * lax.rsqrt(variance + self.eps)).reshape(x.shape)
+        return (self.weight * normal + self.bias).astype(x.dtype)
+
+
+def attended(query: Image, key: Image, value: Image) -> Image:
+    """The values of all pixels, mixed for every pixel by softmax of query · key / √channels."""
+    channels = value.shape[-1]
+    q, k, v = (image.reshape(-1, channels) for image in (query, key, value))
+    return (jax.nn.softmax(q @ k.T / math.sqrt(channels), axis=-1) @ v).reshape(value.shape)
+
+
+def halved(h: Image) -> Image:
+    """Means of 2 × 2 pixels."""
+    height, width, c = h.shape
+    return h.reshape(height // 2, 2, width // 2, 2, c).mean((1, 3))
+
+
+def doubled(h: Image) -> Image:
+    """Every pixel four times."""
+    return jnp.repeat(jnp.repeat(h, 2, axis=0), 2, axis=1)

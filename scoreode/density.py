@@ -66,7 +66,8 @@ class Density(eqx.Module):
         """An upper bound on −log p^SDE(x) of every row in nats; see `flow.nll_bound`."""
         z, log_det = self.standardised(x)
         shared = self.score_model, self.score_model.process
-        return map_rows(nll_bound, shared, (jr.split(jr.key(seed), len(z)), z)) - log_det
+        keyed = jr.split(jr.key(seed), len(z)), z
+        return map_rows(nll_bound, shared, keyed, rows_at_once(x.shape[1], 0)) - log_det
 
     def sample(self, n: int, d: int, seed: int = 0, how: AbstractSampler = ODESampler()) -> Rows:
         """n draws of x by this sampler, shape (n, d); the first k of n are the k of a smaller n."""

@@ -41,9 +41,10 @@ from scoreode.train import (
 )
 
 SAVE_EVERY = 20.0  # seconds between checkpoints: at most this much is lost to a kill
-BOUND_ROWS = 4096  # validation rows for the bound
-_STANDARDISED_ROWS = 1_000_000  # at most, decide the standardisation
+BOUND_ROWS = 4096  # validation rows for the bound, at most
+_BOUND_VALUES = 2**18  # that they hold: few images, as their networks cost more
 EXACT_ROWS = 512  # validation rows for the exact NLL, which costs a hundred times as much
+_STANDARDISED_VALUES = 2**25  # of as many rows as hold them, which decide the standardisation
 
 Observer = Callable[[Report, float | None], None]
 """Called after every chunk of steps, with a validation NLL in nats when there is a new one."""
@@ -127,6 +128,19 @@ class Dequantised(eqx.Module):
     def __call__(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
         key_rows, key_noise = jr.split(key)
         return self.dequantisation(key_noise, self.rows(key_rows, n).astype(jnp.float32))
+
+
+class Flipped(eqx.Module):
+    """Images of a sampler, each turned left to right with probability ½."""
+
+    sampler: Sampler
+    image_shape: tuple[int, ...] = eqx.field(static=True)
+
+    def __call__(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
+        key_images, key_flips = jr.split(key)
+        x = self.sampler(key_images, n)
+        turned = x.reshape(n, *self.image_shape)[:, :, ::-1].reshape(n, -1)
+        return jnp.where(jr.bernoulli(key_flips, 0.5, (n, 1)), turned, x)
 
 
 class _Best:
@@ -214,26 +228,30 @@ class Trainer:
         self._checkpoints.save(int(self._state.step), tree, record)
 
     def _reports(self) -> Iterator[Report]:
-        bijection = self._bijection
-        if self.data.sampler is not None:
-            sampler = Standardised(self.data.sampler, bijection)
-        elif (dequantisation := _of(self.data)) is not None:
-            stored = self.data.train
-            kind = stored.dtype if stored.dtype == np.uint8 else np.float32
-            rows = Rows(jnp.asarray(stored, kind))  # bytes stay bytes until they are drawn
-            sampler = Standardised(Dequantised(rows, dequantisation), bijection)
-        else:
-            z, _ = bijection.forward(np.asarray(self.data.train, np.float64))
-            sampler = Rows(jnp.asarray(z, jnp.float32))
-        budget = Budget(self.run.steps, self.run.seconds)
         return train(
             self._state,
-            sampler,
+            self._sampler(),
             self._optimiser,
-            budget,
+            Budget(self.run.steps, self.run.seconds),
             jr.key(self.run.seed),
             self._elapsed,
         )
+
+    def _sampler(self) -> Sampler:
+        """Training rows in standardised coordinates, without end."""
+        data, bijection = self.data, self._bijection
+        if data.sampler is not None:
+            return Standardised(data.sampler, bijection)
+        dequantisation = _of(data)
+        if dequantisation is None:
+            z, _ = bijection.forward(np.asarray(data.train, np.float64))
+            return Rows(jnp.asarray(z, jnp.float32))
+        kind = data.train.dtype if data.train.dtype == np.uint8 else np.float32
+        rows = Rows(jnp.asarray(data.train, kind))  # bytes stay bytes until they are drawn
+        drawn = Dequantised(rows, dequantisation)
+        if self.run.flip and data.image_shape is not None:
+            drawn = Flipped(drawn, data.image_shape)
+        return Standardised(drawn, bijection)
 
     def _validations_due(self, report: Report) -> int:
         return int(report.progress * self.run.validations)
@@ -243,10 +261,13 @@ class Trainer:
         if self._unvalidated or self._validations_due(report) <= self._validated:
             return None
         density = Density(self._bijection, report.state.ema)
-        rows = _dequantised(self.data, self.data.validation)
-        if self.run.validation == "exact":
-            return -float(np.mean(density.log_likelihood(rows[:EXACT_ROWS]).nats))
-        return float(np.mean(density.nll_bound(rows[:BOUND_ROWS])))
+        rows = self.data.validation
+        most = max(64, min(BOUND_ROWS, _BOUND_VALUES // rows.shape[1]))
+        exact = self.run.validation == "exact"
+        rows = _dequantised(self.data, rows[: EXACT_ROWS if exact else most])
+        if exact:
+            return -float(np.mean(density.log_likelihood(rows).nats))
+        return float(np.mean(density.nll_bound(rows)))
 
     def _accept(self, report: Report, value: float | None) -> None:
         """Makes a chunk's outcome what a checkpoint holds."""
@@ -286,7 +307,8 @@ class Trainer:
 
 def fresh_density(run: Run, data: Dataset) -> Density:
     """A bijection fitted to the training rows, and an untrained score model."""
-    rows = _dequantised(data, data.train[:_STANDARDISED_ROWS]).astype(np.float64)
+    most = max(2, _STANDARDISED_VALUES // data.train.shape[1])
+    rows = _dequantised(data, data.train[:most]).astype(np.float64)
     bijection = Chain.fitted(STANDARDISATIONS[run.standardise], rows)
     return Density(bijection, _new_score_model(run, rows.shape[1]))
 
@@ -311,8 +333,17 @@ def described(data: Dataset) -> dict[str, Any]:
         "bin_width": data.bin_width,
         "bin_edge": data.bin_edge,
         "image_shape": data.image_shape,
-        "fingerprint": zlib.crc32(np.ascontiguousarray(data.train, np.float32).tobytes()),
+        "fingerprint": _fingerprint(data.train),
     }
+
+
+def _fingerprint(rows: np.ndarray) -> int:
+    """A checksum of the rows in float32, a part at a time: large sets are stored in bytes."""
+    found = 0
+    for start in range(0, len(rows), 4096):
+        part = np.ascontiguousarray(rows[start : start + 4096], np.float32)
+        found = zlib.crc32(part.data, found)
+    return found
 
 
 _DESCRIBED = {"name", "columns", "n_train", "entropy", "bin_width", "image_shape", "fingerprint"}

@@ -97,7 +97,8 @@ class Run:
     `batch_size`; `learning_rate`, the peak after a warm-up over the part `warmup` of the budget;
     `ema_decay`; `clip`, of the gradient's norm; `validation`, "bound" or "exact" NLL, measured
     `validations` times on `validation_fraction` of the rows; `patience`, how many of them may pass
-    without improvement before training stops (None: never); `seed`.
+    without improvement before training stops (None: never); `flip` images left to right at random;
+    `seed`.
     """
 
     objective: objective.DenoisingScoreMatching
@@ -115,6 +116,7 @@ class Run:
     validations: int = 20
     validation_fraction: float = 0.1
     patience: int | None = None
+    flip: bool = False
     seed: int = 0
 
 
@@ -209,6 +211,8 @@ def for_table(
         every=LATE_EVERY,
     )
     flat = d <= 2
+    if image_shape is None and others.get("flip"):
+        raise InputError("flip: turns images left to right, and these rows are none")
     if image_shape is not None:
         chosen, units, batch, rate = for_images(image_shape), "centre", 128, 1e-3
     elif flat:

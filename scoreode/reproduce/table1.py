@@ -97,7 +97,6 @@ def table1(
     samples.png and summary.json; prints and returns the summary.
     """
     row, size = ROWS[name], PRESETS[preset]
-    data = _mirrored(data)
     test = data.test[np.random.default_rng(seed).permutation(len(data.test))[: size.test_rows]]
     before, after = (_run(row, size, data, order, i) for i, order in enumerate((1, row.order)))
     first = trained(folder, "pre-trained", replace(before, seed=seed), data)
@@ -138,6 +137,8 @@ def _run(row: Row, size: Preset, data: Dataset, order: int, stage: int) -> recip
         DenoisingScoreMatching(size.process, order, every=size.every),
         network=network,
         standardise="centre",
+        flip=True,
+        validations=4,
         batch_size=size.batch_size,
         learning_rate=size.learning_rate / (1 if stage == 0 else 4),
         **size.budgets[stage],
@@ -152,13 +153,6 @@ def carried_over(density: Density, run: recipes.Run) -> Density:
     alike = eqx.filter_eval_shape(lambda key: spec.build(size, key), jr.key(0))
     network = jax.tree.unflatten(jax.tree.structure(alike), jax.tree.leaves(network))
     return eqx.tree_at(lambda density: density.score_model.network, density, network)
-
-
-def _mirrored(data: Dataset) -> Dataset:
-    """With the mirror image of every training picture: the published training flips at random."""
-    assert data.image_shape is not None
-    flipped = data.train.reshape(-1, *data.image_shape)[:, :, ::-1].reshape(data.train.shape)
-    return replace(data, train=np.concatenate([data.train, flipped]))
 
 
 def _measured(fitted: Fitted, test: np.ndarray) -> dict[str, Any]:

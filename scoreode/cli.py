@@ -1,4 +1,4 @@
-"""The front door for a shell: fit, nll, verify, sample, convert, list, reproduce.
+"""The front door for a shell: fit, nll, verify, report, sample, convert, list, reproduce.
 
 Nothing heavy is imported before a command runs, so that `--help` is immediate.
 """
@@ -201,6 +201,44 @@ def verify(
     commands.verify(run, data, as_json=json, n=n, seed=seed, data_dir=data_dir)
 
 
+def report(
+    runs: Annotated[tuple[Path, ...], Positional, arg(metavar="RUN")],
+    /,
+    out: Path | None = None,
+    data: str | None = None,
+    rows: int = 512,
+    samples: int | None = None,
+    data_dir: Path | None = None,
+    seed: int = 0,
+    debug: bool = False,
+) -> None:
+    """Write one HTML page about one or several runs, which needs nothing but a browser.
+
+    What was run, how training went, samples beside data, log-densities of held-out rows, whether
+    they are calibrated, and what they cost. An unfinished run has its training curves.
+
+    Example: scoreode report run
+
+    Example: scoreode report runs/order-1 runs/order-3 --out orders.html
+
+    Example: scoreode report run --data test.csv --rows 2000
+
+    Args:
+        runs: folders of runs, or of several runs, as `reproduce` writes them.
+        out: the page (default: report.html in the one folder given, else here).
+        data: held-out rows, by name or file (default: the run's own).
+        rows: how many of them, at most, drawn at random, to evaluate.
+        samples: how many to draw (default: by what they are shown as).
+        data_dir: where sets of images are (default: what SCOREODE_DATA names).
+        seed: of the choice of rows, of samples, and of probes and dequantisation noise.
+        debug: show a traceback on failure.
+    """
+    from scoreode import commands
+
+    options = {"rows": rows, "samples": samples, "seed": seed, "data_dir": data_dir}
+    commands.report(runs, out, data=data, **options)
+
+
 def sample(
     run: Annotated[Path, Positional, arg(metavar="RUN")],
     /,
@@ -312,6 +350,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "fit": fit,
     "nll": nll,
     "verify": verify,
+    "report": report,
     "sample": sample,
     "convert": convert,
     "list": list_,

@@ -4,7 +4,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -12,87 +12,28 @@ import numpy as np
 
 from scoreode import convert as published
 from scoreode import evaluate, fitting, recipes
-from scoreode.data import Dataset, on_grid, tables
+from scoreode.data import tables
 from scoreode.data.output import check_suffix, write_columns, write_rows
 from scoreode.errors import InputError
 from scoreode.flow import LogLikelihood
-from scoreode.objective import Ramp
+from scoreode.options import FitOptions
 from scoreode.report import figures
 from scoreode.report.progress import Counted, shown
+from scoreode.rows import blocks, check_columns
 from scoreode.train import RunFolder
 
 RUNS = Path("runs")
 
 
-@dataclass(frozen=True)
-class FitOptions:
-    """`scoreode fit`'s options; None leaves the choice to the recipe."""
-
-    order: int = 3
-    process: str = "ve"
-    steps: int | None = None
-    seconds: float | None = None
-    init_from: Path | None = None
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    width: int | None = None
-    depth: int | None = None
-    n_probes: int | None = None
-    lambda1: float | None = None
-    lambda2: float | None = None
-    standardise: str | None = None
-    validation: str = "bound"
-    validation_fraction: float = 0.1
-    patience: int | None = None
-    bin_width: tuple[float, ...] = ()
-    data_dir: Path | None = None
-    seed: int = 0
-
-    def data(self, source: str) -> Dataset:
-        """The data set, on its grid if it has one."""
-        data = recipes.load_data(source, self.seed, self.validation_fraction, self.data_dir)
-        return on_grid(data, self.bin_width) if self.bin_width else data
-
-    def run(self, data: Dataset) -> recipes.Run:
-        """The resolved run for this data."""
-        sizes = {"width": self.width, "depth": self.depth}
-        lambdas = {"lambda1": self.lambda1, "lambda2": self.lambda2}
-        recipes.check_positive(**sizes)
-        recipes.check_not_negative(**lambdas)
-        run = recipes.for_table(
-            *data.train.shape,
-            image_shape=data.image_shape if len(data.image_shape or ()) == 3 else None,
-            order=self.order,
-            process=recipes.named("process", self.process, recipes.PROCESSES),
-            steps=self.steps,
-            seconds=self.seconds,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            n_probes=self.n_probes,
-            standardise=self.standardise,
-            validation=self.validation,
-            validation_fraction=self.validation_fraction,
-            patience=self.patience,
-            seed=self.seed,
-        )
-        constant = {name: Ramp(value) for name, value in lambdas.items() if value is not None}
-        given = {name: size for name, size in sizes.items() if size is not None}
-        return replace(
-            run,
-            network=replace(run.network, **given),
-            objective=replace(run.objective, **constant),
-        )
-
-
 def fit(source: str, out: Path | None, options: FitOptions) -> None:
     """Trains on a data set into a new folder."""
     data = options.data(source)
-    run = options.run(data)
+    run = options.run(*data.train.shape, data.image_shape)
     if options.init_from is None:
         density = fitting.fresh_density(run, data)
     else:
         trained = fitting.load(options.init_from)
-        _check_columns(trained, data.columns, source)
+        check_columns(trained, data.columns, source)
         density, run = trained.density, _of_the_same_model(trained.run, run, options)
     folder = RunFolder.create(out or _next_folder(Path(source).stem))
     fitting.write_config(folder, run, fitting.described(data))
@@ -174,8 +115,8 @@ def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path
         if out.resolve() == Path(source).resolve():
             raise InputError(f"--out {out}: these are the data; choose another file")
     fitted = fitting.load(run)
-    columns, blocks = _blocks(source, options)
-    _check_columns(fitted, columns, source)
+    columns, parts = blocks(source, options.part, options.seed, options.data_dir)
+    check_columns(fitted, columns, source)
     decisive = asdict(replace(options, data_dir=None))
     identity = evaluate.identity(run, source, decisive)
     journal = evaluate.Journal(out and out.with_name(f"{out.name}.journal"), identity)
@@ -188,7 +129,7 @@ def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path
     if known:
         print(f"going on after row {known}, from {journal.path}", file=sys.stderr)
     try:
-        records = evaluate.evaluated(blocks, evaluated, journal, Counted("nll"))
+        records = evaluate.evaluated(parts, evaluated, journal, Counted("nll"))
     except KeyboardInterrupt:
         if journal.path is None or not len(journal):
             raise
@@ -212,9 +153,9 @@ def verify(
     fitted = fitting.load(run)
     source = str(source or fitted.data["name"])
     part = "test" if source in recipes.DATA_NAMES else "validation"
-    columns, blocks = _blocks(source, NllOptions(part, seed, data_dir=data_dir))
-    rows = np.concatenate(list(blocks))
-    _check_columns(fitted, columns, source)
+    columns, parts = blocks(source, part, seed, data_dir)
+    rows = np.concatenate(list(parts))
+    check_columns(fitted, columns, source)
     found = verified(fitted, rows[:n], seed)
     print(json.dumps(found, default=plain) if as_json else readable(found))
 
@@ -246,6 +187,32 @@ def convert(
     fitted = published.convert(checkpoint, image_shape, **sizes)
     fitting.save(RunFolder.create(out), fitted)
     print(f"{fitted.run.network} after {fitted.steps} steps, in {out}")
+
+
+def report(
+    runs: Sequence[Path],
+    out: Path | None,
+    *,
+    data: str | None,
+    rows: int,
+    samples: int | None,
+    seed: int,
+    data_dir: Path | None,
+) -> None:
+    """Writes a page about one or several runs."""
+    from scoreode import examine
+    from scoreode.report import html
+
+    if not runs:
+        raise InputError("give the folder of a run, or several: scoreode report RUN")
+    out = out or (runs[0] if len(runs) == 1 else Path()) / "report.html"
+    check_suffix(out, (".html",))
+    recipes.check_not_negative(seed=seed)
+    for name, count in {"rows": rows, "samples": samples}.items():
+        if count is not None and count < 2:
+            raise InputError(f"--{name} {count}: a spread takes at least 2")
+    html.write(out, examine.page(runs, examine.Options(data, rows, samples, seed, data_dir)))
+    print(f"written to {out}")
 
 
 def list_names() -> None:
@@ -290,35 +257,3 @@ def _next_folder(stem: str) -> Path:
     while (RUNS / f"{stem}-{number}").exists():
         number += 1
     return RUNS / f"{stem}-{number}"
-
-
-def _blocks(source: str, options: NllOptions) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
-    """The columns and rows of a file, or of a part of a set that has parts."""
-    if source not in recipes.DATA_NAMES and Path(source).suffix:
-        return tables.blocks(source, options.part, evaluate.BLOCK)
-    data = recipes.load_data(source, options.seed, data_dir=options.data_dir)
-    rows = getattr(data, options.part)
-    if len(rows) == 0:
-        raise InputError(f"{source}: has no {options.part} rows")
-    starts = range(0, len(rows), evaluate.BLOCK)
-    return data.columns, (rows[i : i + evaluate.BLOCK] for i in starts)
-
-
-def _check_columns(fitted: fitting.Fitted, columns: Sequence[str], source: str) -> None:
-    """Raises `InputError` unless these are the columns that the run was trained on, in order."""
-    trained = fitted.data["columns"]
-    if len(columns) != len(trained):
-        raise InputError(
-            f"{source}: {len(columns)} columns, but the run was trained on {len(trained)}"
-            f" ({_listed(trained)})"
-        )
-    unnamed = [f"x{i}" for i in range(len(trained))]  # what arrays call theirs
-    if list(columns) != trained and unnamed not in (list(columns), trained):
-        raise InputError(
-            f"{source}: has the columns {_listed(columns)}, but the run was trained on"
-            f" {_listed(trained)}; name and order them so"
-        )
-
-
-def _listed(columns: Sequence[str]) -> str:
-    return ", ".join(columns[:10]) + (", …" if len(columns) > 10 else "")

@@ -108,15 +108,15 @@ def evaluated(
         first += skipped
         if skipped < len(rows):
             found = evaluate(rows[skipped:], first)
-            journal.append(recorded(found))
+            journal.append(as_records(found))
             first += len(rows) - skipped
             done += len(rows) - skipped
         observe(first, done / (time.perf_counter() - started))
     return journal.records()
 
 
-def recorded(found: Any) -> np.ndarray:
-    """The records of a `LogLikelihood`."""
+def as_records(found: Any) -> np.ndarray:
+    """The `RECORD`s of a `LogLikelihood`."""
     records = np.empty(len(found.nats), RECORD)
     for name in RECORD.names or ():
         records[name] = getattr(found, name)
@@ -125,11 +125,12 @@ def recorded(found: Any) -> np.ndarray:
 
 def identity(run: Path, source: str, options: dict[str, Any]) -> dict[str, Any]:
     """What decides the value of every row: the model, the data, the options."""
-    data = _digest(Path(source)) if Path(source).is_file() else source
-    return {"model": _digest(run / "model.safetensors"), "data": data} | options
+    data = digest(Path(source)) if Path(source).is_file() else source
+    return {"model": digest(run / "model.safetensors"), "data": data} | options
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -1,22 +1,25 @@
 """Figures: densities beside the truth, samples as points or pictures."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scoreode._files import replaced
 from scoreode.errors import InputError
 
+DATA, SAMPLES = "#0072b2", "#d55e00"  # told apart by the colour-blind too
+Box = tuple[float, float, float, float]
+"""Left, right, bottom, top."""
 _LIMIT = 4.5  # half the side of the window in which the 2-D toys are shown
 
 
 def window(n: int) -> np.ndarray:
     """The centres of an n × n grid over the 2-D toys' window, shape (n², 2)."""
-    edge = np.linspace(-_LIMIT, _LIMIT, n)
-    return np.stack(np.meshgrid(edge, edge), axis=-1).reshape(-1, 2)
+    return grid((-_LIMIT, _LIMIT, -_LIMIT, _LIMIT), n)
 
 
 def densities(panels: Mapping[str, np.ndarray]) -> Figure:
@@ -43,7 +46,7 @@ def lines(
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
         (truth, density), *models = curves.items()
         axis.fill_between(x, density, color="0.85", label=truth)
-        for (name, model), style in zip(models, ("-", "--"), strict=True):
+        for (name, model), style in zip(models, ("-", "--"), strict=False):
             axis.plot(x, model, style, linewidth=1.2, label=name)
         axis.set(title=title, xlabel=label, ylim=(0, 1.6 * density.max()))
     axes[0].set(ylabel="density")
@@ -93,8 +96,8 @@ def pictures(rows: np.ndarray, shape: tuple[int, ...], columns: int = 10) -> Fig
     return figure
 
 
-def points(rows: np.ndarray, columns: list[str]) -> Figure:
-    """A histogram of one column, or a scatter of two."""
+def points(rows: np.ndarray, columns: Sequence[str], box: Box | None = None) -> Figure:
+    """A histogram of one column, or a scatter of two, which `box` bounds."""
     figure = Figure(figsize=(4, 4), layout="constrained")
     axis = figure.subplots()
     if rows.shape[1] == 1:
@@ -102,13 +105,77 @@ def points(rows: np.ndarray, columns: list[str]) -> Figure:
         axis.set(xlabel=columns[0], ylabel="density")
     elif rows.shape[1] == 2:
         axis.scatter(*rows.T, s=1, alpha=0.5)
-        axis.set(xlabel=columns[0], ylabel=columns[1], aspect="equal")
+        _name(axis, *columns)
+        if box is None:
+            axis.set(aspect="equal")
+        else:
+            axis.set(xlim=box[:2], ylim=box[2:])
     else:
         raise InputError(
             f"a .png shows one or two columns or images, not {rows.shape[1]} columns; use .csv,"
             " .parquet, .npy or .npz"
         )
     return figure
+
+
+def log_density(nats: np.ndarray, columns: Sequence[str], box: Box) -> Figure:
+    """log p of two columns, (n²,) on a `grid`, down to a thousandth of its largest density."""
+    figure, n = Figure(figsize=(4, 4), layout="constrained"), round(len(nats) ** 0.5)
+    axis, top = figure.subplots(), np.max(nats)
+    shown = {"cmap": "magma", "vmin": top - np.log(1000), "vmax": top, "aspect": "auto"}
+    image = axis.imshow(nats.reshape(n, n), origin="lower", extent=box, **shown)
+    _name(axis, *columns)
+    figure.colorbar(image, ax=axis, location="top", label="log p (nats)", aspect=40)
+    return figure
+
+
+def pairs(data: np.ndarray, samples: np.ndarray, columns: Sequence[str]) -> Figure:
+    """Every pair of columns, data below the diagonal and samples above; each column on it."""
+    d = len(columns)
+    figure = Figure(figsize=(1.5 * d, 1.5 * d), layout="constrained")
+    axes = figure.subplots(d, d, squeeze=False)
+    limits = [_limits(np.concatenate([data[:, i], samples[:, i]])) for i in range(d)]
+    for i, j in np.ndindex(d, d):
+        axis = axes[i, j]
+        axis.set(xlim=limits[j], xticks=[], yticks=[])
+        if i == j:
+            for rows, colour in ((data, DATA), (samples, SAMPLES)):
+                shape = {"histtype": "step", "color": colour, "linewidth": 1.2}
+                axis.hist(rows[:, i], 30, limits[i], density=True, **shape)
+        else:
+            rows, colour = (data, DATA) if i > j else (samples, SAMPLES)
+            axis.scatter(rows[:, j], rows[:, i], s=1.5, alpha=0.4, color=colour, linewidths=0)
+            axis.set(ylim=limits[i])
+        _name(axis, columns[j] if i == d - 1 else "", columns[i] if j == 0 else "")
+    return figure
+
+
+def _name(axis: Axes, x: str, y: str) -> None:
+    """Labels the axes with columns' names, which may be long, and in which $ is a dollar."""
+    short_x, short_y = (name if len(name) <= 16 else f"{name[:15]}…" for name in (x, y))
+    axis.set_xlabel(short_x, parse_math=False)
+    axis.set_ylabel(short_y, parse_math=False)
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """Most of the values: a few far out would leave no room for the others."""
+    low, high = np.quantile(values, [0.002, 0.998])
+    margin = 0.05 * (high - low) or 1.0
+    return float(low - margin), float(high + margin)
+
+
+def around(rows: np.ndarray) -> Box:
+    """What holds two columns with a margin."""
+    low, high = rows.min(0), rows.max(0)
+    margin = 0.06 * (high - low)
+    (left, bottom), (right, top) = (low - margin).tolist(), (high + margin).tolist()
+    return left, right, bottom, top
+
+
+def grid(box: Box, n: int) -> np.ndarray:
+    """The points of an n × n grid over a box, shape (n², 2)."""
+    axes = np.linspace(*box[:2], n), np.linspace(*box[2:], n)
+    return np.stack(np.meshgrid(*axes), axis=-1).reshape(-1, 2)
 
 
 def write(figure: Figure, path: Path) -> None:

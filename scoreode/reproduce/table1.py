@@ -158,6 +158,6 @@ def carried_over(density: Density, run: recipes.Run) -> Density:
 def _measured(fitted: Fitted, test: np.ndarray) -> dict[str, Any]:
     """The summary of test rows, and what training took."""
     started = time.perf_counter()
-    records = evaluate.recorded(fitted.log_likelihood(test))
+    records = evaluate.as_records(fitted.log_likelihood(test))
     summary = evaluate.summarised(fitted, records, time.perf_counter() - started)
     return summary | {"steps": fitted.steps, "train_seconds": fitted.seconds}

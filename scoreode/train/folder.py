@@ -77,6 +77,17 @@ class RunFolder:
         except OSError as error:
             raise FailureError(f"cannot write {path}: {error.strerror}") from error
 
+    def metrics(self) -> list[dict[str, Any]]:
+        """The records of metrics.jsonl, less a last line cut short; none where there is no file.
+
+        **Raises:** `InputError` if it is damaged.
+        """
+        file = self.path / "metrics.jsonl"
+        if not file.exists():
+            return []
+        *lines, _ = file.read_bytes().split(b"\n")
+        return [_record(line, f"{file}: line {number}") for number, line in enumerate(lines, 1)]
+
     def rewind_metrics(self, step: int) -> None:
         """Drops the lines after a step, which a resumed run writes again."""
         file = self.path / "metrics.jsonl"
@@ -95,3 +106,14 @@ def _step_of(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError):
         return float("inf")  # a line cut short by a kill
+
+
+def _record(line: bytes, place: str) -> dict[str, Any]:
+    try:
+        record = json.loads(line)
+        if {"step", "seconds"} <= record.keys() and set(map(type, record.values())) <= {int, float}:
+            return record
+        reason = "not a record of numbers with step and seconds"
+    except (ValueError, AttributeError) as error:
+        reason = str(error)
+    raise InputError(f"{place}: damaged ({reason}); drop the line or restore a copy")

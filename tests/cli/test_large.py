@@ -60,7 +60,7 @@ def stopped(cli, on_call, trained, table, tmp_path, monkeypatch):
     """An evaluation that is interrupted after two blocks, and its command."""
     command = ("nll", trained, table, "--out", tmp_path / "rows.csv", "--json")
     with monkeypatch.context() as patch:
-        on_call(patch, evaluate, "recorded", 3, interrupt)
+        on_call(patch, evaluate, "as_records", 3, interrupt)
         result = cli(*command)
     assert result.code == 130
     assert "128 rows are kept" in result.err
@@ -78,7 +78,7 @@ def test_whatever_the_last_write_left(cli, stopped, whole, tmp_path, tail):
 
 def test_it_stays_stopped_as_often_as_it_is(cli, stopped, whole, on_call, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        on_call(patch, evaluate, "recorded", 2, interrupt)
+        on_call(patch, evaluate, "as_records", 2, interrupt)
         result = cli(*stopped)
     assert result.code == 130
     assert "192 rows are kept" in result.err

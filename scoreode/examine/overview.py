@@ -1,0 +1,114 @@
+"""What was run, and how training went: what a report says of a run before it has a model."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from scoreode import evaluate, recipes
+from scoreode.examine import again
+from scoreode.examine.examined import Options
+from scoreode.examine.subject import Subject
+from scoreode.report.html import Chart, Charts, Curve, Fold, Section, Table, Text
+
+_TERMS = {
+    "loss": ("loss", "weighted mean"),
+    "first": ("J1", "‖σs + ε‖², weighted mean"),
+    "second": ("J2", "weighted mean"),
+    "second_trace": ("J2, trace", "weighted mean"),
+    "third": ("J3", "weighted mean"),
+    "validation_nats": ("validation NLL", "nats a row"),
+}
+
+
+def runs(subjects: Sequence[Subject], options: Options) -> Section:
+    """Every run's facts side by side, its configuration, and the commands that do it again."""
+    facts = [_facts(subject) for subject in subjects]
+    rows = [[name, *(fact[name] for fact in facts)] for name in facts[0]]
+    blocks: list[Any] = [Table(["", *(subject.label for subject in subjects)], rows)]
+    for subject in subjects:
+        of = f": {subject.label}" if len(subjects) > 1 else ""
+        config = json.dumps(subject.folder.read("config.json"), indent=2, ensure_ascii=False)
+        commands = again.commands(subject, options.data)
+        blocks += [Fold(f"Run it again{of}", commands, open=not of)]
+        blocks += [Fold(f"Configuration, resolved, and versions{of}", config)]
+    return Section("Runs", blocks)
+
+
+def _facts(subject: Subject) -> dict[str, str]:
+    run, data, fitted = subject.run, subject.data, subject.fitted
+    sizes = recipes.to_json(run.network)
+    kind, last = sizes.pop("type"), subject.metrics[-1] if subject.metrics else None
+    width = data["bin_width"]
+    steps, seconds = (fitted.steps, fitted.seconds) if fitted else (None, None)
+    if fitted is None and last is not None:
+        steps, seconds = last["step"], last["seconds"]
+    best = None if fitted is None else fitted.validation_nats
+    kind_of_best = "NLL" if run.validation == "exact" else "bound on the NLL"
+    budget = f"{run.steps} steps" if run.seconds is None else f"{run.seconds:g} s"
+    model = subject.folder.path / "model.safetensors"
+    return {
+        "data": data["name"] or "unknown",
+        "training rows": "new ones at every step"
+        if data["name"] in recipes.TOYS
+        else f"{data['n_train']}",
+        "columns": f"{len(data['columns'])}",
+        "grid": "none: continuous" if width is None else f"cells of width {_short(width)}",
+        "order": f"{run.objective.order}",
+        "process": _called(run.objective.process),
+        "network": f"{kind}, {', '.join(f'{k} {_short(v)}' for k, v in sizes.items())}",
+        "standardisation": run.standardise,
+        "budget": budget,
+        "trained": "not at all" if steps is None else f"{steps} steps in {seconds:.0f} s",
+        "finished": "no" if fitted is None else "yes",
+        "best validation": "none" if best is None else f"{best:.4f} nats ({kind_of_best})",
+        "seed": f"{run.seed}",
+        "training rows, CRC-32": f"{data['fingerprint']:08x}",
+        "model, SHA-256": f"{evaluate.digest(model)[:16]}…" if fitted else "none",
+    }
+
+
+def _called(component: Any) -> str:
+    fields = recipes.to_json(component)
+    kind = fields.pop("type")
+    return f"{kind}, {', '.join(f'{k} {_short(v)}' for k, v in fields.items())}"
+
+
+def _short(value: Any) -> str:
+    return "×".join(map(_short, value)) if isinstance(value, list | tuple) else f"{value}"
+
+
+def training(subjects: Sequence[Subject]) -> Section:
+    """Terms of the loss, and the validation NLL, over steps and over seconds."""
+    charts = []
+    for term, (title, unit) in _TERMS.items():
+        curves = [
+            _curve(subject, number, term)
+            for number, subject in enumerate(subjects)
+            if any(record.get(term) for record in subject.metrics)
+        ]
+        if curves:
+            charts.append(Chart(title, "steps", unit, curves))
+    if not charts:
+        return Section("Training", [Text("metrics.jsonl, with the loss over time.", "note")])
+    said = (
+        "Means over the steps between two records. The loss is J1/d + λ1 (J2/d² + J2,trace/d²)"
+        " + λ2 J3/d³ in d dimensions, with the divisors and λ of the configuration; orders 2 and 3"
+        " are drawn from where they set in. Seconds include compilation."
+    )
+    unfinished = [subject.label for subject in subjects if subject.fitted is None]
+    notes = [
+        Text(f"the model of {label}, whose training is not finished.", "note")
+        for label in unfinished
+    ]
+    return Section("Training", [*notes, Text(said), Charts(charts, controls=("steps", "seconds"))])
+
+
+def _curve(subject: Subject, number: int, term: str) -> Curve:
+    records = [record for record in subject.metrics if record.get(term) is not None]
+    if term != "validation_nats":
+        records = [record for record in records if record[term]]  # 0: not computed yet
+    axes = {"steps": "step", "seconds": "seconds"}
+    x = {name: np.array([record[key] for record in records], float) for name, key in axes.items()}
+    return Curve(x, np.array([record[term] for record in records], float), run=number)

@@ -1,0 +1,53 @@
+"""The runs that a report is about, as their folders have them."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from scoreode import fitting
+from scoreode.errors import InputError
+from scoreode.fitting import Fitted
+from scoreode.recipes import Run
+from scoreode.train import RunFolder
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run: what was asked for, how training went, and its density where that is finished."""
+
+    label: str
+    folder: RunFolder
+    run: Run
+    data: dict[str, Any]
+    metrics: list[dict[str, Any]]
+    fitted: Fitted | None
+
+
+def subjects(paths: Sequence[Path]) -> list[Subject]:
+    """The runs in these folders; a folder of runs stands for all of them, by name.
+
+    **Raises:** `InputError` for a folder without a run, and for damaged files.
+    """
+    folders = list(dict.fromkeys(run for path in paths for run in _runs(path)))
+    root = os.path.commonpath([os.path.abspath(folder.parent) for folder in folders])
+    return [_subject(folder, os.path.relpath(folder, root)) for folder in folders]
+
+
+def _runs(path: Path) -> list[Path]:
+    if (path / "config.json").is_file():
+        return [path]
+    runs = sorted(file.parent for file in path.glob("*/config.json"))
+    if not runs:
+        raise InputError(f"{path}: neither a run nor a folder of runs (no config.json)")
+    return runs
+
+
+def _subject(path: Path, label: str) -> Subject:
+    folder = RunFolder(path)
+    run, data = fitting.read_config(folder)
+    finished = (path / "model.safetensors").exists()
+    return Subject(
+        label, folder, run, data, folder.metrics(), fitting.load(path) if finished else None
+    )

@@ -28,7 +28,7 @@ RUNS = Path("runs")
 def fit(source: str, out: Path | None, options: FitOptions) -> None:
     """Trains on a data set into a new folder."""
     data = options.data(source)
-    run = options.run(*data.train.shape, data.image_shape)
+    run = options.run(len(data.train), len(data.columns), data.image_shape)
     if options.init_from is None:
         density = fitting.fresh_density(run, data)
     else:

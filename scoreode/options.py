@@ -109,7 +109,10 @@ def fit_again(run: recipes.Run, data: dict[str, Any]) -> tuple[str, list[str]]:
         value = getattr(options, field.name)
         if value != field.default:
             values = value if isinstance(value, tuple) else (value,)
-            words += [f"--{field.name.replace('_', '-')}", *map(str, values)]
+            words += [
+                f"--{field.name.replace('_', '-')}",
+                *(str(v).removesuffix(".0") for v in values),
+            ]
     return shlex.join(words), list(_unlike(recipes.to_json(run), resolved))
 
 

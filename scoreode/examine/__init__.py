@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scoreode.examine import drawn, findings, overview
-from scoreode.examine.examined import Examiner, Options
+from scoreode.examine.examined import Options, evaluated, examined
 from scoreode.examine.subject import subjects
-from scoreode.report.html import Section, Text, rendered
+from scoreode.report.html import rendered
 from scoreode.train.folder import versions
 
 __all__ = ["Options", "page"]
@@ -20,21 +20,17 @@ def page(paths: Sequence[Path], options: Options) -> str:
 
     **Cost:** for every trained model a log-density a row, and a solve a sample.
     """
-    found, examiner = subjects(paths), Examiner(options)
-    examined = [s.fitted and examiner(s, s.fitted) for s in found]
-    missing = [Text(f"{e.subject.label}: {e.missing}", "note") for e in examined if e and e.missing]
-    sections = [overview.runs(found, options), overview.training(found)]
-    if any(examined):
-        sections += [
-            Section("Samples", [*missing, *drawn.samples(examined).blocks]),
-            findings.likelihood(examined),
-            findings.calibrated(examined),
-            findings.solver(examined),
-        ]
-    names = list(dict.fromkeys(subject.data["name"] or "a model" for subject in found))
-    title = ", ".join(names)
+    found = subjects(paths)
+    models = examined(found, options)
+    sections = [overview.runs(found, models, options), overview.training(found)]
+    if models:
+        sections.append(drawn.samples(models))
+    rows = [e for model in models if (e := evaluated(model, options.seed)) is not None]
+    if rows:
+        sections += [findings.likelihood(rows), findings.calibrated(rows), findings.solver(rows)]
+    names = dict.fromkeys(Path(subject.data["name"]).name or "a model" for subject in found)
     labels = [subject.label for subject in found]
-    return rendered(title, labels, sections, _written(options))
+    return rendered(", ".join(names), labels, sections, _written(options))
 
 
 def _written(options: Options) -> str:

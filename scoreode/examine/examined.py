@@ -1,8 +1,11 @@
 """What a trained model says of rows that it was not trained on, and the rows that it draws."""
 
 import sys
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,53 +34,65 @@ class Options:
 
 @dataclass(frozen=True)
 class Examined:
-    """A run with a model: rows that it draws, and what it says of held-out ones if there are any.
+    """A run with a model, rows that it draws, and held-out ones or why there are none."""
+
+    subject: Subject
+    fitted: Fitted
+    samples: np.ndarray
+    held_out: HeldOut | str
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """What a model says of held-out rows.
 
     `records` are `evaluate.RECORD`s; `z` is x_T over the prior's scale, of the rows that converged.
     """
 
     subject: Subject
     fitted: Fitted
-    samples: np.ndarray
-    held_out: HeldOut | None
+    held_out: HeldOut
     records: np.ndarray
     z: np.ndarray
-    missing: str | None
+    summary: dict[str, Any]
 
 
-class Examiner:
-    """Examines one model after another; those of equal data on the same rows."""
+def examined(subjects: Sequence[Subject], options: Options) -> list[Examined]:
+    """Samples and held-out rows of the runs that have a model; of equal data the same rows.
 
-    def __init__(self, options: Options):
-        self._options = options
-        self._sources = Sources(options.data, options.seed, options.data_dir)
+    **Raises:** `InputError` for data that were given and cannot be used.
+    """
+    sources = Sources(options.data, options.seed, options.data_dir)
+    return [_examined(s, s.fitted, sources, options) for s in subjects if s.fitted is not None]
 
-    def __call__(self, subject: Subject, fitted: Fitted) -> Examined:
-        """**Raises:** `InputError` for data that were given and cannot be used.
 
-        **Cost:** a log-density a row, and a solve a sample.
-        """
-        options, d = self._options, len(fitted.data["columns"])
-        n_samples = options.samples or _samples(fitted)
-        held_out, missing = None, None
-        records, z = np.empty(0, evaluate.RECORD), np.empty((0, d))
-        try:
-            held_out = self._sources.of(fitted, options.rows, n_samples)
-        except InputError as error:
-            if options.data is not None:
-                raise
-            missing = f"no held-out rows: {error}. Give some with --data FILE."
-        if held_out is not None:
-            rows = held_out.rows[held_out.evaluated]
-            print(f"{subject.label}: log-densities of {len(rows)} rows", file=sys.stderr)
-            found = fitted.log_likelihood(rows, options.seed)
-            scale = float(fitted.density.score_model.process.prior_scale())
-            records = evaluate.as_records(found)
-            z = np.asarray(found.latent, np.float64)[records["converged"]] / scale
-        print(f"{subject.label}: {n_samples} samples", file=sys.stderr)
-        how = ODESampler() if isinstance(fitted.run.network, MLP) else _FOR_EYES
-        samples = fitted.sample(n_samples, options.seed, how)
-        return Examined(subject, fitted, samples, held_out, records, z, missing)
+def _examined(subject: Subject, fitted: Fitted, sources: Sources, options: Options) -> Examined:
+    n_samples = options.samples or _samples(fitted)
+    try:
+        held_out = sources.of(fitted, options.rows, n_samples)
+    except InputError as error:
+        if options.data is not None:
+            raise
+        held_out = str(error)
+    print(f"{subject.label}: {n_samples} samples", file=sys.stderr)
+    how = ODESampler() if isinstance(fitted.run.network, MLP) else _FOR_EYES
+    return Examined(subject, fitted, fitted.sample(n_samples, options.seed, how), held_out)
+
+
+def evaluated(examined: Examined, seed: int) -> Evaluated | None:
+    """The log-densities of a run's held-out rows, if it has any."""
+    held_out, fitted = examined.held_out, examined.fitted
+    if isinstance(held_out, str):
+        return None
+    rows = held_out.rows[held_out.evaluated]
+    print(f"{examined.subject.label}: log-densities of {len(rows)} rows", file=sys.stderr)
+    started = time.perf_counter()
+    found = fitted.log_likelihood(rows, seed)
+    records = evaluate.as_records(found)
+    scale = float(fitted.density.score_model.process.prior_scale())
+    z = np.asarray(found.latent, np.float64)[records["converged"]] / scale
+    summary = evaluate.summarised(fitted, records, time.perf_counter() - started)
+    return Evaluated(examined.subject, fitted, held_out, records, z, summary)
 
 
 def _samples(fitted: Fitted) -> int:

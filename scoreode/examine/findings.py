@@ -1,4 +1,4 @@
-"""Sections of a report on trained models: samples, log-densities, calibration, the solver's work.
+"""Sections of a report on models and held-out rows: log-densities, calibration, the solver's work.
 
 Every number is made elsewhere: by `evaluate`, by `calibration`.
 """
@@ -8,248 +8,215 @@ from typing import Any
 
 import numpy as np
 
-from scoreode import evaluate
 from scoreode.examine import calibration
-from scoreode.examine.examined import Examined
+from scoreode.examine.examined import Evaluated
+from scoreode.examine.held_out import HeldOut
+from scoreode.examine.written import NONE, of, plus_minus, value
 from scoreode.report import figures
 from scoreode.report.html import Chart, Charts, Curve, Picture, Pictures, Section, Table, Text
 from scoreode.theory import Estimate
 
 _BINS = 40
-_WORST, _VALUES = 8, 8  # rows, and values of each
-_COLUMNS = 12  # of a table of columns
+_WORST, _VALUES = 8, 10  # rows, and values of each
+
+_LIKELIHOOD = (
+    "Minus the log-density of held-out rows, mean ± standard error over rows. For data on a grid,"
+    " minus a lower bound on the log-mass of their cells, and bits/dim, which other data have not."
+)
+_CALIBRATION = (
+    "The ODE carries every row to a latent point, which is standard normal if the row is the"
+    " model's. Then the normal distribution function of every latent coordinate is uniform: a hump"
+    " means that the model is wider than the data, a valley that it is narrower, a slope that it is"
+    " off to a side. The squared length of the point follows χ² with as many degrees of freedom as"
+    " there are columns. Grey: where 95 % of right models are, bin by bin and rank by rank."
+)
+_COVERAGE = (
+    "How much of the latent coordinates, and of whole rows, the central region of a probability"
+    " holds, ± standard error over rows. A right model holds what the head of the column says."
+)
+_SOLVER = (
+    "A log-density takes so many evaluations of the network, half of them with its divergence; rows"
+    " whose estimated error is above the tolerance are solved again. The standard error of the"
+    " probes is that of the mean over all rows; 0 where the divergence is exact."
+)
 
 
-def likelihood(found: Sequence[Examined | None]) -> Section:
+def likelihood(found: Sequence[Evaluated]) -> Section:
     """NLL by run, paired where runs have the same rows, its distribution, the worst rows."""
-    evaluated = _with_rows(found)
-    if not evaluated:
-        return Section("Log-likelihood", [Text("held-out rows.", "note")])
-    rows = [_nll_row(examined, evaluated[0][1]) for _, examined in evaluated]
-    head = ["", "rows", "NLL, nats", "above the entropy, nats", "bits/dim"]
-    first = evaluated[0][1].subject.label
-    head += [f"less {first}, nats"] if len(evaluated) > 1 else []
-    head += ["not converged"]
-    if len(evaluated) == 1:
-        rows = [row[:5] + row[6:] for row in rows]
-    said = (
-        "Minus the log-density of held-out rows, mean ± standard error over rows that converged;"
-        " for data on a grid minus a lower bound on the log-mass of their cells. bits/dim exist"
-        " for data on a grid only."
-    )
-    blocks: list[Any] = [Text(said), *map(Text, dict.fromkeys(_rows_of(e) for _, e in evaluated))]
-    blocks += [Table(head, rows), Charts([_nll_chart(evaluated)])]
-    for _, examined in evaluated:
-        blocks += _worst(examined)
+    groups: dict[int, list[Evaluated]] = {}
+    for evaluated in found:
+        groups.setdefault(id(evaluated.held_out), []).append(evaluated)
+    paired = len(groups[id(found[0].held_out)]) > 1
+    against = [f"minus that of {found[0].subject.label}, paired, nats"] if paired else []
+    head = ["", "rows", "NLL, nats", "above the entropy, nats", "bits/dim", *against]
+    rows = [_nll_row(evaluated, found[0], paired) for evaluated in found]
+    nats = {e.subject.number: -e.records["nats"][e.records["converged"]] for e in found}
+    blocks: list[Any] = [
+        Text(_LIKELIHOOD),
+        *(Text(_rows_of(group[0].held_out)) for group in groups.values()),
+        _filled([*head, "not converged"], rows),
+        Charts([_histograms(nats, "NLL of every row", "nats")]),
+    ]
+    for group in groups.values():
+        blocks += _worst(group)
     return Section("Log-likelihood", blocks)
 
 
-def _with_rows(found: Sequence[Examined | None]) -> list[tuple[int, Examined]]:
-    """The models that were evaluated, with their runs' numbers."""
-    pairs = ((number, examined) for number, examined in enumerate(found) if examined is not None)
-    return [(number, examined) for number, examined in pairs if examined.held_out is not None]
+def _filled(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table without the columns that hold nothing."""
+    kept = [i for i in range(len(head)) if any(row[i] != NONE for row in rows)]
+    return Table([head[i] for i in kept], [[row[i] for i in kept] for row in rows])
 
 
-def _rows_of(examined: Examined) -> str:
-    held_out = examined.held_out
-    assert held_out is not None
-    chosen, total = len(held_out.evaluated), held_out.total
-    if chosen == total:
-        return f"All {total} {_kind(held_out.source)}."
-    return f"{chosen} of the {total} {_kind(held_out.source)}, drawn at random by the seed."
+def _rows_of(held_out: HeldOut) -> str:
+    chosen, total, source = len(held_out.evaluated), held_out.total, held_out.source
+    kind = source if " rows of " in source else f"rows of {source}"
+    return (
+        f"All {total} {kind}." if chosen == total else f"{chosen} of {total} {kind}, by the seed."
+    )
 
 
-def _kind(source: str) -> str:
-    return source if " rows of " in source else f"rows of {source}"
-
-
-def _nll_row(examined: Examined, first: Examined) -> list[str]:
-    fitted, records = examined.fitted, examined.records
-    summary = evaluate.summarised(fitted, records, 0.0)
-    if summary["nats_mean"] is None:
-        return [examined.subject.label, f"{summary['n']}", *("—",) * 4, f"{summary['unconverged']}"]
-    stderr = summary["nats_stderr"] or np.nan
-    nll = Estimate(-summary["nats_mean"], stderr)
+def _nll_row(evaluated: Evaluated, first: Evaluated, paired: bool) -> list[str]:
+    fitted, summary = evaluated.fitted, evaluated.summary
+    mean, stderr = summary["nats_mean"], summary["nats_stderr"]
     entropy, bits = fitted.data["entropy"], summary["bits_per_dim"]
-    per_dim = stderr / summary["d"] / np.log(2)
+    above = None if mean is None or entropy is None else -mean - entropy
+    per_dim = None if stderr is None else stderr / summary["d"] / np.log(2)
     return [
-        examined.subject.label,
+        evaluated.subject.label,
         f"{summary['n']}",
-        f"{nll}",
-        "—" if entropy is None else f"{nll - Estimate(entropy, 0.0)}",
-        "—" if bits is None else f"{Estimate(bits, per_dim)}",
-        _paired(examined, first),
+        plus_minus(None if mean is None else -mean, stderr),
+        plus_minus(above, stderr),
+        plus_minus(bits, per_dim),
+        *([_difference(evaluated, first)] if paired else []),
         f"{summary['unconverged']}",
     ]
 
 
-def _paired(examined: Examined, first: Examined) -> str:
-    """The mean difference in NLL on rows that both runs have."""
-    if examined is first or examined.held_out is not first.held_out:
-        return "—"
-    both = examined.records["converged"] & first.records["converged"]
-    if both.sum() < 2:
-        return "—"
-    return str(Estimate.of((first.records["nats"] - examined.records["nats"])[both]))
+def _difference(evaluated: Evaluated, first: Evaluated) -> str:
+    """The mean difference in NLL over rows that both runs have."""
+    both = evaluated.records["converged"] & first.records["converged"]
+    if evaluated is first or evaluated.held_out is not first.held_out or both.sum() < 2:
+        return NONE
+    difference = Estimate.of((first.records["nats"] - evaluated.records["nats"])[both])
+    return plus_minus(float(difference.value), float(difference.stderr))
 
 
-def _nll_chart(evaluated: Sequence[tuple[int, Examined]]) -> Chart:
-    each = {n: -e.records["nats"][e.records["converged"]] for n, e in evaluated}
-    title = "NLL of every row"
-    return _histograms(each, title, "nats a row")
-
-
-def _histograms(each: dict[int, np.ndarray], title: str, label: str, log: bool = False) -> Chart:
-    """Rows by value, in bins that the runs share."""
+def _histograms(each: dict[int, np.ndarray], title: str, unit: str, log: bool = False) -> Chart:
+    """Rows by value, in bins that the runs share; on a logarithmic axis 0 is in the lowest."""
     everything = np.concatenate(list(each.values()))
     if log:
-        least = everything[everything > 0].min(initial=1.0)
-        each = {number: np.maximum(values, least) for number, values in each.items()}
-        ends = np.log10(least), np.log10(max(everything.max(initial=0), 2 * least))
-        edges = np.logspace(*ends, _BINS + 1)
-        edges[-1] *= 1 + 1e-9  # rounded down, the largest value would be outside
-        edges[0] *= 1 - 1e-9
-    else:
-        edges = np.histogram_bin_edges(everything, _BINS)
+        least = np.min(everything[everything > 0], initial=1.0)
+        everything = np.log(np.maximum(everything, least))
+        each = {number: np.log(np.maximum(values, least)) for number, values in each.items()}
+    edges = np.histogram_bin_edges(everything, _BINS)
     curves = [
-        Curve(edges, np.histogram(values, edges)[0].astype(float), "steps", run=number)
+        Curve(
+            np.exp(edges) if log else edges,
+            np.histogram(values, edges)[0].astype(np.float64),
+            "steps",
+            run=number,
+        )
         for number, values in each.items()
     ]
-    return Chart(title, label, "rows", curves, log="x" if log else "")
+    return Chart(title, unit, "rows", curves, log="x" if log else "")
 
 
-def _worst(examined: Examined) -> Iterator[Any]:
-    """The rows that a model finds least likely."""
-    held_out, fitted = examined.held_out, examined.fitted
-    assert held_out is not None
-    order = np.argsort(np.where(examined.records["converged"], examined.records["nats"], -np.inf))
-    worst = order[:_WORST]
-    rows = held_out.rows[held_out.evaluated][worst]
-    names = held_out.columns[:_VALUES] if not fitted.data["image_shape"] else ()
+def _worst(group: Sequence[Evaluated]) -> Iterator[Any]:
+    """The rows that models of the same rows find least likely on average."""
+    held_out, fitted = group[0].held_out, group[0].fitted
+    nll = np.stack([np.where(e.records["converged"], -e.records["nats"], np.inf) for e in group])
+    order = np.argsort(-np.mean(nll, 0), kind="stable")[:_WORST]
+    shape = fitted.data["image_shape"]
+    rows = held_out.rows[held_out.evaluated][order]
+    names = held_out.columns[: 0 if shape else _VALUES]
     more = ["…"] if 0 < len(names) < len(held_out.columns) else []
-    yield Text(f"Least likely rows: {examined.subject.label}", "heading")
+    several = f" on average over {len(group)} runs" if len(group) > 1 else ""
+    yield Text(f"Least likely rows{several}", "heading")
     yield Table(
-        ["row", "NLL, nats", *names, *more],
+        ["row", *(f"NLL{of(e.subject, group)}, nats" for e in group), *names, *more],
         [
             [
                 f"{held_out.numbers[held_out.evaluated[i]]}",
-                _nats(examined.records[i]),
-                *(f"{value:.4g}" for value in row[: len(names)]),
+                *(value(x, ".4f") if np.isfinite(x) else "not converged" for x in nll[:, i]),
+                *(value(x, ".4g") for x in row[: len(names)]),
                 *more,
             ]
-            for i, row in zip(worst, rows, strict=True)
+            for i, row in zip(order, rows, strict=True)
         ],
     )
-    if shape := fitted.data["image_shape"]:
-        figure = figures.pictures(rows, tuple(shape), columns=_WORST)
-        yield Pictures([Picture("These rows, in this order", figure)])
+    if shape:
+        picture = figures.pictures(rows, tuple(shape), columns=_WORST)
+        yield Pictures([Picture("These rows, in this order", picture)])
 
 
-def _nats(record: Any) -> str:
-    return f"{-record['nats']:.3f}" if record["converged"] else "not converged"
-
-
-def calibrated(found: Sequence[Examined | None]) -> Section:
+def calibrated(found: Sequence[Evaluated]) -> Section:
     """Probability integral transforms of every run, and the coverage of central regions."""
-    evaluated = [(number, e) for number, e in _with_rows(found) if len(e.z) > 1]
-    if not evaluated:
-        return Section("Calibration", [Text("held-out rows that converged.", "note")])
-    said = (
-        "The ODE carries every row to a latent point, which is standard normal if the row is the"
-        " model's. Then the normal distribution function of every latent coordinate is uniform:"
-        " a hump means that the model is wider than the data, a valley that it is narrower, a"
-        " slope that it is off to a side. The squared length follows χ² with as many degrees of"
-        " freedom as there are columns. Grey: what 95 % of right models show, bin by bin and rank"
-        " by rank."
+    found = [evaluated for evaluated in found if len(evaluated.z) > 1]
+    if not found:
+        return Section("Calibration", [Text("two held-out rows that converged.", "note")])
+    charts = [chart for evaluated in found for chart in _pit_charts(evaluated, found)]
+    rows = [row for evaluated in found for row in _coverage(evaluated, found)]
+    head = ["", *(f"{100 * level:g} %" for level in calibration.LEVELS)]
+    return Section(
+        "Calibration", [Text(_CALIBRATION), Charts(charts), Text(_COVERAGE), Table(head, rows)]
     )
-    blocks: list[Any] = [Text(said), Charts([*_pit_charts(evaluated)])]
-    for _, examined in evaluated:
-        blocks += [
-            Text(f"Central regions: {examined.subject.label}", "heading"),
-            Table(
-                ["probability", "of coordinates inside", "of rows inside"],
-                [
-                    [f"{100 * c.level:g} %", f"{100 * c.coordinates} %", f"{100 * c.rows} %"]
-                    for c in calibration.coverage(examined.z)
-                ],
-            ),
-        ]
-    blocks.append(
-        Text("Found on held-out rows, ± standard error over rows. Right models match the first.")
-    )
-    return Section("Calibration", blocks)
 
 
-def _pit_charts(evaluated: Sequence[tuple[int, Examined]]) -> Iterator[Chart]:
-    """Histograms together with one band; ‖z‖² by rank for every run that has its own band."""
-    for number, examined in evaluated:
-        label = examined.subject.label
-        pit = calibration.pit_histogram(examined.z)
-        middle = (pit.x[1:] + pit.x[:-1]) / 2
-        yield Chart(
-            f"Uniformity: {label}",
-            "probability integral transform",
-            "density, right: 1",
-            [
-                Curve(middle, pit.high, "band", low=pit.low),
-                Curve(pit.x, pit.found, "steps", run=number),
-                Curve(middle, pit.expected),
-            ],
-        )
-        norms = calibration.squared_norms(examined.z)
-        yield Chart(
-            f"Squared length: {label}",
-            "quantile of χ²",
-            "quantile found",
-            [
-                Curve(norms.x, norms.high, "band", low=norms.low),
-                Curve(norms.x, norms.expected),
-                Curve(norms.x, norms.found, "dots", run=number),
-            ],
-            log="xy",
-        )
+def _coverage(evaluated: Evaluated, found: Sequence[Evaluated]) -> Iterator[list[str]]:
+    covered, whose = calibration.coverage(evaluated.z), of(evaluated.subject, found)
+    yield [f"coordinates{whose}, %", *(f"{100 * level.coordinates}" for level in covered)]
+    yield [f"rows{whose}, %", *(f"{100 * level.rows}" for level in covered)]
 
 
-def solver(found: Sequence[Examined | None]) -> Section:
+def _pit_charts(evaluated: Evaluated, found: Sequence[Evaluated]) -> Iterator[Chart]:
+    """Two charts for every run: its number of rows decides the bands."""
+    number, whose = evaluated.subject.number, of(evaluated.subject, found)
+    pit = calibration.pit_histogram(evaluated.z)
+    norms = calibration.squared_norms(evaluated.z)
+    uniform = [
+        Curve(pit.x, pit.high, "band", low=pit.low),
+        Curve(pit.x, pit.found, "steps", run=number),
+        Curve(pit.x, pit.expected),
+    ]
+    yield Chart(f"Uniformity{whose}", "probability integral transform", "density", uniform)
+    ranked = [
+        Curve(norms.x, norms.high, "band", low=norms.low),
+        Curve(norms.x, norms.expected),
+        Curve(norms.x, norms.found, "dots", run=number),
+    ]
+    yield Chart(f"Squared length{whose}", "quantiles of χ²", "quantiles found", ranked)
+
+
+def solver(found: Sequence[Evaluated]) -> Section:
     """What the log-densities cost, and how far off they are estimated to be."""
-    evaluated = _with_rows(found)
-    if not evaluated:
-        return Section("Solver", [Text("held-out rows.", "note")])
-    rows = []
-    for _, examined in evaluated:
-        summary = evaluate.summarised(examined.fitted, examined.records, 0.0)
-        median, most = summary["nfe_quantiles"]
-        rows.append(
-            [
-                examined.subject.label,
-                f"{summary['nfe_mean']:.1f}",
-                f"{median}",
-                f"{most}",
-                f"{summary['nfe_max']}",
-                _scientific(summary["error_mean"]),
-                _scientific(summary["probe_stderr"]),
-            ]
-        )
-    said = (
-        "A log-density takes so many evaluations of the network, half of them with its divergence;"
-        " rows whose estimated error is above the tolerance are solved again. The standard error of"
-        " the probes is that of the mean over all rows; 0 where the divergence is exact."
-    )
-    head = ["", "evaluations, mean", "median", "95 %", "most"]
-    head += ["estimated error a row, nats", "probes, nats"]
-    good = {number: e.records[e.records["converged"]] for number, e in evaluated}
+    costs = sorted({int(nfe) for evaluated in found for nfe in evaluated.records["nfe"]})
+    head = ["", "evaluations a row, mean", "median", "95 %", "most"]
+    head += ["estimated error a row, mean, nats", "probes, nats"]
+    counts = [
+        [e.subject.label, *(f"{np.sum(e.records['nfe'] == cost)}" for cost in costs)] for e in found
+    ]
+    blocks: list[Any] = [Text(_SOLVER), Table(head, [_work(evaluated) for evaluated in found])]
+    blocks += [Table(["rows that took evaluations:", *map(str, costs)], counts)]
+    good = {e.subject.number: e.records[e.records["converged"]] for e in found}
     good = {number: records for number, records in good.items() if len(records)}
-    charts = []
-    if good:
-        each = {number: records["nfe"].astype(float) for number, records in good.items()}
-        charts.append(_histograms(each, "Evaluations of the network", "a row"))
-        each = {number: records["error"] for number, records in good.items()}
-        charts.append(_histograms(each, "Estimated error of the solution", "nats", log=True))
-        each = {number: records["stderr"] for number, records in good.items()}
-        if any(np.any(values > 0) for values in each.values()):
-            charts.append(_histograms(each, "Standard error of the probes", "nats", log=True))
-    return Section("Solver", [Text(said), Table(head, rows), Charts(charts)])
+    titles = {"error": "Estimated error of a row", "stderr": "Standard error by probes of a row"}
+    each = {name: {n: records[name] for n, records in good.items()} for name in titles}
+    charts = [
+        _histograms(each[name], title, "nats", log=True)
+        for name, title in titles.items()
+        if any(np.any(values > 0) for values in each[name].values())
+    ]
+    return Section("Solver", [*blocks, Charts(charts)])
 
 
-def _scientific(value: float | None) -> str:
-    return "—" if value is None else f"{value:.2g}"
+def _work(evaluated: Evaluated) -> list[str]:
+    summary = evaluated.summary
+    return [
+        evaluated.subject.label,
+        f"{summary['nfe_mean']:.1f}",
+        *map(str, summary["nfe_quantiles"]),
+        f"{summary['nfe_max']}",
+        value(summary["error_mean"], ".2g"),
+        value(summary["probe_stderr"], ".2g"),
+    ]

@@ -1,15 +1,16 @@
 """What was run, and how training went: what a report says of a run before it has a model."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from scoreode import evaluate, recipes
 from scoreode.examine import again
-from scoreode.examine.examined import Options
+from scoreode.examine.examined import Examined, Options
 from scoreode.examine.subject import Subject
+from scoreode.examine.written import of
 from scoreode.report.html import Chart, Charts, Curve, Fold, Section, Table, Text
 
 _TERMS = {
@@ -22,18 +23,34 @@ _TERMS = {
 }
 
 
-def runs(subjects: Sequence[Subject], options: Options) -> Section:
-    """Every run's facts side by side, its configuration, and the commands that do it again."""
+def runs(subjects: Sequence[Subject], models: Sequence[Examined], options: Options) -> Section:
+    """Every run's facts, what is missing, its configuration, and the commands that do it again."""
     facts = [_facts(subject) for subject in subjects]
-    rows = [[name, *(fact[name] for fact in facts)] for name in facts[0]]
-    blocks: list[Any] = [Table(["", *(subject.label for subject in subjects)], rows)]
+    rows = [[name, *_once([fact[name] for fact in facts])] for name in facts[0]]
+    blocks: list[Any] = [*_missing(subjects, models)]
+    blocks += [Table(["", *(subject.label for subject in subjects)], rows, kind="facts")]
     for subject in subjects:
-        of = f": {subject.label}" if len(subjects) > 1 else ""
+        whose = of(subject, subjects)
         config = json.dumps(subject.folder.read("config.json"), indent=2, ensure_ascii=False)
         commands = again.commands(subject, options.data)
-        blocks += [Fold(f"Run it again{of}", commands, open=not of)]
-        blocks += [Fold(f"Configuration, resolved, and versions{of}", config)]
+        blocks += [Fold(f"Run it again{whose}", commands, open=not whose)]
+        blocks += [Fold(f"Resolved configuration, and versions at training{whose}", config)]
     return Section("Runs", blocks)
+
+
+def _missing(subjects: Sequence[Subject], models: Sequence[Examined]) -> Iterator[Text]:
+    for subject in subjects:
+        if subject.fitted is None:
+            yield Text(f"the model of {subject.label}: its training is not finished.", "note")
+    for model in models:
+        if isinstance(model.held_out, str):
+            what = f"held-out rows of {model.subject.label}: {model.held_out}"
+            yield Text(f"{what}. Give some with --data FILE.", "note")
+
+
+def _once(values: list[str]) -> list[str]:
+    """One cell for all runs where they agree."""
+    return values[:1] if len(set(values)) == 1 else values
 
 
 def _facts(subject: Subject) -> dict[str, str]:
@@ -97,12 +114,7 @@ def training(subjects: Sequence[Subject]) -> Section:
         " + λ2 J3/d³ in d dimensions, with the divisors and λ of the configuration; orders 2 and 3"
         " are drawn from where they set in. Seconds include compilation."
     )
-    unfinished = [subject.label for subject in subjects if subject.fitted is None]
-    notes = [
-        Text(f"the model of {label}, whose training is not finished.", "note")
-        for label in unfinished
-    ]
-    return Section("Training", [*notes, Text(said), Charts(charts, controls=("steps", "seconds"))])
+    return Section("Training", [Text(said), Charts(charts, controls=("steps", "seconds"))])
 
 
 def _curve(subject: Subject, number: int, term: str) -> Curve:

@@ -17,6 +17,7 @@ from scoreode.train import RunFolder
 class Subject:
     """A run: what was asked for, how training went, and its density where that is finished."""
 
+    number: int
     label: str
     folder: RunFolder
     run: Run
@@ -32,7 +33,8 @@ def subjects(paths: Sequence[Path]) -> list[Subject]:
     """
     folders = list(dict.fromkeys(run for path in paths for run in _runs(path)))
     root = os.path.commonpath([os.path.abspath(folder.parent) for folder in folders])
-    return [_subject(folder, os.path.relpath(folder, root)) for folder in folders]
+    labels = [os.path.relpath(folder, root) for folder in folders]
+    return [_subject(*named) for named in zip(range(len(folders)), labels, folders, strict=True)]
 
 
 def _runs(path: Path) -> list[Path]:
@@ -44,10 +46,8 @@ def _runs(path: Path) -> list[Path]:
     return runs
 
 
-def _subject(path: Path, label: str) -> Subject:
+def _subject(number: int, label: str, path: Path) -> Subject:
     folder = RunFolder(path)
     run, data = fitting.read_config(folder)
-    finished = (path / "model.safetensors").exists()
-    return Subject(
-        label, folder, run, data, folder.metrics(), fitting.load(path) if finished else None
-    )
+    fitted = fitting.load(path) if (path / "model.safetensors").exists() else None
+    return Subject(number, label, folder, run, data, folder.metrics(), fitted)

@@ -96,15 +96,17 @@ def pictures(rows: np.ndarray, shape: tuple[int, ...], columns: int = 10) -> Fig
     return figure
 
 
-def points(rows: np.ndarray, columns: Sequence[str], box: Box | None = None) -> Figure:
+def points(
+    rows: np.ndarray, columns: Sequence[str], box: Box | None = None, colour: str = DATA
+) -> Figure:
     """A histogram of one column, or a scatter of two, which `box` bounds."""
     figure = Figure(figsize=(4, 4), layout="constrained")
     axis = figure.subplots()
     if rows.shape[1] == 1:
-        axis.hist(rows[:, 0], bins=100, density=True)
+        axis.hist(rows[:, 0], bins=100, density=True, color=colour)
         axis.set(xlabel=columns[0], ylabel="density")
     elif rows.shape[1] == 2:
-        axis.scatter(*rows.T, s=1, alpha=0.5)
+        axis.scatter(*rows.T, s=1, alpha=0.5, color=colour)
         _name(axis, *columns)
         if box is None:
             axis.set(aspect="equal")
@@ -135,8 +137,8 @@ def pairs(data: np.ndarray, samples: np.ndarray, columns: Sequence[str]) -> Figu
     figure = Figure(figsize=(1.5 * d, 1.5 * d), layout="constrained")
     axes = figure.subplots(d, d, squeeze=False)
     limits = [_limits(np.concatenate([data[:, i], samples[:, i]])) for i in range(d)]
-    for i, j in np.ndindex(d, d):
-        axis = axes[i, j]
+    for place, axis in enumerate(axes.flat):
+        i, j = divmod(place, d)
         axis.set(xlim=limits[j], xticks=[], yticks=[])
         if i == j:
             for rows, colour in ((data, DATA), (samples, SAMPLES)):

@@ -33,10 +33,14 @@ class Text:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a head; the first cell of a row names it."""
+    """Rows of "numbers" or "facts" under a head; the first cell of a row names it.
+
+    A second cell that is the last is that of all columns.
+    """
 
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
+    kind: str = "numbers"
     block: ClassVar[str] = "table"
 
 

@@ -4,7 +4,7 @@
 const page = JSON.parse(document.getElementById("data").textContent);
 const hidden = new Set(); // numbers of runs
 const root = document.documentElement;
-const HEIGHT = 220, LEFT = 52, RIGHT = 10, TOP = 20, BOTTOM = 40;
+const HEIGHT = 230, LEFT = 52, RIGHT = 14, TOP = 26, BOTTOM = 40;
 
 function element(name, attributes, text) {
   const made = document.createElementNS("http://www.w3.org/2000/svg", name);

@@ -83,7 +83,9 @@ def coverage(z: Latent) -> list[Coverage]:
     ]
 
 
-def columns(data: Latent, samples: Latent, names: Sequence[str]) -> list[Column]:
+def columns(
+    data: Float[np.ndarray, "n d"], samples: Float[np.ndarray, "m d"], names: Sequence[str]
+) -> list[Column]:
     """Every column of data beside samples, those that differ most first."""
     n, m = len(data), len(samples)
     limit = _KS_5_PERCENT * ((n + m) / (n * m)) ** 0.5

@@ -112,7 +112,8 @@ def training(subjects: Sequence[Subject]) -> Section:
     said = (
         "Means over the steps between two records. The loss is J1/d + λ1 (J2/d² + J2,trace/d²)"
         " + λ2 J3/d³ in d dimensions, with the divisors and λ of the configuration; orders 2 and 3"
-        " are drawn from where they set in. Seconds include compilation."
+        " are drawn from where they set in. The validation NLL is a bound unless the run was asked"
+        " for the exact one. Seconds include compilation."
     )
     return Section("Training", [Text(said), Charts(charts, controls=("steps", "seconds"))])
 

@@ -4,7 +4,6 @@ from collections.abc import Sized
 
 from scoreode.examine.subject import Subject
 
-
 NONE = "—"
 
 

@@ -143,7 +143,7 @@ def pairs(data: np.ndarray, samples: np.ndarray, columns: Sequence[str]) -> Figu
         if i == j:
             for rows, colour in ((data, DATA), (samples, SAMPLES)):
                 shape = {"histtype": "step", "color": colour, "linewidth": 1.2}
-                axis.hist(rows[:, i], 30, limits[i], density=True, **shape)
+                axis.hist(rows[:, i], bins=30, range=limits[i], density=True, **shape)
         else:
             rows, colour = (data, DATA) if i > j else (samples, SAMPLES)
             axis.scatter(rows[:, j], rows[:, i], s=1.5, alpha=0.4, color=colour, linewidths=0)

@@ -1,0 +1,336 @@
+"""`scoreode report`: the page's numbers, whatever the runs and the data are in what state."""
+
+import html.parser
+import json
+import shlex
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+
+from scoreode import recipes
+
+FEW = ("--samples", 20)
+
+
+class Page(html.parser.HTMLParser):
+    """The tables of a page by their heads, its headings and notes, its data, and what it loads."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.tables, self.titles, self.notes, self.scripts, self.tags = [], [], [], [], []
+        self._open = []
+        self.text = path.read_text(encoding="utf-8")
+        self.feed(self.text)
+        self.data = json.loads(self.scripts[0])
+
+    def handle_starttag(self, tag, attributes):
+        self._open.append((tag, dict(attributes)))
+        self.tags.append(self._open[-1])
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+        elif tag == "script":
+            self.scripts.append("")
+        elif tag == "p" and dict(attributes).get("class") == "note":
+            self.notes.append("")
+
+    def handle_endtag(self, tag):
+        while self._open and self._open.pop()[0] != tag:
+            pass
+
+    def handle_data(self, text):
+        tag, attributes = self._open[-1] if self._open else ("", {})
+        if tag in ("td", "th"):
+            self.tables[-1][-1][-1] += text
+        elif tag == "script":
+            self.scripts[-1] += text
+        elif tag in ("h1", "h2", "h3"):
+            self.titles.append(text)
+        elif tag == "p" and attributes.get("class") == "note":
+            self.notes[-1] += text
+
+    def table(self, *head):
+        """The rows of the table whose head begins so, by their first cell."""
+        rows = next(rows for rows in self.tables if rows[0][: len(head)] == list(head))
+        return {row[0]: dict(zip(rows[0], row, strict=True)) for row in rows[1:]}
+
+    def fold(self, title):
+        """The text of what opens under this title."""
+        return html.unescape(self.text.split(f"<summary>{title}</summary>")[1].split("</pre>")[0])
+
+
+@pytest.fixture(scope="module")
+def written(cli, tmp_path_factory):
+    """The page that the command writes."""
+    folder = tmp_path_factory.mktemp("pages")
+
+    def written(*args):
+        out = folder / "page.html"
+        result = cli("report", *args, "--out", out)
+        assert result.code == 0, result.err
+        assert str(out) in result.out
+        return Page(out)
+
+    return written
+
+
+@pytest.fixture(scope="module")
+def page(written, trained):
+    """The page of a finished run."""
+    return written(trained, *FEW)
+
+
+@pytest.fixture
+def copied(trained, tmp_path):
+    return shutil.copytree(trained, tmp_path / "copy")
+
+
+def test_the_numbers_are_those_of_nll(cli, written, trained, table):
+    page = written(trained, "--data", table, *FEW)
+    summary = json.loads(cli("nll", trained, table, "--json").out)
+    nll = page.table("", "rows", "NLL, nats")["run"]
+    mean, stderr = -summary["nats_mean"], summary["nats_stderr"]
+    assert nll["NLL, nats"] == f"{mean:.4f} ± {stderr:.4f}"
+    assert nll["rows"] == f"{summary['n']}"
+    assert nll["not converged"] == f"{summary['unconverged']}"
+    assert "bits/dim" not in nll
+    work = page.table("", "evaluations a row, mean")["run"]
+    assert work["evaluations a row, mean"] == f"{summary['nfe_mean']:.1f}"
+    assert work["most"] == f"{summary['nfe_max']}"
+    assert [int(work[name]) for name in ("median", "95 %")] == summary["nfe_quantiles"]
+    counts = page.table("rows that took evaluations:")["run"]
+    assert sum(int(count) for cost, count in counts.items() if cost.isdigit()) == summary["n"]
+    assert f"All {len(pl.read_csv(table))} rows of" in page.text
+
+
+def test_rows_by_the_seed_have_their_own_values(cli, written, trained, table, tmp_path):
+    page = written(trained, "--data", table, *FEW, "--rows", 40, "--seed", 3)
+    assert cli("nll", trained, table, "--out", tmp_path / "rows.csv", "--seed", 3).code == 0
+    each, data = pl.read_csv(tmp_path / "rows.csv"), pl.read_csv(table)
+    worst = page.table("row", "NLL, nats", "length", "weight")
+    assert len(worst) == 8
+    for number, row in worst.items():
+        i = int(number) - 1
+        assert row["NLL, nats"] == f"{-each['nats'][i]:.4f}".replace("-", "−")
+        assert row["weight"] == f"{data['weight'][i]:.4g}".replace("-", "−")
+    chart = next(c for c in page.data["charts"] if c["title"] == "NLL of every row")
+    assert sum(chart["curves"][0]["y"]) == 40
+
+
+def test_by_default_rows_that_were_held_out(page, table):
+    assert f"All 20 validation rows of {table}, which chose the weights." in page.text
+    held_out = recipes.load_data(str(table)).validation
+    shown = page.table("row", "NLL, nats", "length", "weight")
+    weights = {f"{weight:.4g}" for weight in held_out[:, 1]}
+    assert {row["weight"] for row in shown.values()} <= weights
+
+
+def test_the_curves_are_those_of_the_metrics(written, whole, metrics):
+    page = written(whole, *FEW)
+    records = metrics(whole)
+    charts = {chart["title"]: chart["curves"][0] for chart in page.data["charts"]}
+    for title, term in {"loss": "loss", "J1": "first", "validation NLL": "validation_nats"}.items():
+        assert charts[title]["x"]["steps"] == [record["step"] for record in records]
+        np.testing.assert_allclose(charts[title]["y"], [r[term] for r in records], rtol=1e-5)
+    assert "J2" not in charts, "order 1 has none"
+
+
+def test_bits_per_dim_where_there_is_a_grid(cli, written, tiny, tmp_path):
+    run, few = tmp_path / "digits", tmp_path / "few.npy"
+    assert cli("fit", "digits", *tiny, "--steps", 5, "--out", run).code == 0
+    np.save(few, recipes.load_data("digits").test[:6])
+    page = written(run, "--data", few, "--samples", 4)
+    summary = json.loads(cli("nll", run, few, "--json").out)
+    found = page.table("", "rows", "NLL, nats")["digits"]["bits/dim"]
+    assert found.split(" ± ")[0] == f"{summary['bits_per_dim']:.4f}"
+    stderr = summary["nats_stderr"] / 64 / np.log(2)
+    assert found.split(" ± ")[1] == f"{stderr:.4f}"
+    probes = page.table("", "evaluations a row, mean")["digits"]["probes, nats"]
+    assert probes == f"{summary['probe_stderr']:.2g}"
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert len(images) == 3, "data, samples, the least likely"
+
+
+def test_runs_beside_each_other(written, trained, whole, tmp_path):
+    """A folder of runs stands for them, in order; differences are those of the same rows."""
+    folder = tmp_path / "folder"
+    for name, run in {"b": whole, "a": trained, "c": trained}.items():
+        shutil.copytree(run, folder / name)
+    page = written(folder, *FEW)
+    assert page.data["runs"] == ["a", "b", "c"]
+    found = page.table("", "rows", "NLL, nats")
+    assert list(found) == ["a", "b", "c"]
+    difference = "minus that of a, paired, nats"
+    assert found["c"][difference] == "0.0000 ± 0.0000"
+    means = [float(found[run]["NLL, nats"].split()[0].replace("−", "-")) for run in "ab"]
+    paired = float(found["b"][difference].split()[0].replace("−", "-"))
+    assert paired == pytest.approx(means[1] - means[0], abs=2e-4)
+
+
+def test_the_command_trains_it_again(cli, page, trained, tmp_path):
+    commands = page.fold("Run it again").splitlines()
+    again = shlex.split(next(line for line in commands if line.startswith("scoreode fit")))
+    assert cli(*again[1:], "--out", tmp_path / "again").code == 0
+    weights = "model.safetensors"
+    assert (tmp_path / "again" / weights).read_bytes() == (trained / weights).read_bytes()
+    evaluate = shlex.split(next(line for line in commands if line.startswith("scoreode nll")))
+    assert cli(*evaluate[1:]).code == 0
+
+
+def test_what_no_option_sets_is_said(written, copied):
+    config = json.loads((copied / "config.json").read_text())
+    config["run"]["ema_decay"] = 0.5
+    config["run"]["objective"]["process"]["sigma_max"] = 11.0
+    (copied / "config.json").write_text(json.dumps(config))
+    commands = written(copied, *FEW).fold("Run it again")
+    assert "#   ema_decay = 0.5" in commands
+    assert "#   objective.process.sigma_max = 11.0" in commands
+    assert commands.count("#   ") == 2
+
+
+def test_a_reproduction_is_done_again_as_one(written, trained, tmp_path):
+    shutil.copytree(trained, tmp_path / "figure" / "order-1")
+    summary = {"name": "checkerboard", "quick": True}
+    (tmp_path / "figure" / "summary.json").write_text(json.dumps(summary))
+    commands = written(tmp_path / "figure", *FEW).fold("Run it again")
+    assert "scoreode reproduce checkerboard --quick --seed 0" in commands
+
+
+def test_an_unfinished_run_has_its_curves(written, stopped, trained):
+    page = written(stopped)
+    assert page.notes == ["the model of run: its training is not finished."]
+    assert page.titles == ["table.csv", "Runs", "Training"]
+    assert [chart["title"] for chart in page.data["charts"]] == ["loss", "J1", "validation NLL"]
+    assert f"scoreode fit --resume {stopped}" in page.fold("Run it again")
+    both = written(stopped, trained, *FEW)
+    assert "Calibration" in both.titles
+    assert len(both.data["runs"]) == 2
+    nll = next(c for c in both.data["charts"] if c["title"] == "NLL of every row")
+    assert [curve["run"] for curve in nll["curves"]] == [1], "the colour of its training"
+
+
+@pytest.mark.parametrize("change", ["removed", "changed"])
+def test_data_that_are_gone(cli, written, tiny, table, rows, tmp_path, change):
+    data, run = tmp_path / "data.csv", tmp_path / "run"
+    shutil.copy(table, data)
+    assert cli("fit", data, *tiny, "--steps", 5, "--out", run).code == 0
+    if change == "removed":
+        data.unlink()
+        reason = f"{data}: no such file"
+    else:
+        np.savetxt(data, rows[::-1], delimiter=",", header="length,weight", comments="")
+        reason = f"{data} has changed since the run began"
+    page = written(run, *FEW)
+    assert page.notes == [f"held-out rows of run: {reason}. Give some with --data FILE."]
+    assert page.titles[1:] == ["Runs", "Training", "Samples"]
+    assert "Log-likelihood" in written(run, "--data", table, *FEW).titles
+
+
+def test_a_model_without_training_or_data(written, copied):
+    """As a published checkpoint, or one that a program saved."""
+    config = json.loads((copied / "config.json").read_text())
+    config["data"] |= {"name": "X", "n_train": 180}
+    (copied / "config.json").write_text(json.dumps(config))
+    (copied / "metrics.jsonl").unlink()
+    page = written(copied, *FEW)
+    assert "no command trains it again" in page.fold("Run it again")
+    assert page.notes[1:] == ["metrics.jsonl, with the loss over time."]
+
+
+def test_a_damaged_line_of_metrics(cli, copied, written):
+    file = copied / "metrics.jsonl"
+    whole = file.read_text()
+    file.write_text(whole + '{"step": 50, "sec')  # cut short by a kill
+    assert written(copied, *FEW).data["charts"][0]["curves"][0]["x"]["steps"][-1] == 40
+    for line in ("", "[1]", "{}", '{"step": "many", "seconds": 1}', "\x00"):
+        file.write_text(f"{whole}{line}\n{whole}")
+        result = cli("report", copied)
+        assert result.code == 2
+        number = 1 + len(whole.splitlines())
+        assert f"{file}: line {number}: damaged" in result.err
+        assert "restore a copy" in result.err
+
+
+NAMES = ("<script>alert(1)</script>", '" onload="alert(2)', "a$_^$b ${7*7} {{ 7*7 }}\u2028&amp;")
+
+
+def test_names_are_escaped(cli, written, tiny, rows, tmp_path):
+    run, data = tmp_path / "<b>run<!--", tmp_path / "<img src=x onerror=alert(3)>.parquet"
+    values = np.concatenate([rows, rows[::-1, :1] ** 2], 1)
+    pl.DataFrame(values, list(NAMES)).write_parquet(data)
+    assert cli("fit", data, *tiny, "--steps", 5, "--out", run).code == 0
+    page = written(run, *FEW)
+    allowed = {"html", "head", "meta", "link", "title", "style", "body", "header", "p", "h1", "h2"}
+    allowed |= {"h3", "button", "nav", "a", "main", "section", "div", "table", "thead", "tbody"}
+    allowed |= {"tr", "th", "td", "details", "summary", "pre", "figure", "figcaption", "img"}
+    allowed |= {"noscript", "footer", "script"}
+    assert {tag for tag, _ in page.tags} <= allowed
+    assert not [name for _, attributes in page.tags for name in attributes if name[:2] == "on"]
+    assert len(page.scripts) == 2
+    assert "\u2028" not in page.scripts[0]
+    assert "<" not in page.scripts[0]
+    assert page.data["runs"] == [run.name]
+    assert page.titles[0] == data.name
+    assert set(NAMES) <= set(page.table("column"))
+
+
+def test_nothing_is_loaded_from_outside(page):
+    for _, attributes in page.tags:
+        for name in ("src", "href", "action", "data"):
+            assert attributes.get(name, "#")[:1] == "#" or attributes[name].startswith("data:")
+    policy = next(a["content"] for _, a in page.tags if "http-equiv" in a)
+    assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
+    assert "url(" not in page.text
+    assert "@import" not in page.text
+
+
+def test_the_same_page_but_for_its_date(written, page, trained):
+    one, other = (text.split("<footer>") for text in (page.text, written(trained, *FEW).text))
+    assert one[0] == other[0]
+    assert one[1].split("</footer>")[1] == other[1].split("</footer>")[1]
+    assert "jax " in one[1].split("</footer>")[0]
+
+
+def test_the_page_is_in_the_run_by_default(cli, copied, contents):
+    before = contents(copied)
+    for _ in range(2):  # written again in place
+        result = cli("report", copied, *FEW)
+        assert result.code == 0, result.err
+        assert f"written to {copied}/report.html" in result.out
+    after = contents(copied)
+    assert after.pop("report.html").startswith(b"<!doctype html>")
+    assert after == before
+
+
+REFUSED = {
+    "no run": ((), "give the folder of a run"),
+    "no such folder": (("nowhere",), "nowhere: neither a run nor a folder of runs"),
+    "another suffix": (("{run}", "--out", "page.pdf"), "page.pdf: unknown kind of file; use .html"),
+    "one row": (("{run}", "--rows", "1"), "--rows 1: a spread takes at least 2"),
+    "one sample": (("{run}", "--samples", "0"), "--samples 0: a spread takes at least 2"),
+    "a negative seed": (("{run}", "--seed", "-1"), "seed -1: must be finite and not negative"),
+    "no such data": (("{run}", "--data", "none.csv"), "none.csv: no such file"),
+    "other data": (("{run}", "--data", "mixture"), "mixture: 1 columns, but the run was trained"),
+}
+
+
+@pytest.mark.parametrize(("args", "said"), REFUSED.values(), ids=REFUSED)
+def test_what_is_refused(cli, trained, contents, tmp_path, args, said):
+    before = contents(trained)
+    result = cli("report", *(arg.format(run=trained) for arg in args))
+    assert result.code == 2, result.said
+    assert said in result.said
+    assert contents(trained) == before
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_refuses(cli, trained, tmp_path):
+    out = tmp_path / "missing" / "page.html"
+    result = cli("report", trained, *FEW, "--out", out)
+    assert result.code == 1
+    assert f"cannot write {out}" in result.err

@@ -61,6 +61,7 @@ def _facts(subject: Subject) -> dict[str, str]:
     steps, seconds = (fitted.steps, fitted.seconds) if fitted else (None, None)
     if fitted is None and last is not None:
         steps, seconds = last["step"], last["seconds"]
+    so_far = "" if fitted else " so far"
     best = None if fitted is None else fitted.validation_nats
     kind_of_best = "NLL" if run.validation == "exact" else "bound on the NLL"
     budget = f"{run.steps} steps" if run.seconds is None else f"{run.seconds:g} s"
@@ -77,8 +78,7 @@ def _facts(subject: Subject) -> dict[str, str]:
         "network": f"{kind}, {', '.join(f'{k} {_short(v)}' for k, v in sizes.items())}",
         "standardisation": run.standardise,
         "budget": budget,
-        "trained": "not at all" if steps is None else f"{steps} steps in {seconds:.0f} s",
-        "finished": "no" if fitted is None else "yes",
+        "trained": "not at all" if steps is None else f"{steps} steps in {seconds:.0f} s{so_far}",
         "best validation": "none" if best is None else f"{best:.4f} nats ({kind_of_best})",
         "seed": f"{run.seed}",
         "training rows, CRC-32": f"{data['fingerprint']:08x}",

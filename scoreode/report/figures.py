@@ -131,23 +131,26 @@ def log_density(nats: np.ndarray, columns: Sequence[str], box: Box) -> Figure:
     return figure
 
 
-def pairs(data: np.ndarray, samples: np.ndarray, columns: Sequence[str]) -> Figure:
+def pairs(data: np.ndarray | None, samples: np.ndarray, columns: Sequence[str]) -> Figure:
     """Every pair of columns, data below the diagonal and samples above; each column on it."""
     d = len(columns)
     figure = Figure(figsize=(1.5 * d, 1.5 * d), layout="constrained")
     axes = figure.subplots(d, d, squeeze=False)
-    limits = [_limits(np.concatenate([data[:, i], samples[:, i]])) for i in range(d)]
+    drawn = [(samples, SAMPLES)] if data is None else [(data, DATA), (samples, SAMPLES)]
+    together = np.concatenate([rows for rows, _ in drawn])
+    # A few values far out would leave no room for the others.
+    ends = [limits(together[:, i], 0.002) for i in range(d)]
     for place, axis in enumerate(axes.flat):
         i, j = divmod(place, d)
-        axis.set(xlim=limits[j], xticks=[], yticks=[])
+        axis.set(xlim=ends[j], xticks=[], yticks=[])
         if i == j:
-            for rows, colour in ((data, DATA), (samples, SAMPLES)):
+            for rows, colour in drawn:
                 shape = {"histtype": "step", "color": colour, "linewidth": 1.2}
-                axis.hist(rows[:, i], bins=30, range=limits[i], density=True, **shape)
+                axis.hist(rows[:, i], bins=30, range=ends[i], density=True, **shape)
         else:
-            rows, colour = (data, DATA) if i > j else (samples, SAMPLES)
+            rows, colour = drawn[0 if i > j else -1]
             axis.scatter(rows[:, j], rows[:, i], s=1.5, alpha=0.4, color=colour, linewidths=0)
-            axis.set(ylim=limits[i])
+            axis.set(ylim=ends[i])
         _name(axis, columns[j] if i == d - 1 else "", columns[i] if j == 0 else "")
     return figure
 
@@ -159,19 +162,16 @@ def _name(axis: Axes, x: str, y: str) -> None:
     axis.set_ylabel(short_y, parse_math=False)
 
 
-def _limits(values: np.ndarray) -> tuple[float, float]:
-    """Most of the values: a few far out would leave no room for the others."""
-    low, high = np.quantile(values, [0.002, 0.998])
+def limits(values: np.ndarray, outside: float = 0.0) -> tuple[float, float]:
+    """What holds the values with a margin, but for the part `outside` at either end."""
+    low, high = np.quantile(values, [outside, 1 - outside])
     margin = 0.05 * (high - low) or 1.0
     return float(low - margin), float(high + margin)
 
 
 def around(rows: np.ndarray) -> Box:
     """What holds two columns with a margin."""
-    low, high = rows.min(0), rows.max(0)
-    margin = 0.06 * (high - low)
-    (left, bottom), (right, top) = (low - margin).tolist(), (high + margin).tolist()
-    return left, right, bottom, top
+    return (*limits(rows[:, 0]), *limits(rows[:, 1]))
 
 
 def grid(box: Box, n: int) -> np.ndarray:

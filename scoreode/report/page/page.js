@@ -123,9 +123,10 @@ function draw(figure) {
   svg.append(element("path", { class: "axis", d: `M${LEFT} ${floor}H${width - RIGHT}` }));
   svg.append(element("text", { x: 0, y: 11 }, chart.y));
   svg.append(element("text", { x: width - RIGHT, y: HEIGHT - 5, "text-anchor": "end" }, chosen.x ?? chart.x));
+  const crowded = curves.filter((curve) => curve.kind === "steps").length > 1;
   for (const curve of curves) {
     const shape = SHAPES[curve.kind](curve, x, y);
-    const own = { line: "curve", dots: "dots", steps: "curve steps", band: "band" }[curve.kind];
+    const own = { line: "curve", dots: "dots", steps: crowded ? "curve" : "curve steps", band: "band" }[curve.kind];
     shape.setAttribute("class", curve.run === null ? (curve.kind === "band" ? "band" : "reference") : `${own} run-${curve.run % 8}`);
     svg.append(shape);
   }

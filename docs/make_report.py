@@ -1,6 +1,6 @@
 """Takes the pictures of a report that the documentation shows; needs Chromium.
 
-    python docs/make_report.py RUN …
+python docs/make_report.py RUN …
 """
 
 import os
@@ -14,21 +14,24 @@ from playwright.sync_api import sync_playwright
 from scoreode.cli import main
 
 FIGURES = Path(__file__).parent / "figures"
-SIZE = {"width": 1120, "height": 1000}
+WIDTH, MARGIN = 1120, 24
+PICTURES = (("report", "light", 2, 3), ("report-calibration", "dark", 5, 5))
 
 
 def screenshots(page: Path) -> None:
-    """The page's top, and its section on calibration in the dark theme."""
+    """The sections on training and samples, and, in the dark theme, that on calibration."""
     chromium = os.environ.get("SCOREODE_CHROMIUM") or shutil.which("chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        shown = browser.new_page(viewport=SIZE, color_scheme="light")
+        shown = browser.new_page(viewport={"width": WIDTH, "height": 900})
         shown.goto(page.as_uri())
-        shown.screenshot(path=FIGURES / "report.png")
-        shown.emulate_media(color_scheme="dark")
-        shown.locator("#runs").evaluate("(buttons) => (buttons.style.position = 'static')")
-        calibration = shown.locator("section").filter(has=shown.get_by_role("heading", name="Cal"))
-        calibration.screenshot(path=FIGURES / "report-calibration.png")
+        shown.add_style_tag(content="#runs { position: static !important; }")
+        for name, theme, first, last in PICTURES:
+            shown.emulate_media(color_scheme=theme)
+            top, bottom = (shown.locator(f"#section-{i}").bounding_box() for i in (first, last))
+            height = bottom["y"] + bottom["height"] - top["y"] + 2 * MARGIN
+            clip = {"x": 0, "y": top["y"] - MARGIN, "width": WIDTH, "height": height}
+            shown.screenshot(path=FIGURES / f"{name}.png", full_page=True, clip=clip)
         browser.close()
 
 

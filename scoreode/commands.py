@@ -205,6 +205,8 @@ def report(
 
     if not runs:
         raise InputError("give the folder of a run, or several: scoreode report RUN")
+    if out is not None and not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.parent}; make it")
     out = out or (runs[0] if len(runs) == 1 else Path()) / "report.html"
     check_suffix(out, (".html",))
     recipes.check_not_negative(seed=seed)

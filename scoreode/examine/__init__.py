@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scoreode.examine import drawn, findings, overview
-from scoreode.examine.examined import Options, evaluated, examined
+from scoreode.examine.examined import evaluated, examined
+from scoreode.examine.held_out import Options
 from scoreode.examine.subject import subjects
 from scoreode.report.html import rendered
 from scoreode.train.folder import versions
@@ -25,7 +26,7 @@ def page(paths: Sequence[Path], options: Options) -> str:
     sections = [overview.runs(found, models, options), overview.training(found)]
     if models:
         sections.append(drawn.samples(models))
-    rows = [e for model in models if (e := evaluated(model, options.seed)) is not None]
+    rows = [e for model in models if (e := evaluated(model)) is not None]
     if rows:
         sections += [findings.likelihood(rows), findings.calibrated(rows), findings.solver(rows)]
     names = dict.fromkeys(Path(subject.data["name"]).name or "a model" for subject in found)

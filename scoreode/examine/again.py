@@ -5,28 +5,26 @@ from pathlib import Path
 
 from scoreode import recipes
 from scoreode.errors import InputError
+from scoreode.examine.held_out import Options, evaluation_seed
 from scoreode.examine.subject import Subject
 from scoreode.options import fit_again
 from scoreode.train import RunFolder
 
 
-def commands(subject: Subject, data: str | None) -> str:
-    """A shell's lines: to train again, or why that cannot be told, and to evaluate again.
-
-    **Arguments:** `data`, what was given to be evaluated instead of the run's own.
-    """
-    lines = [*_training(subject), ""]
-    name = data or subject.data["name"]
-    run = str(subject.folder.path)
+def commands(subject: Subject, options: Options) -> str:
+    """A shell's lines: to train again, or why that cannot be told, and to evaluate again."""
+    lines, run = _training(subject), str(subject.folder.path)
     if subject.fitted is None:
-        lines += ["# go on with the training", shlex.join(["scoreode", "fit", "--resume", run])]
-    else:
-        seed = () if subject.run.seed == 0 else ("--seed", str(subject.run.seed))
-        lines += [
-            "# evaluate all rows",
-            shlex.join(["scoreode", "nll", run, name or "DATA", *seed]),
-        ]
-    return "\n".join(lines)
+        resume = shlex.join(["scoreode", "fit", "--resume", run])
+        return "\n".join([*lines, "", "# go on with the training", resume])
+    name = options.data or subject.data["name"]
+    words = ["scoreode", "nll", run, name or "DATA"]
+    if seed := evaluation_seed(subject.data, subject.run, options):
+        words += ["--seed", str(seed)]
+    split = name in recipes.DATA_NAMES or Path(name).suffix == ".npz"
+    which = "all rows of the test part" if split else "all rows, trained on or not"
+    which = "all rows" if options.data else which
+    return "\n".join([*lines, "", f"# evaluate {which}", shlex.join(words)])
 
 
 def _training(subject: Subject) -> list[str]:

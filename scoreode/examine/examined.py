@@ -4,14 +4,13 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scoreode import evaluate
 from scoreode.errors import InputError
-from scoreode.examine.held_out import HeldOut, Sources
+from scoreode.examine.held_out import HeldOut, Options, Sources
 from scoreode.examine.subject import Subject
 from scoreode.fitting import Fitted
 from scoreode.flow import DPMSolver, ODESampler
@@ -19,17 +18,6 @@ from scoreode.network import MLP
 
 _PICTURES, _POINTS, _ROWS = 40, 4000, 1000  # samples, by how they are shown
 _FOR_EYES = DPMSolver(50)  # adaptive steps of a large network take minutes
-
-
-@dataclass(frozen=True)
-class Options:
-    """How a report examines a model; None leaves the choice to what the data are."""
-
-    data: str | None = None
-    rows: int = 512
-    samples: int | None = None
-    seed: int = 0
-    data_dir: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -62,14 +50,14 @@ def examined(subjects: Sequence[Subject], options: Options) -> list[Examined]:
 
     **Raises:** `InputError` for data that were given and cannot be used.
     """
-    sources = Sources(options.data, options.seed, options.data_dir)
+    sources = Sources(options)
     return [_examined(s, s.fitted, sources, options) for s in subjects if s.fitted is not None]
 
 
 def _examined(subject: Subject, fitted: Fitted, sources: Sources, options: Options) -> Examined:
     n_samples = options.samples or _samples(fitted)
     try:
-        held_out = sources.of(fitted, options.rows, n_samples)
+        held_out = sources.of(fitted, shown=n_samples)
     except InputError as error:
         if options.data is not None:
             raise
@@ -79,7 +67,7 @@ def _examined(subject: Subject, fitted: Fitted, sources: Sources, options: Optio
     return Examined(subject, fitted, fitted.sample(n_samples, options.seed, how), held_out)
 
 
-def evaluated(examined: Examined, seed: int) -> Evaluated | None:
+def evaluated(examined: Examined) -> Evaluated | None:
     """The log-densities of a run's held-out rows, if it has any."""
     held_out, fitted = examined.held_out, examined.fitted
     if isinstance(held_out, str):
@@ -87,7 +75,7 @@ def evaluated(examined: Examined, seed: int) -> Evaluated | None:
     rows = held_out.rows[held_out.evaluated]
     print(f"{examined.subject.label}: log-densities of {len(rows)} rows", file=sys.stderr)
     started = time.perf_counter()
-    found = fitted.log_likelihood(rows, seed)
+    found = fitted.log_likelihood(rows, held_out.seed)
     records = evaluate.as_records(found)
     scale = float(fitted.density.score_model.process.prior_scale())
     z = np.asarray(found.latent, np.float64)[records["converged"]] / scale

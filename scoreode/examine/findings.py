@@ -71,9 +71,7 @@ def _filled(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
 def _rows_of(held_out: HeldOut) -> str:
     chosen, total, source = len(held_out.evaluated), held_out.total, held_out.source
     kind = source if " rows of " in source else f"rows of {source}"
-    return (
-        f"All {total} {kind}." if chosen == total else f"{chosen} of {total} {kind}, by the seed."
-    )
+    return f"All {total} {kind}." if chosen == total else f"{chosen} of {total} {kind}, at random."
 
 
 def _nll_row(evaluated: Evaluated, first: Evaluated, paired: bool) -> list[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +12,17 @@ from scoreode.data import images
 from scoreode.errors import InputError
 from scoreode.fitting import Fitted
 from scoreode.rows import blocks, check_columns
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a report examines a model; None leaves the choice to what the data are."""
+
+    data: str | None = None
+    rows: int = 512
+    samples: int | None = None
+    seed: int = 0
+    data_dir: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -24,35 +36,35 @@ class HeldOut:
     """Of the rows in their source, from 1."""
     total: int
     evaluated: np.ndarray
+    seed: int
+    """Of the evaluation, with which `scoreode nll` reads the same rows and draws the same noise."""
 
 
 class Sources:
     """Held-out rows of one run after another; of equal data the same."""
 
-    def __init__(self, given: str | None, seed: int, data_dir: Path | None):
-        self._given, self._seed, self._data_dir = given, seed, data_dir
+    def __init__(self, options: Options):
+        self._options = options
         self._known: dict[tuple, HeldOut] = {}
 
-    def of(self, fitted: Fitted, evaluated: int, shown: int) -> HeldOut:
-        """At most so many rows, evaluated ones among those shown.
+    def of(self, fitted: Fitted, shown: int) -> HeldOut:
+        """At most so many rows to be shown, those to be evaluated among them.
 
         **Raises:** `InputError` where there are none to be had, or they do not fit the run.
         """
-        run, name = fitted.run, self._given or fitted.data["name"]
-        if self._given is not None or name in recipes.DATA_NAMES:
-            # Draws of a toy are always new, and sets of images come split; other sets do not.
-            split = self._given is None and name not in (*recipes.TOYS, *images.SETS)
-            seed = run.seed if split else self._seed
-            key, part = (name, seed), "test"
-        else:
-            key, part = (name, run.seed, run.validation_fraction, fitted.data["fingerprint"]), None
+        options, run = self._options, fitted.run
+        name, seed = options.data or fitted.data["name"], evaluation_seed(fitted.data, run, options)
+        own = options.data is None and name not in recipes.DATA_NAMES
+        key = (name, seed)
+        if own:
+            key += (run.seed, run.validation_fraction, fitted.data["fingerprint"])
         if key not in self._known:
-            if part is None:
+            if own:
                 source, columns, parts = self._not_trained_on(fitted)
             else:
                 source = f"test rows of {name}" if name in recipes.DATA_NAMES else name
-                columns, parts = blocks(name, part, key[1], self._data_dir)
-            self._known[key] = _chosen(source, columns, parts, evaluated, shown, self._seed)
+                columns, parts = blocks(name, "test", seed, options.data_dir)
+            self._known[key] = _chosen(source, columns, parts, options, shown, seed)
         found = self._known[key]
         check_columns(fitted, found.columns, name)
         return found
@@ -60,7 +72,7 @@ class Sources:
     def _not_trained_on(self, fitted: Fitted) -> tuple[str, tuple[str, ...], list[np.ndarray]]:
         """The test rows of a run's own file, or those that chose its weights."""
         run, name = fitted.run, fitted.data["name"]
-        data = recipes.load_data(name, run.seed, run.validation_fraction, self._data_dir)
+        data = recipes.load_data(name, run.seed, run.validation_fraction, self._options.data_dir)
         if fitting.described(data)["fingerprint"] != fitted.data["fingerprint"]:
             raise InputError(f"{name} has changed since the run began")
         if len(data.test):
@@ -74,16 +86,24 @@ class Sources:
         raise InputError(f"{name} was trained on whole")
 
 
+def evaluation_seed(data: dict[str, Any], run: recipes.Run, options: Options) -> int:
+    """The run's own where that decides which rows were held out, and else the report's."""
+    name = data["name"]
+    # Draws of a toy are always new, and sets of images come split.
+    whole = name in recipes.DATA_NAMES and name not in (*recipes.TOYS, *images.SETS)
+    return run.seed if whole and options.data is None else options.seed
+
+
 def _chosen(
     source: str,
     columns: tuple[str, ...],
     parts: Iterable[np.ndarray],
-    evaluated: int,
+    options: Options,
     shown: int,
     seed: int,
 ) -> HeldOut:
     """Rows as likely as any, in their order, of a table that need not fit into memory."""
-    rng, most = np.random.default_rng(seed), max(evaluated, shown)
+    rng, most = np.random.default_rng(options.seed), max(options.rows, shown)
     keys, numbers, rows, total = np.empty(0), np.empty(0, int), None, 0
     for part in parts:
         keys = np.concatenate([keys, rng.random(len(part))])
@@ -94,5 +114,5 @@ def _chosen(
         total += len(part)
     assert rows is not None  # a source without rows is refused where it is read
     order = np.argsort(numbers)
-    first = np.sort(np.argsort(keys[order])[:evaluated])
-    return HeldOut(source, columns, rows[order], numbers[order], total, first)
+    first = np.sort(np.argsort(keys[order])[: options.rows])
+    return HeldOut(source, columns, rows[order], numbers[order], total, first, seed)

@@ -8,7 +8,8 @@ import numpy as np
 
 from scoreode import evaluate, recipes
 from scoreode.examine import again
-from scoreode.examine.examined import Examined, Options
+from scoreode.examine.examined import Examined
+from scoreode.examine.held_out import Options
 from scoreode.examine.subject import Subject
 from scoreode.examine.written import of
 from scoreode.report.html import Chart, Charts, Curve, Fold, Section, Table, Text
@@ -29,12 +30,14 @@ def runs(subjects: Sequence[Subject], models: Sequence[Examined], options: Optio
     rows = [[name, *_once([fact[name] for fact in facts])] for name in facts[0]]
     blocks: list[Any] = [*_missing(subjects, models)]
     blocks += [Table(["", *(subject.label for subject in subjects)], rows, kind="facts")]
+    commands = {subject.label: again.commands(subject, options) for subject in subjects}
+    texts = [f"## {label}\n{text}" for label, text in commands.items()]
+    together = "\n\n".join(texts if len(texts) > 1 else commands.values())
+    blocks.append(Fold("Run it again", together, open=len(texts) == 1))
     for subject in subjects:
-        whose = of(subject, subjects)
         config = json.dumps(subject.folder.read("config.json"), indent=2, ensure_ascii=False)
-        commands = again.commands(subject, options.data)
-        blocks += [Fold(f"Run it again{whose}", commands, open=not whose)]
-        blocks += [Fold(f"Resolved configuration, and versions at training{whose}", config)]
+        title = f"Resolved configuration, and versions at training{of(subject, subjects)}"
+        blocks.append(Fold(title, config))
     return Section("Runs", blocks)
 
 

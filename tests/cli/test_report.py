@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from scoreode import recipes
+from scoreode import fitting, recipes
+from scoreode.examine import drawn
 
 FEW = ("--samples", 20)
 
@@ -65,9 +66,16 @@ class Page(html.parser.HTMLParser):
 
 
 @pytest.fixture(scope="module")
-def written(cli, tmp_path_factory):
+def monkeypatch_module():
+    with pytest.MonkeyPatch.context() as patch:
+        yield patch
+
+
+@pytest.fixture(scope="module")
+def written(cli, tmp_path_factory, monkeypatch_module):
     """The page that the command writes."""
     folder = tmp_path_factory.mktemp("pages")
+    monkeypatch_module.setattr(drawn, "_GRID", 8)
 
     def written(*args):
         out = folder / "page.html"
@@ -140,9 +148,16 @@ def test_the_curves_are_those_of_the_metrics(written, whole, metrics):
     assert "J2" not in charts, "order 1 has none"
 
 
-def test_bits_per_dim_where_there_is_a_grid(cli, written, tiny, tmp_path):
-    run, few = tmp_path / "digits", tmp_path / "few.npy"
-    assert cli("fit", "digits", *tiny, "--steps", 5, "--out", run).code == 0
+@pytest.fixture(scope="module")
+def digits(cli, tiny, tmp_path_factory):
+    """A run on digits that were split by another seed than 0."""
+    run = tmp_path_factory.mktemp("digits") / "digits"
+    assert cli("fit", "digits", *tiny, "--steps", 5, "--seed", 2, "--out", run).code == 0
+    return run
+
+
+def test_bits_per_dim_where_there_is_a_grid(cli, written, digits, tmp_path):
+    run, few = digits, tmp_path / "few.npy"
     np.save(few, recipes.load_data("digits").test[:6])
     page = written(run, "--data", few, "--samples", 4)
     summary = json.loads(cli("nll", run, few, "--json").out)
@@ -154,6 +169,18 @@ def test_bits_per_dim_where_there_is_a_grid(cli, written, tiny, tmp_path):
     assert probes == f"{summary['probe_stderr']:.2g}"
     images = [attributes for tag, attributes in page.tags if tag == "img"]
     assert len(images) == 3, "data, samples, the least likely"
+
+
+def test_held_out_is_what_the_runs_own_seed_held_out(written, digits):
+    page = written(digits, "--rows", 4, "--samples", 2)
+    assert "4 of 359 test rows of digits, at random." in page.text
+    assert f"scoreode nll {digits} digits --seed 2" in page.fold("Run it again")
+    worst = page.table("row", "NLL, nats")
+    fitted, test = fitting.load(digits), recipes.load_data("digits", 2).test
+    rows = np.array([int(number) - 1 for number in sorted(worst, key=int)])
+    nats = fitted.log_likelihood(test[rows], 2).nats
+    expected = {f"{rows[i] + 1}": f"{-nats[i]:.4f}" for i in range(4)}
+    assert {number: row["NLL, nats"] for number, row in worst.items()} == expected
 
 
 def test_runs_beside_each_other(written, trained, whole, tmp_path):
@@ -299,10 +326,10 @@ def test_the_same_page_but_for_its_date(written, page, trained):
 
 def test_the_page_is_in_the_run_by_default(cli, copied, contents):
     before = contents(copied)
-    for _ in range(2):  # written again in place
-        result = cli("report", copied, *FEW)
-        assert result.code == 0, result.err
-        assert f"written to {copied}/report.html" in result.out
+    (copied / "report.html").write_text("an old page, to be replaced")
+    result = cli("report", copied, *FEW)
+    assert result.code == 0, result.err
+    assert f"written to {copied}/report.html" in result.out
     after = contents(copied)
     assert after.pop("report.html").startswith(b"<!doctype html>")
     assert after == before
@@ -312,6 +339,7 @@ REFUSED = {
     "no run": ((), "give the folder of a run"),
     "no such folder": (("nowhere",), "nowhere: neither a run nor a folder of runs"),
     "another suffix": (("{run}", "--out", "page.pdf"), "page.pdf: unknown kind of file; use .html"),
+    "no such folder for it": (("{run}", "--out", "a/page.html"), "there is no folder a; make it"),
     "one row": (("{run}", "--rows", "1"), "--rows 1: a spread takes at least 2"),
     "one sample": (("{run}", "--samples", "0"), "--samples 0: a spread takes at least 2"),
     "a negative seed": (("{run}", "--seed", "-1"), "seed -1: must be finite and not negative"),
@@ -328,10 +356,3 @@ def test_what_is_refused(cli, trained, contents, tmp_path, args, said):
     assert said in result.said
     assert contents(trained) == before
     assert not list(tmp_path.iterdir())
-
-
-def test_a_disk_that_refuses(cli, trained, tmp_path):
-    out = tmp_path / "missing" / "page.html"
-    result = cli("report", trained, *FEW, "--out", out)
-    assert result.code == 1
-    assert f"cannot write {out}" in result.err

@@ -3,12 +3,14 @@
 python docs/make_report.py RUN …
 """
 
+import io
 import os
 import shutil
 import sys
 import tempfile
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from scoreode.cli import main
@@ -31,7 +33,8 @@ def screenshots(page: Path) -> None:
             top, bottom = (shown.locator(f"#section-{i}").bounding_box() for i in (first, last))
             height = bottom["y"] + bottom["height"] - top["y"] + 2 * MARGIN
             clip = {"x": 0, "y": top["y"] - MARGIN, "width": WIDTH, "height": height}
-            shown.screenshot(path=FIGURES / f"{name}.png", full_page=True, clip=clip)
+            picture = Image.open(io.BytesIO(shown.screenshot(full_page=True, clip=clip)))
+            picture.quantize(96).save(FIGURES / f"{name}.png", optimize=True)
         browser.close()
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scoreode.examine import drawn, findings, overview
-from scoreode.examine.examined import evaluated, examined
 from scoreode.examine.held_out import Options
+from scoreode.examine.models import evaluated, examined
 from scoreode.examine.subject import subjects
 from scoreode.report.html import rendered
 from scoreode.train.folder import versions

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from scoreode.examine import calibration
-from scoreode.examine.examined import Examined
+from scoreode.examine.models import Examined
 from scoreode.examine.written import of, value
 from scoreode.flow import GridLikelihood
 from scoreode.report import figures

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from scoreode.examine import calibration
-from scoreode.examine.examined import Evaluated
 from scoreode.examine.held_out import HeldOut
+from scoreode.examine.models import Evaluated
 from scoreode.examine.written import NONE, of, plus_minus, value
 from scoreode.report import figures
 from scoreode.report.html import Chart, Charts, Curve, Picture, Pictures, Section, Table, Text

@@ -8,8 +8,8 @@ import numpy as np
 
 from scoreode import evaluate, recipes
 from scoreode.examine import again
-from scoreode.examine.examined import Examined
 from scoreode.examine.held_out import Options
+from scoreode.examine.models import Examined
 from scoreode.examine.subject import Subject
 from scoreode.examine.written import of
 from scoreode.report.html import Chart, Charts, Curve, Fold, Section, Table, Text

@@ -126,14 +126,14 @@ def rendered(title: str, runs: Sequence[str], sections: Sequence[Section], writt
     import jinja2
 
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: (_FILES / name).read_text()),
+        loader=jinja2.FunctionLoader(_text),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
-    style, script = ((_FILES / name).read_text() for name in ("page.css", "page.js"))
+    style, script = (_text(name) for name in ("page.css", "page.js"))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     charts = [chart for part in sections for block in part.blocks for chart in _charts(block)]
     return environment.get_template("page.html").render(
@@ -146,6 +146,10 @@ def rendered(title: str, runs: Sequence[str], sections: Sequence[Section], writt
         digest=digest,
         data={"runs": list(runs), "charts": [_plain(vars(chart)) for chart in charts]},
     )
+
+
+def _text(name: str) -> str:
+    return (_FILES / name).read_text(encoding="utf-8")
 
 
 def _charts(block: Any) -> Sequence[Chart]:

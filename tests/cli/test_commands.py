@@ -31,7 +31,7 @@ CONTRACT = {
 }
 
 
-@pytest.mark.parametrize("command", ["fit", "nll", "sample", "list", "reproduce"])
+@pytest.mark.parametrize("command", ["fit", "nll", "report", "sample", "list", "reproduce"])
 def test_help_shows_examples(cli, command):
     result = cli(command, "--help")
     assert result.code == 0
@@ -41,7 +41,7 @@ def test_help_shows_examples(cli, command):
 def test_help_names_every_command(cli):
     result = cli("--help")
     assert result.code == 0
-    for command in ("fit", "nll", "sample", "list", "reproduce"):
+    for command in ("fit", "nll", "report", "sample", "list", "reproduce"):
         assert f" {command} " in result.said
 
 

@@ -34,7 +34,9 @@ def screenshots(page: Path) -> None:
             height = bottom["y"] + bottom["height"] - top["y"] + 2 * MARGIN
             clip = {"x": 0, "y": top["y"] - MARGIN, "width": WIDTH, "height": height}
             picture = Image.open(io.BytesIO(shown.screenshot(full_page=True, clip=clip)))
-            picture.quantize(96).save(FIGURES / f"{name}.png", optimize=True)
+            picture.quantize(method=Image.Quantize.MAXCOVERAGE).save(
+                FIGURES / f"{name}.png", optimize=True
+            )
         browser.close()
 
 

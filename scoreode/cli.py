@@ -7,6 +7,7 @@ import inspect
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -33,6 +34,7 @@ def fit(
     resume: Path | None = None,
     init_from: Path | None = None,
     batch_size: int | None = None,
+    micro_batches: int = 1,
     learning_rate: float | None = None,
     width: int | None = None,
     depth: int | None = None,
@@ -43,8 +45,10 @@ def fit(
     validation: Literal["bound", "exact"] = "bound",
     validation_fraction: float = 0.1,
     patience: int | None = None,
+    flip: bool = False,
     bin_width: tuple[float, ...] = (),
     data_dir: Path | None = None,
+    distributed: bool = False,
     seed: int = 0,
     debug: bool = False,
 ) -> None:
@@ -66,6 +70,7 @@ def fit(
         resume: continue the run in this folder where its last checkpoint is.
         init_from: start from the weights of a trained run.
         batch_size: rows a step.
+        micro_batches: parts of a batch that are computed one after another, to save memory.
         learning_rate: its peak.
         width: of the network's layers.
         depth: number of residual blocks.
@@ -76,12 +81,19 @@ def fit(
         validation: measure the bound (fast) or the exact NLL.
         validation_fraction: part of the rows held out.
         patience: stop after so many validations without improvement (default: never).
+        flip: turn images left to right at random.
         bin_width: of the grid of discrete columns, one number or one a column, 0 if continuous.
         data_dir: where sets of images are (default: what SCOREODE_DATA names).
+        distributed: this is one of several processes that train together, under SLURM or mpirun.
         seed: of everything random.
         debug: show a traceback on failure.
     """
-    given = _given(fit, locals()) - {"resume", "data_dir", "debug"}
+    values = locals()
+    given = _given(fit, values) - {"resume", "data_dir", "distributed", "debug"}
+    if distributed:
+        from scoreode.train import devices
+
+        devices.connect()
     from scoreode import commands
 
     if resume is not None:
@@ -96,28 +108,8 @@ def fit(
         raise InputError("give --steps or --seconds, not both")
     if data is None:
         raise InputError("give DATA to start a run, or --resume RUN to continue one")
-    options = commands.FitOptions(
-        order=order,
-        process=process,
-        steps=steps,
-        seconds=seconds,
-        init_from=init_from,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        width=width,
-        depth=depth,
-        n_probes=n_probes,
-        lambda1=lambda1,
-        lambda2=lambda2,
-        standardise=standardise,
-        validation=validation,
-        validation_fraction=validation_fraction,
-        patience=patience,
-        bin_width=bin_width,
-        data_dir=data_dir,
-        seed=seed,
-    )
-    commands.fit(data, out, options)
+    options = {field.name: values[field.name] for field in fields(commands.FitOptions)}
+    commands.fit(data, out, commands.FitOptions(**options))
 
 
 def _given(command: Callable[..., None], values: Mapping[str, object]) -> set[str]:

@@ -20,7 +20,7 @@ from scoreode.options import FitOptions
 from scoreode.report import figures
 from scoreode.report.progress import Counted, shown
 from scoreode.rows import blocks, check_columns
-from scoreode.train import RunFolder
+from scoreode.train import RunFolder, devices
 
 RUNS = Path("runs")
 
@@ -35,8 +35,8 @@ def fit(source: str, out: Path | None, options: FitOptions) -> None:
         trained = fitting.load(options.init_from)
         check_columns(trained, data.columns, source)
         density, run = trained.density, _of_the_same_model(trained.run, run, options)
-    folder = RunFolder.create(out or _next_folder(Path(source).stem))
-    fitting.write_config(folder, run, fitting.described(data))
+    path = out or _next_folder(Path(source).stem)
+    folder = fitting.new_folder(path, run, fitting.described(data))
     _train(fitting.Trainer(run, data, density, folder), folder)
 
 
@@ -79,6 +79,9 @@ def resume(path: Path, data_dir: Path | None = None) -> None:
 
 def _train(trainer: fitting.Trainer, folder: RunFolder) -> None:
     order = trainer.run.objective.order
+    if not devices.is_first():
+        trainer.fit()
+        return
     try:
         with shown(f"order {order}") as observe:
             fitted = trainer.fit(observe)

@@ -6,23 +6,20 @@ folder. A run with a folder can be stopped at any moment and taken up where its 
 
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
 
-from scoreode._typing import Sampler
+from scoreode.batches import batches
 from scoreode.data import Dataset, check_grid
 from scoreode.density import Density
 from scoreode.errors import InputError
-from scoreode.flow import AbstractSampler, LogLikelihood, ODESampler, Refined, Uniform
+from scoreode.flow import AbstractSampler, LogLikelihood, ODESampler, Refined, Uniform, declared
 from scoreode.recipes import STANDARDISATIONS, Run, from_json, to_json
 from scoreode.score import ScoreModel
 from scoreode.standardise import Chain
@@ -30,11 +27,11 @@ from scoreode.train import (
     Budget,
     Optimiser,
     Report,
-    Rows,
     RunFolder,
     Schedule,
     TrainState,
     adam,
+    devices,
     load_arrays,
     save_arrays,
     train,
@@ -69,7 +66,7 @@ class Fitted:
     @property
     def dequantisation(self) -> Uniform | None:
         """For data on a declared grid."""
-        return _dequantisation(self.data["bin_width"], self.data["bin_edge"])
+        return declared(self.data["bin_width"], self.data["bin_edge"])
 
     def log_likelihood(
         self,
@@ -109,40 +106,6 @@ class Fitted:
         return x if self.dequantisation is None else self.dequantisation.quantised(x)
 
 
-class Standardised(eqx.Module):
-    """Fresh draws of a sampler in standardised coordinates."""
-
-    sampler: Sampler
-    bijection: Chain
-
-    def __call__(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
-        return jnp.asarray(self.bijection.forward(self.sampler(key, n))[0])
-
-
-class Dequantised(eqx.Module):
-    """Rows on a grid, with new noise at every draw."""
-
-    rows: Rows
-    dequantisation: Uniform
-
-    def __call__(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
-        key_rows, key_noise = jr.split(key)
-        return self.dequantisation(key_noise, self.rows(key_rows, n).astype(jnp.float32))
-
-
-class Flipped(eqx.Module):
-    """Images of a sampler, each turned left to right with probability ½."""
-
-    sampler: Sampler
-    image_shape: tuple[int, ...] = eqx.field(static=True)
-
-    def __call__(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
-        key_images, key_flips = jr.split(key)
-        x = self.sampler(key_images, n)
-        turned = x.reshape(n, *self.image_shape)[:, :, ::-1].reshape(n, -1)
-        return jnp.where(jr.bernoulli(key_flips, 0.5, (n, 1)), turned, x)
-
-
 class _Best:
     """The best validated model so far; without validation, whatever comes last."""
 
@@ -157,13 +120,24 @@ class _Best:
 
 
 class Trainer:
-    """One run on one data set, from a density with untrained or trained weights."""
+    """One run on one data set, from a density with untrained or trained weights.
+
+    Of several processes only the first uses the folder.
+
+    **Raises:** `InputError` for a batch that does not divide evenly.
+    """
 
     def __init__(self, run: Run, data: Dataset, density: Density, folder: RunFolder | None = None):
+        folder = folder if devices.is_first() else None
         self.run, self.data, self.folder = run, data, folder
         self._bijection = density.bijection
+        _check_batch(run)
         self._optimiser = Optimiser(
-            adam(run.clip), Schedule(run.learning_rate, run.warmup), run.ema_decay, run.batch_size
+            adam(run.clip),
+            Schedule(run.learning_rate, run.warmup),
+            run.ema_decay,
+            run.batch_size,
+            run.micro_batches,
         )
         self._state = TrainState.initial(density.score_model, run.objective, self._optimiser)
         self._best = _Best(density.score_model)
@@ -179,7 +153,8 @@ class Trainer:
         (trainer._state, best, trainer._bijection), record = folder.checkpoints().restore(tree)
         trainer._best = _Best(best, record["best"], record["waited"])
         trainer._validated, trainer._elapsed = record["validated"], record["elapsed"]
-        folder.rewind_metrics(int(trainer._state.step))
+        if trainer.folder is not None:
+            trainer.folder.rewind_metrics(int(trainer._state.step))
         return trainer
 
     def fit(self, observe: Observer = unobserved) -> Fitted:
@@ -230,28 +205,12 @@ class Trainer:
     def _reports(self) -> Iterator[Report]:
         return train(
             self._state,
-            self._sampler(),
+            batches(self.data, self._bijection, flip=self.run.flip),
             self._optimiser,
             Budget(self.run.steps, self.run.seconds),
             jr.key(self.run.seed),
             self._elapsed,
         )
-
-    def _sampler(self) -> Sampler:
-        """Training rows in standardised coordinates, without end."""
-        data, bijection = self.data, self._bijection
-        if data.sampler is not None:
-            return Standardised(data.sampler, bijection)
-        dequantisation = _of(data)
-        if dequantisation is None:
-            z, _ = bijection.forward(np.asarray(data.train, np.float64))
-            return Rows(jnp.asarray(z, jnp.float32))
-        kind = data.train.dtype if data.train.dtype == np.uint8 else np.float32
-        rows = Rows(jnp.asarray(data.train, kind))  # bytes stay bytes until they are drawn
-        drawn = Dequantised(rows, dequantisation)
-        if self.run.flip and data.image_shape is not None:
-            drawn = Flipped(drawn, data.image_shape)
-        return Standardised(drawn, bijection)
 
     def _validations_due(self, report: Report) -> int:
         return int(report.progress * self.run.validations)
@@ -265,9 +224,9 @@ class Trainer:
         most = max(64, min(BOUND_ROWS, _BOUND_VALUES // rows.shape[1]))
         exact = self.run.validation == "exact"
         rows = _dequantised(self.data, rows[: EXACT_ROWS if exact else most])
-        if exact:
-            return -float(np.mean(density.log_likelihood(rows).nats))
-        return float(np.mean(density.nll_bound(rows)))
+        nats = -density.log_likelihood(rows).nats if exact else density.nll_bound(rows)
+        (mean,) = devices.agreed([np.mean(nats)])
+        return float(mean)
 
     def _accept(self, report: Report, value: float | None) -> None:
         """Makes a chunk's outcome what a checkpoint holds."""
@@ -349,6 +308,29 @@ def _fingerprint(rows: np.ndarray) -> int:
 _DESCRIBED = {"name", "columns", "n_train", "entropy", "bin_width", "image_shape", "fingerprint"}
 
 
+def _check_batch(run: Run) -> None:
+    """Raises `InputError` unless every device has an equal part of every micro-batch."""
+    parts = run.micro_batches * jax.device_count()
+    if run.batch_size % parts:
+        raise InputError(
+            f"batch_size {run.batch_size}: not a multiple of {parts}, into which"
+            f" {run.micro_batches} micro-batches on {jax.device_count()} devices divide it"
+        )
+
+
+def new_folder(path: Path, run: Run, data: dict[str, Any]) -> RunFolder:
+    """The folder of a run that begins; of several processes the first creates it.
+
+    **Raises:** `InputError` if it exists, or if the run's batch does not divide evenly.
+    """
+    _check_batch(run)
+    if not devices.is_first():
+        return RunFolder(path)
+    folder = RunFolder.create(path)
+    write_config(folder, run, data)
+    return folder
+
+
 def write_config(folder: RunFolder, run: Run, data: dict[str, Any]) -> None:
     """The resolved run and the description of its data."""
     folder.write_config({"run": to_json(run), "data": data})
@@ -405,19 +387,7 @@ def _blank(folder: RunFolder, run: Run, data: dict[str, Any]) -> Density:
         ) from error
 
 
-def _dequantisation(
-    bin_width: float | Sequence[float] | None, bin_edge: float | Sequence[float]
-) -> Uniform | None:
-    if bin_width is None:
-        return None
-    return Uniform(*(np.atleast_1d(np.asarray(a, np.float64)) for a in (bin_width, bin_edge)))
-
-
-def _of(data: Dataset) -> Uniform | None:
-    return _dequantisation(data.bin_width, data.bin_edge)
-
-
 def _dequantised(data: Dataset, rows: np.ndarray) -> np.ndarray:
     """Rows with fixed dequantisation noise, where the data lie on a grid."""
-    dequantisation = _of(data)
+    dequantisation = declared(data.bin_width, data.bin_edge)
     return rows if dequantisation is None else dequantisation.fixed(rows)

@@ -23,6 +23,7 @@ class FitOptions:
     seconds: float | None = None
     init_from: Path | None = None
     batch_size: int | None = None
+    micro_batches: int = 1
     learning_rate: float | None = None
     width: int | None = None
     depth: int | None = None
@@ -33,6 +34,7 @@ class FitOptions:
     validation: str = "bound"
     validation_fraction: float = 0.1
     patience: int | None = None
+    flip: bool = False
     bin_width: tuple[float, ...] = ()
     data_dir: Path | None = None
     seed: int = 0
@@ -57,12 +59,14 @@ class FitOptions:
             steps=self.steps,
             seconds=self.seconds,
             batch_size=self.batch_size,
+            micro_batches=self.micro_batches,
             learning_rate=self.learning_rate,
             n_probes=self.n_probes,
             standardise=self.standardise,
             validation=self.validation,
             validation_fraction=self.validation_fraction,
             patience=self.patience,
+            flip=self.flip,
             seed=self.seed,
         )
         constant = {name: Ramp(value) for name, value in lambdas.items() if value is not None}
@@ -108,11 +112,9 @@ def fit_again(run: recipes.Run, data: dict[str, Any]) -> tuple[str, list[str]]:
     for field in fields(options):
         value = getattr(options, field.name)
         if value != field.default:
-            values = value if isinstance(value, tuple) else (value,)
-            words += [
-                f"--{field.name.replace('_', '-')}",
-                *(str(v).removesuffix(".0") for v in values),
-            ]
+            values = value if isinstance(value, tuple) else () if value is True else (value,)
+            shown = (str(v).removesuffix(".0") for v in values)
+            words += [f"--{field.name.replace('_', '-')}", *shown]
     return shlex.join(words), list(_unlike(recipes.to_json(run), resolved))
 
 

@@ -94,11 +94,11 @@ class Run:
 
     **Arguments:** `objective`, with its process and order; `parametrisation`; `network`;
     `standardise`, "centre", "scale", "whiten" or "power"; a budget in `steps` or `seconds`;
-    `batch_size`; `learning_rate`, the peak after a warm-up over the part `warmup` of the budget;
-    `ema_decay`; `clip`, of the gradient's norm; `validation`, "bound" or "exact" NLL, measured
-    `validations` times on `validation_fraction` of the rows; `patience`, how many of them may pass
-    without improvement before training stops (None: never); `flip` images left to right at random;
-    `seed`.
+    `batch_size`, in `micro_batches` one after another; `learning_rate`, the peak after a warm-up
+    over the part `warmup` of the budget; `ema_decay`; `clip`, of the gradient's norm; `validation`,
+    "bound" or "exact" NLL, measured `validations` times on `validation_fraction` of the rows;
+    `patience`, how many of them may pass without improvement before training stops (None: never);
+    `flip` images left to right at random; `seed`.
     """
 
     objective: objective.DenoisingScoreMatching
@@ -108,6 +108,7 @@ class Run:
     steps: int | None = None
     seconds: float | None = None
     batch_size: int = 256
+    micro_batches: int = 1
     learning_rate: float = 3e-3
     warmup: float = 0.05
     ema_decay: float = 0.999
@@ -195,6 +196,7 @@ def for_table(
         learning_rate=learning_rate,
         n_probes=n_probes,
         patience=others.get("patience"),
+        micro_batches=others.get("micro_batches"),
         **({} if network is None else {"width": network.width, "depth": network.depth}),
     )
     if standardise is not None:

@@ -94,16 +94,9 @@ def columns(
             name,
             np.quantile(x, QUANTILES),
             np.quantile(y, QUANTILES),
-            _distance(x, y),
+            float(np.asarray(stats.ks_2samp(x, y, method="asymp"))[0]),
             limit,
         )
         for name, x, y in zip(names, data.T, samples.T, strict=True)
     ]
     return sorted(found, key=lambda column: -column.ks)
-
-
-def _distance(x: Float[np.ndarray, " n"], y: Float[np.ndarray, " m"]) -> float:
-    """The largest difference of two distribution functions, Kolmogorov and Smirnov's statistic."""
-    at = np.concatenate([x, y])
-    parts = [np.searchsorted(np.sort(values), at, "right") / len(values) for values in (x, y)]
-    return float(np.max(np.abs(parts[0] - parts[1])))

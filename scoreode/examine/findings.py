@@ -77,15 +77,14 @@ def _rows_of(held_out: HeldOut) -> str:
 def _nll_row(evaluated: Evaluated, first: Evaluated, paired: bool) -> list[str]:
     fitted, summary = evaluated.fitted, evaluated.summary
     mean, stderr = summary["nats_mean"], summary["nats_stderr"]
-    entropy, bits = fitted.data["entropy"], summary["bits_per_dim"]
+    entropy = fitted.data["entropy"]
     above = None if mean is None or entropy is None else -mean - entropy
-    per_dim = None if stderr is None else stderr / summary["d"] / np.log(2)
     return [
         evaluated.subject.label,
         f"{summary['n']}",
         plus_minus(None if mean is None else -mean, stderr),
         plus_minus(above, stderr),
-        plus_minus(bits, per_dim),
+        plus_minus(summary["bits_per_dim"], summary["bits_per_dim_stderr"]),
         *([_difference(evaluated, first)] if paired else []),
         f"{summary['unconverged']}",
     ]

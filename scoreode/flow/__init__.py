@@ -1,7 +1,7 @@
 """What is integrated: the probability-flow ODE, its exact likelihood, its samples."""
 
 from scoreode.flow.batch import chunked, map_rows, rows_at_once
-from scoreode.flow.dequantise import AbstractDequantisation, TruncatedNormal, Uniform
+from scoreode.flow.dequantise import AbstractDequantisation, TruncatedNormal, Uniform, declared
 from scoreode.flow.grid import GridLikelihood
 from scoreode.flow.likelihood import Likelihood, LogLikelihood, nll_bound, tangents
 from scoreode.flow.ode import Solver, scales, standard_velocity, velocity
@@ -31,6 +31,7 @@ __all__ = [
     "TruncatedNormal",
     "Uniform",
     "chunked",
+    "declared",
     "map_rows",
     "nll_bound",
     "rows_at_once",

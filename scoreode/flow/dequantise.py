@@ -11,7 +11,7 @@ the density of the others. bits/dim is −log2 P(cell) / d, and exists for discr
 
 import abc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -101,6 +101,15 @@ class Uniform(AbstractDequantisation):
 
     def quantised(self, x: Rows) -> Rows:
         return _rounded(np.floor, x, self.bin_width, self.bin_edge)
+
+
+def declared(
+    bin_width: float | Sequence[float] | None, bin_edge: float | Sequence[float] = 0.0
+) -> Uniform | None:
+    """The noise of training on data with this grid; None for data without one."""
+    if bin_width is None:
+        return None
+    return Uniform(*(np.atleast_1d(np.asarray(a, np.float64)) for a in (bin_width, bin_edge)))
 
 
 class TruncatedNormal(AbstractDequantisation):

@@ -16,12 +16,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Scalar
 
 Layer = TypeVar("Layer", bound=eqx.nn.Linear | eqx.nn.Conv2d)
-LEVELS = jnp.arange(-16.0, 17.0)  # log-SNRs one nat apart: what a score changes over
+LEVELS = np.arange(-16.0, 17.0)  # log-SNRs one nat apart: what a score changes over
 
 
 class FourierFeatures(eqx.Module):

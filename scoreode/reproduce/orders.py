@@ -20,8 +20,7 @@ def trained(
     parent: RunFolder, name: str, run: Run, data: Dataset, start: Density | None = None
 ) -> Fitted:
     """Trains into parent/name, from fresh weights or from `start`, with progress shown."""
-    folder = RunFolder.create(parent.path / name)
-    fitting.write_config(folder, run, fitting.described(data))
+    folder = fitting.new_folder(parent.path / name, run, fitting.described(data))
     with shown(name) as observe:
         start = start or fitting.fresh_density(run, data)
         return fitting.Trainer(run, data, start, folder).fit(observe)

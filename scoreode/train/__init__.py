@@ -1,5 +1,6 @@
 """Training: the loop, checkpoints, the folder of a run. Knows a callable, not a model."""
 
+from scoreode.train import devices
 from scoreode.train.checkpoint import Checkpoints, load_arrays, save_arrays, write_json
 from scoreode.train.folder import RunFolder
 from scoreode.train.loop import (
@@ -23,6 +24,7 @@ __all__ = [
     "Schedule",
     "TrainState",
     "adam",
+    "devices",
     "load_arrays",
     "save_arrays",
     "train",

@@ -19,6 +19,7 @@ import numpy as np
 
 from scoreode._files import replaced
 from scoreode.errors import FailureError, InputError
+from scoreode.train.devices import is_first
 
 _KEPT = 2  # the newest checkpoint, and one to fall back on
 
@@ -110,7 +111,20 @@ class Checkpoints:
 
         self._ocp = ocp
         self._folder = folder
-        options = ocp.CheckpointManagerOptions(max_to_keep=_KEPT, enable_async_checkpointing=False)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FailureError(f"cannot create {folder}: {error.strerror}") from error
+        # Each process works by itself: one writes, and others read.
+        own = jax.process_index()
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=_KEPT,
+            enable_async_checkpointing=False,
+            create=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(
+                primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process {own}"
+            ),
+        )
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
 
     @property
@@ -145,7 +159,7 @@ class Checkpoints:
             restored = self._restore_step(step, like)
             if restored is not None:
                 # The run will come by the damaged steps again, and save them anew.
-                for damaged in steps[: steps.index(step)]:
+                for damaged in steps[: steps.index(step)] if is_first() else ():
                     self._manager.delete(damaged)
                 return restored
         state = "every checkpoint is damaged" if steps else "no checkpoint was saved"

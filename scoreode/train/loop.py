@@ -1,8 +1,9 @@
 """The training loop: a generator of reports, which knows a callable and not a model.
 
-Steps run on the device, a chunk at a time: drawing a batch, the gradient, the update and the
+Steps run on the devices, a chunk at a time: drawing a batch, the gradient, the update and the
 moving average are one compiled loop, whose length is an argument, so that the last chunk compiles
-nothing anew. What to do between chunks (log, validate, save, stop) is the caller's `for`.
+nothing anew. Every device takes its part of a batch. What to do between chunks (log, validate,
+save, stop) is the caller's `for`.
 
 A step is a function of the state, its number and the run's key alone; a run that is stopped
 between chunks and taken up again is the same run.
@@ -20,10 +21,12 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import optax
-from jaxtyping import Array, Int, PRNGKeyArray, Real
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, PRNGKeyArray, Real
 
 from scoreode._typing import Loss, Sampler, Scalar
 from scoreode.errors import FailureError
+from scoreode.train import devices
 
 CHUNK = 100  # steps between reports: some tenths of a second for small networks
 _TIMED = 5  # steps of a chunk before the rate is known
@@ -59,12 +62,17 @@ def adam(clip: float = 1.0, b2: float = 0.99) -> optax.GradientTransformation:
 
 
 class Optimiser(eqx.Module):
-    """What a step needs besides the loss."""
+    """What a step needs besides the loss.
+
+    A batch's gradient is the mean of those of `micro_batches` equal parts, taken one after another:
+    memory for a part suffices.
+    """
 
     transformation: optax.GradientTransformation
     schedule: Schedule
     ema_decay: float
     batch_size: int
+    micro_batches: int = 1
 
 
 class TrainState(eqx.Module):
@@ -128,6 +136,39 @@ class Report:
     terms: dict[str, float]
 
 
+def _gradient(
+    state: TrainState,
+    x: Float[Array, "n ..."],
+    key: PRNGKeyArray,
+    progress: Scalar,
+    parts: int,
+    mesh: Mesh,
+) -> tuple[Any, Mapping[str, Scalar], Loss]:
+    """Means over the parts of the gradient and of the terms, and the loss that has seen them."""
+
+    def of(loss: Loss, x: Float[Array, "m ..."], key: PRNGKeyArray) -> tuple[Any, Any, Loss]:
+        x = devices.split(x, mesh) if mesh.size > 1 else x
+        taken = eqx.filter_grad(lambda model: loss(model, x, key, progress), has_aux=True)
+        gradient, (terms, loss) = taken(state.model)
+        return gradient, terms, loss
+
+    if parts == 1:
+        return of(state.loss, x, key)
+    arrays, static = eqx.partition(state.loss, eqx.is_array)
+
+    def add(carry: tuple[Any, Any], part: tuple[Array, PRNGKeyArray]) -> tuple[tuple, None]:
+        arrays, sums = carry
+        *found, loss = of(eqx.combine(arrays, static), *part)
+        return (eqx.filter(loss, eqx.is_array), jax.tree.map(jnp.add, sums, tuple(found))), None
+
+    each = x.reshape(parts, -1, *x.shape[1:]), jr.split(key, parts)
+    shapes = eqx.filter_eval_shape(of, state.loss, each[0][0], key)[:2]
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    (arrays, sums), _ = jax.lax.scan(add, (arrays, zeros), each)
+    gradient, terms = jax.tree.map(lambda total: total / parts, sums)
+    return gradient, terms, eqx.combine(arrays, static)
+
+
 @eqx.filter_jit
 def advance(
     state: TrainState,
@@ -137,6 +178,7 @@ def advance(
     increment: Scalar,
     sampler: Sampler,
     optimiser: Optimiser,
+    mesh: Mesh,
 ) -> tuple[TrainState, Mapping[str, Scalar]]:
     """n steps; returns the new state and the terms' means."""
 
@@ -144,8 +186,7 @@ def advance(
         state = eqx.combine(dynamic, static)
         key_x, key_loss = jr.split(jr.fold_in(key, state.step))
         x = sampler(key_x, optimiser.batch_size)
-        gradient = eqx.filter_grad(lambda model: state.loss(model, x, key_loss, at), has_aux=True)
-        grads, (terms, loss) = gradient(state.model)
+        grads, terms, loss = _gradient(state, x, key_loss, at, optimiser.micro_batches, mesh)
         updates, moments = optimiser.transformation.update(
             grads, state.moments, eqx.filter(state.model, eqx.is_inexact_array)
         )
@@ -160,7 +201,8 @@ def advance(
             model,
         )
         new = TrainState(model, ema, moments, loss, state.step + 1)
-        return eqx.filter(new, eqx.is_array), terms
+        new = eqx.filter(new, eqx.is_array)
+        return devices.whole(new, mesh) if mesh.size > 1 else new, terms
 
     def body(i: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
         dynamic, sums = carry
@@ -191,27 +233,23 @@ def train(
     """
     begin = time.perf_counter() - elapsed
     rate, step, compiled = None, int(state.step), False
+    mesh = devices.all_devices()
+    state, key, sampler = devices.everywhere((state, key, sampler), mesh)
     progress = budget.progress(step, elapsed)
     while progress < 1:
         started = time.perf_counter()
-        n, increment = budget.chunk(step, started - begin, rate)
-        state, terms = advance(
-            state,
-            key,
-            jnp.asarray(n),
-            jnp.float32(progress),
-            jnp.float32(increment),
-            sampler,
-            optimiser,
-        )
+        n, increment = devices.agreed(budget.chunk(step, started - begin, rate))
+        counts = jnp.asarray(int(n)), jnp.float32(progress), jnp.float32(increment)
+        counts = devices.everywhere(counts, mesh)
+        state, terms = advance(state, key, *counts, sampler, optimiser, mesh)
         terms = {name: float(value) for name, value in terms.items()}
         now = time.perf_counter()
         # The first chunk was slowed by compilation: it tells nothing of the rate.
-        step, rate, compiled = step + n, n / (now - started) if compiled else None, True
-        progress = budget.progress(step, now - begin)
+        step, rate, compiled = step + int(n), n / (now - started) if compiled else None, True
+        (progress,) = devices.agreed([budget.progress(step, now - begin)])
         if not math.isfinite(terms["loss"]):
             raise FailureError(
                 f"the loss became {terms['loss']} at step {step}: lower the learning rate, or look"
                 " for extreme rows in the data"
             )
-        yield Report(state, step, progress, now - begin, n / (now - started), terms)
+        yield Report(devices.here(state), step, progress, now - begin, n / (now - started), terms)

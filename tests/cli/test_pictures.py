@@ -3,12 +3,18 @@
 import json
 import struct
 
+import jax
+import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
+from standard_errors import assert_mean
 
 from scoreode import fitting
+from scoreode.batches import Flipped
 from scoreode.data import images
 from scoreode.network import UNet
+from scoreode.train import Rows
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +35,7 @@ def sets(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(cli, sets, tmp_path_factory):
     run = tmp_path_factory.mktemp("pictures") / "run"
-    options = ("--order", 1, "--width", 4, "--batch-size", 8, "--steps", 20)
+    options = ("--order", 1, "--width", 4, "--batch-size", 8, "--steps", 20, "--flip")
     result = cli("fit", "fashion-mnist", "--data-dir", sets, *options, "--out", run)
     assert result.code == 0, result.err
     return run
@@ -39,6 +45,25 @@ def test_a_run_has_a_network_for_images(run):
     fitted = fitting.load(run)
     assert fitted.run.network == UNet((28, 28, 1), width=4)
     assert fitted.data["bin_width"] == 1
+    assert fitted.run.flip
+
+
+def test_rows_of_a_table_are_not_turned(cli, tiny, tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(50, 3)))
+    result = cli("fit", tmp_path / "x.npy", *tiny, "--flip", "--out", tmp_path / "run")
+    assert result.code == 2
+    assert "flip" in result.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_images_are_turned_half_of_the_time():
+    shape, n = (2, 3, 2), 4000
+    image = np.arange(12.0).reshape(shape)
+    sampler = Flipped(Rows(jnp.asarray(image.reshape(1, -1), jnp.float32)), shape)
+    drawn = np.asarray(jax.jit(lambda key: sampler(key, n))(jr.key(0))).reshape(n, *shape)
+    kept, turned = (np.all(drawn == x, axis=(1, 2, 3)) for x in (image, image[:, ::-1]))
+    assert np.all(kept ^ turned)
+    assert_mean(turned, 0.5)
 
 
 def test_nll_is_in_bits_per_dimension(cli, run, sets, monkeypatch, tmp_path):

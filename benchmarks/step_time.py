@@ -1,15 +1,18 @@
 """How long is a training step of order 2 and 3, relative to order 1?
 
     python benchmarks/step_time.py --out step_time.json
+    python benchmarks/step_time.py --network ncsnpp --width 32 --depth 1 --batch 8 --steps 1
 
 One probe, the same network and batch, compiled; the three orders take turns in one process, so
 that a drifting machine slows all of them. Reported: the median over repeats of a chunk's time per
-step, the median of the ratios within a repeat, and the ratio of floating-point operations that the
-compiler counts. Expected from counting operations: 2 and 4.
+step, the median of the ratios within a repeat, and the ratios of floating-point operations and of
+memory for intermediate results that the compiler counts. Expected from counting operations: 2 and
+4. Networks for images see 32 × 32 pixels of three colours.
 """
 
 import argparse
 import json
+import math
 import os
 import platform
 import statistics
@@ -23,27 +26,28 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 
-from scoreode.network import MLP
+from scoreode.network import MLP, NCSNpp, UNet
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE
 from scoreode.score import ScoreModel, Velocity
-from scoreode.train import Optimiser, Rows, Schedule, TrainState, adam
+from scoreode.train import Optimiser, Rows, Schedule, TrainState, adam, devices
 from scoreode.train.loop import advance
 
 ORDERS = (1, 2, 3)
+IMAGE = (32, 32, 3)
 
 
 class Bench:
     """A chunk of training of one order, ready to run."""
 
-    def __init__(self, order: int, d: int, width: int, depth: int, batch: int):
+    def __init__(self, order: int, spec: MLP | UNet | NCSNpp, d: int, batch: int):
         process = VE()
-        network = MLP(width, depth).build((d,), jr.key(0))
-        model = ScoreModel(process, Velocity(), network)
+        model = ScoreModel(process, Velocity(), spec.build((d,), jr.key(0)))
         self.optimiser = Optimiser(adam(), Schedule(1e-3), 0.999, batch)
         loss = DenoisingScoreMatching(process, order)
         self.state = TrainState.initial(model, loss, self.optimiser)
-        self.sampler = Rows(jr.normal(jr.key(1), (10_000, d)))
+        self.sampler = Rows(jr.normal(jr.key(1), (2000, d)))
+        self.mesh = devices.all_devices()
 
     def __call__(self, steps: int) -> float:
         """Seconds a step."""
@@ -56,12 +60,13 @@ class Bench:
             jnp.float32(0.0),
             self.sampler,
             self.optimiser,
+            self.mesh,
         )
         jax.block_until_ready(terms)
         return (time.perf_counter() - started) / steps
 
-    def flops(self) -> float:
-        """Floating-point operations of one loss and gradient, as the compiler counts them."""
+    def counted(self) -> tuple[float, float]:
+        """Operations of one loss and gradient, and bytes of their intermediate results."""
         x = self.sampler(jr.key(0), self.optimiser.batch_size)
 
         def gradient(model: Any) -> Any:
@@ -72,11 +77,26 @@ class Bench:
 
         dynamic, static = eqx.partition(self.state.model, eqx.is_inexact_array)
         lowered = jax.jit(lambda dynamic: gradient(eqx.combine(dynamic, static))).lower(dynamic)
-        return lowered.compile().cost_analysis()["flops"]
+        compiled = lowered.compile()
+        return (
+            compiled.cost_analysis()["flops"],
+            float(compiled.memory_analysis().temp_size_in_bytes),
+        )
+
+
+def network(args: argparse.Namespace) -> tuple[MLP | UNet | NCSNpp, int]:
+    """The specification, and the dimension of its examples."""
+    if args.network == "mlp":
+        return MLP(args.width, args.depth), args.d
+    kind = {"unet": UNet, "ncsnpp": NCSNpp}[args.network]
+    more = {"recompute": True} if args.recompute else {}
+    return kind(IMAGE, args.width, depth=args.depth, **more), math.prod(IMAGE)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--network", choices=("mlp", "unet", "ncsnpp"), default="mlp")
+    parser.add_argument("--recompute", action="store_true", help="of NCSN++")
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--batch", type=int, default=256)
@@ -85,16 +105,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=15)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    benches = {k: Bench(k, args.d, args.width, args.depth, args.batch) for k in ORDERS}
+    benches = {k: Bench(k, *network(args), args.batch) for k in ORDERS}
     for bench in benches.values():
-        bench(2)
+        bench(1)
     rounds = [{k: bench(args.steps) for k, bench in benches.items()} for _ in range(args.repeats)]
-    flops = {k: bench.flops() for k, bench in benches.items()}
+    counts = {k: bench.counted() for k, bench in benches.items()}
     orders = {
         str(k): {
             "ms_per_step": 1e3 * statistics.median(times[k] for times in rounds),
             "time_ratio": statistics.median(times[k] / times[1] for times in rounds),
-            "flop_ratio": flops[k] / flops[1],
+            "flop_ratio": counts[k][0] / counts[1][0],
+            "memory_mib": counts[k][1] / 2**20,
+            "memory_ratio": counts[k][1] / counts[1][1],
         }
         for k in ORDERS
     }
@@ -108,8 +130,9 @@ def main() -> None:
     }
     for order, row in orders.items():
         print(
-            f"order {order}: {row['ms_per_step']:.2f} ms a step, {row['time_ratio']:.2f}x the time"
-            f" and {row['flop_ratio']:.2f}x the operations of order 1"
+            f"order {order}: {row['ms_per_step']:.2f} ms a step, {row['time_ratio']:.2f}x the time,"
+            f" {row['flop_ratio']:.2f}x the operations and {row['memory_ratio']:.2f}x the memory"
+            f" ({row['memory_mib']:.0f} MiB) of order 1"
         )
     if args.out:
         args.out.write_text(json.dumps(result, indent=1) + "\n")

@@ -127,6 +127,7 @@ def nll(
     split: Literal["test", "validation", "train"] = "test",
     stderr: float | None = None,
     samples: int = 1,
+    n_probes: int = 16,
     data_dir: Path | None = None,
     seed: int = 0,
     debug: bool = False,
@@ -149,13 +150,14 @@ def nll(
         split: which part of a named set, or of an .npz with x_train, x_val, x_test.
         stderr: largest standard error in nats that a row may have from probes; 0: none, exact.
         samples: dequantised copies of every row, for data on a grid: the more the closer.
+        n_probes: of every row above 32 columns; the fewer the faster, for means over many rows.
         data_dir: where sets of images are (default: what SCOREODE_DATA names).
         seed: of the rows of a named set, and of probes and dequantisation noise.
         debug: show a traceback on failure.
     """
     from scoreode import commands
 
-    options = commands.NllOptions(split, seed, samples, stderr, data_dir)
+    options = commands.NllOptions(split, seed, samples, stderr, n_probes, data_dir)
     commands.nll(run, data, options, as_json=json, out=out)
 
 

@@ -106,6 +106,7 @@ class NllOptions:
     seed: int = 0
     samples: int = 1
     stderr: float | None = None
+    n_probes: int = 16
     data_dir: Path | None = None
 
 
@@ -113,6 +114,8 @@ def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path
     """Evaluates every row and prints the summary."""
     recipes.check_not_negative(seed=options.seed, stderr=options.stderr)
     recipes.check_positive(samples=options.samples)
+    if options.n_probes < 2:
+        raise InputError(f"--n-probes {options.n_probes}: at least 2, to know their error")
     if out is not None:
         check_suffix(out)
         if out.resolve() == Path(source).resolve():
@@ -125,8 +128,14 @@ def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path
     journal = evaluate.Journal(out and out.with_name(f"{out.name}.journal"), identity)
 
     def evaluated(rows: np.ndarray, first_row: int) -> LogLikelihood:
-        how = {"samples": options.samples, "stderr": options.stderr, "first_row": first_row}
-        return fitted.log_likelihood(rows, options.seed, **how)
+        return fitted.log_likelihood(
+            rows,
+            options.seed,
+            samples=options.samples,
+            stderr=options.stderr,
+            n_probes=options.n_probes,
+            first_row=first_row,
+        )
 
     started, known = time.perf_counter(), len(journal)
     if known:

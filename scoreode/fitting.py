@@ -19,7 +19,15 @@ from scoreode.batches import batches
 from scoreode.data import Dataset, check_grid
 from scoreode.density import Density
 from scoreode.errors import InputError
-from scoreode.flow import AbstractSampler, LogLikelihood, ODESampler, Refined, Uniform, declared
+from scoreode.flow import (
+    DEFAULT_PROBES,
+    AbstractSampler,
+    LogLikelihood,
+    ODESampler,
+    Refined,
+    Uniform,
+    declared,
+)
 from scoreode.recipes import STANDARDISATIONS, Run, from_json, to_json
 from scoreode.score import ScoreModel
 from scoreode.standardise import Chain
@@ -36,11 +44,9 @@ from scoreode.train import (
     save_arrays,
     train,
 )
+from scoreode.validation import Validation
 
 SAVE_EVERY = 20.0  # seconds between checkpoints: at most this much is lost to a kill
-BOUND_ROWS = 4096  # validation rows for the bound, at most
-_BOUND_VALUES = 2**18  # that they hold: few images, as their networks cost more
-EXACT_ROWS = 512  # validation rows for the exact NLL, which costs a hundred times as much
 _STANDARDISED_VALUES = 2**25  # of as many rows as hold them, which decide the standardisation
 
 Observer = Callable[[Report, float | None], None]
@@ -75,19 +81,20 @@ class Fitted:
         *,
         samples: int = 1,
         stderr: float | None = None,
+        n_probes: int = DEFAULT_PROBES,
         first_row: int = 0,
     ) -> LogLikelihood:
         """log p of every row in nats; of rows on a grid a bound on the log-mass of their cells.
 
         **Arguments:** `seed` of probes and dequantisation; `samples`, of the bound; `stderr`, the
-        largest that a row may have from its probes; `first_row`, the number of the first of these
-        rows in their table.
+        largest that a row may have from its probes, of which there are `n_probes` to begin with;
+        `first_row`, the number of the first of these rows in their table.
 
         **Raises:** `InputError` for rows off the grid.
         """
 
         def log_density(x: np.ndarray) -> LogLikelihood:
-            return self.density.log_likelihood(x, seed, Refined(stderr=stderr))
+            return self.density.log_likelihood(x, seed, Refined(stderr=stderr, n_probes=n_probes))
 
         if self.dequantisation is None:
             return log_density(x)
@@ -143,7 +150,7 @@ class Trainer:
         self._best = _Best(density.score_model)
         self._validated, self._elapsed = 0, 0.0
         self._checkpoints = None if folder is None else folder.checkpoints()
-        self._unvalidated = data.sampler is not None or len(data.validation) == 0
+        self._validation = Validation(run, data)
 
     @classmethod
     def resumed(cls, run: Run, data: Dataset, folder: RunFolder) -> Self:
@@ -217,22 +224,15 @@ class Trainer:
 
     def _validated_nats(self, report: Report) -> float | None:
         """A validation NLL in nats when one is due; None otherwise, and for endless data."""
-        if self._unvalidated or self._validations_due(report) <= self._validated:
+        if self._validation.absent or self._validations_due(report) <= self._validated:
             return None
-        density = Density(self._bijection, report.state.ema)
-        rows = self.data.validation
-        most = max(64, min(BOUND_ROWS, _BOUND_VALUES // rows.shape[1]))
-        exact = self.run.validation == "exact"
-        rows = _dequantised(self.data, rows[: EXACT_ROWS if exact else most])
-        nats = -density.log_likelihood(rows).nats if exact else density.nll_bound(rows)
-        (mean,) = devices.agreed([np.mean(nats)])
-        return float(mean)
+        return self._validation.nats(Density(self._bijection, report.state.ema))
 
     def _accept(self, report: Report, value: float | None) -> None:
         """Makes a chunk's outcome what a checkpoint holds."""
         self._state, self._elapsed = report.state, report.seconds
         self._validated = self._validations_due(report)
-        if self._unvalidated:
+        if self._validation.absent:
             self._best = _Best(report.state.ema)
         elif value is not None:
             self._best.update(report.state.ema, value)
@@ -250,9 +250,10 @@ class Trainer:
         self.folder.append_metrics(line | ({} if value is None else {"validation_nats": value}))
 
     def _finish(self) -> Fitted:
+        best, last = (Density(self._bijection, m) for m in (self._best.model, self._state.ema))
         fitted = Fitted(
             self.run,
-            Density(self._bijection, self._best.model),
+            self._validation.chosen(best, last),
             described(self.data),
             int(self._state.step),
             self._elapsed,
@@ -267,7 +268,8 @@ class Trainer:
 def fresh_density(run: Run, data: Dataset) -> Density:
     """A bijection fitted to the training rows, and an untrained score model."""
     most = max(2, _STANDARDISED_VALUES // data.train.shape[1])
-    rows = _dequantised(data, data.train[:most]).astype(np.float64)
+    rows, noise = data.train[:most], declared(data.bin_width, data.bin_edge)
+    rows = (rows if noise is None else noise.fixed(rows)).astype(np.float64)
     bijection = Chain.fitted(STANDARDISATIONS[run.standardise], rows)
     return Density(bijection, _new_score_model(run, rows.shape[1]))
 
@@ -385,9 +387,3 @@ def _blank(folder: RunFolder, run: Run, data: dict[str, Any]) -> Density:
         raise InputError(
             f"{folder.path}/config.json: cannot rebuild the model ({reason}); restore a copy"
         ) from error
-
-
-def _dequantised(data: Dataset, rows: np.ndarray) -> np.ndarray:
-    """Rows with fixed dequantisation noise, where the data lie on a grid."""
-    dequantisation = declared(data.bin_width, data.bin_edge)
-    return rows if dequantisation is None else dequantisation.fixed(rows)

@@ -3,7 +3,7 @@
 from scoreode.flow.batch import chunked, map_rows, rows_at_once
 from scoreode.flow.dequantise import AbstractDequantisation, TruncatedNormal, Uniform, declared
 from scoreode.flow.grid import GridLikelihood
-from scoreode.flow.likelihood import Likelihood, LogLikelihood, nll_bound, tangents
+from scoreode.flow.likelihood import DEFAULT_PROBES, Likelihood, LogLikelihood, nll_bound, tangents
 from scoreode.flow.ode import Solver, scales, standard_velocity, velocity
 from scoreode.flow.refine import Refined
 from scoreode.flow.sampling import (
@@ -16,6 +16,7 @@ from scoreode.flow.sampling import (
 )
 
 __all__ = [
+    "DEFAULT_PROBES",
     "AbstractDequantisation",
     "AbstractSampler",
     "Ancestral",

@@ -21,16 +21,17 @@ from scoreode.process import AbstractProcess
 
 FEW = 64  # rows that are solved for again at a time
 EXACT = 0  # in place of a number of probes
+_UNDER_NOISE = 50  # times less than the probes' standard error, an error tells nothing
 
 
 class Refined(eqx.Module):
     """Log-densities to a tolerance, by grids of `n_steps` and of twice as many up to `most_steps`.
 
     **Arguments:** `tolerance`, of the estimated error, in nats for densities up to 100 nats and a
-    hundredth of it in |log p| beyond; `probe` and `n_probes`, as for `Likelihood`, to begin with;
-    `stderr`, the largest standard error in nats that a row may have from its probes, 0 for the
-    exact divergence. By default the mean error of trained models is below 1e-3 nats, and the
-    largest below 1e-2.
+    hundredth of it in |log p| beyond; a fiftieth of the probes' standard error suffices; `probe`
+    and `n_probes`, as for `Likelihood`, to begin with; `stderr`, the largest standard error in nats
+    that a row may have from its probes, 0 for the exact divergence. By default the mean error of
+    trained models is below 1e-3 nats, and the largest below 1e-2.
     """
 
     tolerance: float = 5e-3
@@ -86,6 +87,7 @@ class Refined(eqx.Module):
     def _coarse(self, found: LogLikelihood) -> np.ndarray:
         # Rounding alone keeps a density of many nats, far from all data, from being closer.
         enough = self.tolerance * np.maximum(1, np.abs(found.nats) / 100)
+        enough = np.maximum(enough, np.nan_to_num(found.stderr) / _UNDER_NOISE)
         return ~(np.asarray(found.error) <= enough)
 
     def _noisy(self, found: LogLikelihood) -> np.ndarray:

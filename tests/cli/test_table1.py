@@ -44,6 +44,10 @@ def test_a_row(cli, tmp_path):
         assert 2 < summary[stage]["bits_per_dim"] < 10
         assert summary[stage]["n"] == 5
         assert summary[stage]["steps"] == steps
+    bits = [summary[stage]["bits_per_dim"] for stage in ("pre_trained", "fine_tuned")]
+    # The same images, noise and probes: the difference is known far better than either.
+    assert summary["change_bits_per_dim"] == pytest.approx(bits[1] - bits[0], abs=1e-9)
+    assert 0 < summary["change_stderr"] < summary["fine_tuned"]["bits_per_dim_stderr"]
     assert (out / "samples.png").read_bytes().startswith(b"\x89PNG")
     before, after = (fitting.load(out / stage) for stage in ("pre-trained", "fine-tuned"))
     assert after.run.objective.order == 2

@@ -212,6 +212,21 @@ def test_probes_are_added_until_the_standard_error_is_met(stderr):
     assert np.all(np.abs(z) < 12)  # two probes: one degree of freedom
 
 
+def test_an_error_far_below_that_of_the_probes_is_left():
+    process, d = VE(), 20
+    score, x = network(process, d), np.asarray(jr.normal(jr.key(1), (40, d)))
+    strict = Refined(tolerance=1e-6, probe=Rademacher(), n_probes=4, n_steps=24)
+    found = strict(score, process, KEY, x, 64)
+    assert found.converged.all()
+    assert (found.error <= found.stderr / 50).all()
+    exact = eqx.tree_at(lambda how: how.probe, strict, Basis())(score, process, KEY, x, 64)
+    # Work is saved, and what is left does not show beside the probes.
+    assert found.nfe.mean() < exact.nfe.mean() / 2
+    same = GridLikelihood(Rademacher(), 4, n_steps=320)
+    truth = map_rows(same, (score, process, KEY), (x,), 64)
+    np.testing.assert_allclose((found.nats - truth.nats) / found.stderr, 0, atol=0.05)
+
+
 def test_a_single_random_probe_knows_no_error():
     score, x = network(VE(), 3), np.ones((1, 3), np.float32)
     found = on_grid(score, VE(), x, 16, probe=Rademacher(), n_probes=1)

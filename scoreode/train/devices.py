@@ -77,10 +77,11 @@ def everywhere(tree: Tree, mesh: Mesh) -> Tree:
 
 
 def here(tree: Tree) -> Tree:
-    """This process's own copies of arrays that are everywhere."""
+    """This process's own copies of arrays that are everywhere, bound to none of its devices."""
     if jax.process_count() == 1:
         return tree
-    return jax.tree.map(lambda a: a.addressable_data(0) if isinstance(a, jax.Array) else a, tree)
+    own = lambda a: jnp.asarray(np.asarray(a.addressable_data(0)))  # noqa: E731
+    return jax.tree.map(lambda a: own(a) if isinstance(a, jax.Array) else a, tree)
 
 
 def agreed(numbers: Sequence[Any]) -> list[Any]:

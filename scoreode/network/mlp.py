@@ -44,14 +44,15 @@ def level_features(log_snr: Scalar) -> Float[Array, " levels"]:
 
 
 def weighted(layer: Layer, weight: Array) -> Layer:
-    """The linear layer or convolution with these weights, and biases at zero."""
+    """The linear layer or convolution, of which shapes suffice, with these weights, biases zero."""
     where = lambda layer: (layer.weight, layer.bias)  # noqa: E731
-    return eqx.tree_at(where, layer, (weight, jax.tree.map(jnp.zeros_like, layer.bias)))
+    zeros = jax.tree.map(lambda bias: jnp.zeros(bias.shape, bias.dtype), layer.bias)
+    return eqx.tree_at(where, layer, (weight, zeros))
 
 
 def linear(n_in: int, n_out: int, gain: float, key: PRNGKeyArray) -> eqx.nn.Linear:
     """Weights of standard deviation gain / √n_in (LeCun for gain 1), biases at zero."""
-    layer = eqx.nn.Linear(n_in, n_out, key=key)
+    layer = eqx.filter_eval_shape(eqx.nn.Linear, n_in, n_out, key=key)
     return weighted(layer, gain / math.sqrt(n_in) * jr.normal(key, (n_out, n_in)))
 
 

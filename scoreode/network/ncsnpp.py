@@ -45,12 +45,12 @@ def _conv(
     n_in: int, n_out: int, size: int, key: PRNGKeyArray, scale: float = 1.0, stride: int = 1
 ) -> Conv2d:
     padding = size // 2 if stride == 1 else 0
-    conv = Conv2d(n_in, n_out, size, stride, padding, key=key)
+    conv = eqx.filter_eval_shape(Conv2d, n_in, n_out, size, stride, padding, key=key)
     return weighted(conv, _variance_scaled(scale, key, conv.weight.shape))
 
 
 def _dense(n_in: int, n_out: int, key: PRNGKeyArray) -> eqx.nn.Linear:
-    layer = eqx.nn.Linear(n_in, n_out, key=key)
+    layer = eqx.filter_eval_shape(eqx.nn.Linear, n_in, n_out, key=key)
     return weighted(layer, _variance_scaled(1.0, key, layer.weight.shape))
 
 

@@ -24,7 +24,7 @@ from scoreode.network.mlp import LEVELS, level_features, linear, weighted
 
 def _conv(n_in: int, n_out: int, size: int, gain: float, key: PRNGKeyArray) -> Conv2d:
     """Weights of standard deviation gain / √fan-in, biases at zero."""
-    conv = Conv2d(n_in, n_out, size, padding=size // 2, key=key)
+    conv = eqx.filter_eval_shape(Conv2d, n_in, n_out, size, padding=size // 2, key=key)
     return weighted(conv, gain / math.sqrt(n_in * size**2) * jr.normal(key, conv.weight.shape))
 
 

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from differences import assert_derivatives_are_differences
 from published import fourier, weights
 
-from scoreode.calculus import Basis, derivatives
 from scoreode.network import DDPMpp, NCSNpp
 from scoreode.network.published import from_flax, spec_of
 from scoreode.process import VE, VP
@@ -90,20 +90,7 @@ def test_training_starts_at_zero():
 
 def test_derivatives_of_order_three_are_differences(published):
     *_, net = published
-    x, v, u = np.random.default_rng(2).normal(size=(3, D))
-
-    @eqx.filter_jit
-    def found(x):
-        draw = Basis().draw(jr.key(0), 1, D, x.dtype)
-        draw = eqx.tree_at(lambda draw: draw.vectors, draw, jnp.asarray(v)[None])
-        return derivatives(lambda x: net(x, jnp.asarray(0.4)), x, draw, order=3)
-
-    record, h = found(jnp.asarray(x)), 1e-4
-    ahead, behind = (found(jnp.asarray(x + step * v)).s for step in (h, -h))
-    np.testing.assert_allclose(record.jvp[0], (ahead - behind) / (2 * h), atol=1e-5)
-    quadratic = lambda y: v @ np.asarray(found(jnp.asarray(y)).jvp[0])  # noqa: E731
-    slope = (quadratic(x + h * u) - quadratic(x - h * u)) / (2 * h)
-    assert record.grad_quadratic[0] @ u == pytest.approx(slope, rel=1e-5)
+    assert_derivatives_are_differences(lambda x: net(x, jnp.asarray(0.4)), D, seed=2)
 
 
 @pytest.mark.parametrize("how", ["recompute", "half"])

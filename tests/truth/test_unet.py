@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from differences import assert_derivatives_are_differences
 from scipy.signal import correlate2d
 from scipy.special import expit, softmax
 
-from scoreode.calculus import Basis, derivatives
 from scoreode.network import UNet
 from scoreode.network.mlp import LEVELS
 
@@ -102,24 +102,8 @@ def test_forward_is_the_independent_computation(network):
 
 
 def test_derivatives_of_order_three_are_differences():
-    """(∇F) v and ∇(vᵀ(∇F) v), which objectives of order 3 take."""
     network = large(UNet(SHAPE, width=8, multipliers=(1,)))
-    x, v = np.random.default_rng(1).normal(size=(2, D))
-    field = eqx.filter_jit(lambda x: network(x, jnp.asarray(0.4)))
-
-    @eqx.filter_jit
-    def found(x):
-        draw = Basis().draw(jr.key(0), 1, D, x.dtype)
-        draw = eqx.tree_at(lambda draw: draw.vectors, draw, jnp.asarray(v)[None])
-        return derivatives(field, x, draw, order=3)
-
-    record, h = found(jnp.asarray(x)), 1e-4
-    ahead, behind = field(jnp.asarray(x + h * v)), field(jnp.asarray(x - h * v))
-    np.testing.assert_allclose(record.jvp[0], (ahead - behind) / (2 * h), atol=1e-5)
-    u = np.random.default_rng(2).normal(size=D)
-    quadratic = lambda y: v @ np.asarray(found(jnp.asarray(y)).jvp[0])  # noqa: E731
-    slope = (quadratic(x + h * u) - quadratic(x - h * u)) / (2 * h)
-    assert record.grad_quadratic[0] @ u == pytest.approx(slope, rel=1e-5)
+    assert_derivatives_are_differences(lambda x: network(x, jnp.asarray(0.4)), D, seed=1)
 
 
 def test_training_starts_near_zero_and_every_weight_has_a_gradient(network):

@@ -15,11 +15,11 @@ from scoreode import evaluate, fitting, recipes
 from scoreode.data import tables
 from scoreode.data.output import check_suffix, write_columns, write_rows
 from scoreode.errors import InputError
-from scoreode.flow import LogLikelihood
+from scoreode.flow import DEFAULT_PROBES, LogLikelihood
 from scoreode.options import FitOptions
 from scoreode.report import figures
 from scoreode.report.progress import Counted, shown
-from scoreode.rows import blocks, check_columns
+from scoreode.rows import blocks, check_columns, trained_on
 from scoreode.train import RunFolder, devices
 
 RUNS = Path("runs")
@@ -69,11 +69,7 @@ def resume(path: Path, data_dir: Path | None = None) -> None:
     """Continues a run from its newest checkpoint."""
     folder = RunFolder.existing(path)
     run, described = fitting.read_config(folder)
-    source = described["name"]
-    data = recipes.load_data(source, run.seed, run.validation_fraction, data_dir)
-    if fitting.described(data)["fingerprint"] != described["fingerprint"]:
-        raise InputError(f"{source} has changed since the run began; restore it, or fit anew")
-    data = replace(data, bin_width=described["bin_width"], bin_edge=described["bin_edge"])
+    data = trained_on(run, described, data_dir, "; restore it, or fit anew")
     _train(fitting.Trainer.resumed(run, data, folder), folder)
 
 
@@ -106,7 +102,7 @@ class NllOptions:
     seed: int = 0
     samples: int = 1
     stderr: float | None = None
-    n_probes: int = 16
+    n_probes: int = DEFAULT_PROBES
     data_dir: Path | None = None
 
 

@@ -1,12 +1,14 @@
-"""Rows to evaluate: of a file or of a part of a named set, that fit the run they are for."""
+"""Rows for a run: those that it was begun on, and those to evaluate, of a file or a named set."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from scoreode import evaluate, recipes
-from scoreode.data import tables
+from scoreode import evaluate, fitting, recipes
+from scoreode.data import Dataset, tables
 from scoreode.errors import InputError
 from scoreode.fitting import Fitted
 
@@ -23,6 +25,17 @@ def blocks(
         raise InputError(f"{source}: has no {part} rows")
     starts = range(0, len(rows), evaluate.BLOCK)
     return data.columns, (rows[i : i + evaluate.BLOCK] for i in starts)
+
+
+def trained_on(
+    run: recipes.Run, described: dict[str, Any], data_dir: Path | None, remedy: str = ""
+) -> Dataset:
+    """The data set that a run was begun on. **Raises:** `InputError` if it is another by now."""
+    source = described["name"]
+    data = recipes.load_data(source, run.seed, run.validation_fraction, data_dir)
+    if fitting.described(data)["fingerprint"] != described["fingerprint"]:
+        raise InputError(f"{source} has changed since the run began{remedy}")
+    return replace(data, bin_width=described["bin_width"], bin_edge=described["bin_edge"])
 
 
 def check_columns(fitted: Fitted, columns: Sequence[str], source: str) -> None:

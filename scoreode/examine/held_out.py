@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from scoreode import fitting, recipes
+from scoreode import recipes
 from scoreode.data import images
 from scoreode.errors import InputError
 from scoreode.fitting import Fitted
-from scoreode.rows import blocks, check_columns
+from scoreode.rows import blocks, check_columns, trained_on
 
 
 @dataclass(frozen=True)
@@ -71,10 +71,8 @@ class Sources:
 
     def _not_trained_on(self, fitted: Fitted) -> tuple[str, tuple[str, ...], list[np.ndarray]]:
         """The test rows of a run's own file, or those that chose its weights."""
-        run, name = fitted.run, fitted.data["name"]
-        data = recipes.load_data(name, run.seed, run.validation_fraction, self._options.data_dir)
-        if fitting.described(data)["fingerprint"] != fitted.data["fingerprint"]:
-            raise InputError(f"{name} has changed since the run began")
+        name = fitted.data["name"]
+        data = trained_on(fitted.run, fitted.data, self._options.data_dir)
         if len(data.test):
             return f"test rows of {name}", data.columns, [data.test]
         if len(data.validation):

@@ -50,11 +50,15 @@ def all_devices() -> Mesh:
 
 def split(rows: jax.Array, mesh: Mesh) -> jax.Array:
     """Within a compiled function: an equal part of the rows on every device."""
+    if mesh.size == 1:
+        return rows
     return jax.lax.with_sharding_constraint(rows, NamedSharding(mesh, PartitionSpec("rows")))
 
 
 def whole(tree: Tree, mesh: Mesh) -> Tree:
     """Within a compiled function: the arrays whole on every device."""
+    if mesh.size == 1:
+        return tree
     sharding = NamedSharding(mesh, PartitionSpec())
     constrained = lambda a: jax.lax.with_sharding_constraint(a, sharding)  # noqa: E731
     return jax.tree.map(lambda a: constrained(a) if eqx.is_array(a) else a, tree)

@@ -147,7 +147,7 @@ def _gradient(
     """Means over the parts of the gradient and of the terms, and the loss that has seen them."""
 
     def of(loss: Loss, x: Float[Array, "m ..."], key: PRNGKeyArray) -> tuple[Any, Any, Loss]:
-        x = devices.split(x, mesh) if mesh.size > 1 else x
+        x = devices.split(x, mesh)
         taken = eqx.filter_grad(lambda model: loss(model, x, key, progress), has_aux=True)
         gradient, (terms, loss) = taken(state.model)
         return gradient, terms, loss
@@ -201,8 +201,7 @@ def advance(
             model,
         )
         new = TrainState(model, ema, moments, loss, state.step + 1)
-        new = eqx.filter(new, eqx.is_array)
-        return devices.whole(new, mesh) if mesh.size > 1 else new, terms
+        return devices.whole(eqx.filter(new, eqx.is_array), mesh), terms
 
     def body(i: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:
         dynamic, sums = carry

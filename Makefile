@@ -16,6 +16,8 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright
+	PATH="$(CURDIR)/$(BIN):$$PATH" pyright --verifytypes scoreode --ignoreexternal --outputjson \
+		| $(BIN)/python .ci/public_types.py
 	$(BIN)/lint-imports
 
 docs: $(READY)

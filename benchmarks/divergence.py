@@ -33,17 +33,16 @@ PROBES = {
     "sphere": Sphere(),
     "orthogonal signs": Hadamard(),
 }
-NODES = 80
 DRAWS = 300
 Matrix = np.ndarray
 
 
-def integrated_jacobian(model: ScoreModel, z: jax.Array) -> jax.Array:
+def integrated_jacobian(model: ScoreModel, nodes: int, z: jax.Array) -> jax.Array:
     """∫ ∇f dλ along the path of z, by Heun's method and the trapezoid rule."""
     process = model.process
     low, high = process.log_snr_range()
-    log_snr = jnp.linspace(high, low, NODES + 1)
-    step, t = (low - high) / NODES, jax.vmap(process.t_of_log_snr)(log_snr)
+    log_snr = jnp.linspace(high, low, nodes + 1)
+    step, t = (low - high) / nodes, jax.vmap(process.t_of_log_snr)(log_snr)
     S, half_sin2 = jax.vmap(partial(scales, process))(t)
 
     def f(i: jax.Array, y: jax.Array) -> jax.Array:
@@ -51,13 +50,13 @@ def integrated_jacobian(model: ScoreModel, z: jax.Array) -> jax.Array:
 
     def advance(carry: tuple, i: jax.Array) -> tuple[tuple, None]:
         y, A = carry
-        weight = jnp.where((i == 0) | (i == NODES), 0.5, 1.0)
+        weight = jnp.where((i == 0) | (i == nodes), 0.5, 1.0)
         A = A + step * weight * jax.jacfwd(lambda y: f(i, y))(y)
-        here, after = f(i, y), jnp.minimum(i + 1, NODES)
+        here, after = f(i, y), jnp.minimum(i + 1, nodes)
         return (y + step / 2 * (here + f(after, y + step * here)), A), None
 
     start = z / S[0], jnp.zeros((z.size, z.size))
-    return jax.lax.scan(advance, start, jnp.arange(NODES + 1))[0][1]
+    return jax.lax.scan(advance, start, jnp.arange(nodes + 1))[0][1]
 
 
 def hutchinson(probe, A: Matrix, k: int, seed: int) -> np.ndarray:
@@ -124,20 +123,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("data")
+    parser.add_argument("--data-dir", type=Path, help="of sets of images")
     parser.add_argument("--matrices", type=int, default=12)
+    parser.add_argument("--nodes", type=int, default=80, help="of the integral")
     parser.add_argument("--calibrated", type=int, default=2000)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    fitted, data = fitting.load(args.run), recipes.load_data(args.data, 0)
+    fitted, data = fitting.load(args.run), recipes.load_data(args.data, 0, data_dir=args.data_dir)
     rows = np.resize(
         np.concatenate([data.test, data.validation, data.train]),
         (max(args.calibrated, args.matrices), data.test.shape[1]),
     )
     if fitted.dequantisation is not None:
         rows = fitted.dequantisation.fixed(rows, 0)
-    z, _ = fitted.density.standardised(rows)
+    z, *_ = fitted.density.standardised(rows)
     model = fitted.density.score_model
-    jacobian = jax.jit(lambda z: integrated_jacobian(model, z))
+    jacobian = jax.jit(partial(integrated_jacobian, model, args.nodes))
     matrices = [np.asarray(jacobian(row), np.float64) for row in z[: args.matrices]]
     spectrum = np.linalg.eigvalsh((matrices[0] + matrices[0].T) / 2)
     result = {

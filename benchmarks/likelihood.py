@@ -64,7 +64,7 @@ def reference(model: ScoreModel, z: np.ndarray) -> np.ndarray:
         exact = doubled(model)
         how = Likelihood(Basis(), solver=Solver(1e-11, 1e-11, 100_000, dfx.Dopri8()))
         shared = exact, exact.process, jr.key(0)
-        return map_rows(how, shared, (z.astype(np.float64),), 64).nats
+        return map_rows(how, shared, (z.astype(np.float64),), min(64, len(z))).nats
 
 
 def host_scipy(model: ScoreModel, rtol: float) -> Scheme:
@@ -112,7 +112,7 @@ def schemes(model: ScoreModel, peers: bool) -> dict[str, dict[str, Scheme]]:
     def by_tolerance(make: Callable[[float], Scheme]) -> dict[str, Scheme]:
         return {f"{tol:g}": make(tol) for tol in (1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6)}
 
-    grids = (16, 20, 24, 28, 32, 40, 48, 64, 96)
+    grids = (16, 20, 24, 28, 32, 36, 40, 48, 64, 96)
     found = {
         "grid": {str(n): rows(GridLikelihood(Basis(), n_steps=n)) for n in grids},
         "refined (default)": {"default": lambda z: told(Refined(stderr=0)(*shared, z))},
@@ -126,6 +126,14 @@ def schemes(model: ScoreModel, peers: bool) -> dict[str, dict[str, Scheme]]:
         found["SciPy RK45, eager torch"] = by_tolerance(partial(eager_scipy, model))
         found["torchdiffeq dopri5"] = by_tolerance(partial(torchdiffeq_dopri5, model))
     return found
+
+
+def chosen(found: dict[str, dict[str, Scheme]], only: list[str]) -> dict[str, dict[str, Scheme]]:
+    """Of all schemes those named, with these of their settings; all of them by default."""
+    if not only:
+        return found
+    pairs = (choice.split("=") for choice in only)
+    return {name: {key: found[name][key] for key in keys.split(",")} for name, keys in pairs}
 
 
 def measured(
@@ -199,6 +207,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, nargs="+", default=[512, 5000])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--checked", type=int, default=256, help="rows whose error is measured")
+    parser.add_argument("--only", nargs="+", default=[], help="SCHEME=SETTING,SETTING …")
     parser.add_argument("--peers", action="store_true", help="PyTorch's too")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plot", type=Path)
@@ -208,9 +217,10 @@ def main() -> None:
     rows = recipes.load_data(args.data, 0).test if named else tables.read(args.data)[0]["test"]
     if fitted.dequantisation is not None:
         rows = fitted.dequantisation.fixed(rows, 0)
-    z, _ = fitted.density.standardised(np.resize(rows, (max(args.rows), rows.shape[1])))
+    z, *_ = fitted.density.standardised(np.resize(rows, (max(args.rows), rows.shape[1])))
     model = fitted.density.score_model
-    truth, found = reference(model, z[: args.checked]), schemes(model, args.peers)
+    truth = reference(model, z[: args.checked])
+    found = chosen(schemes(model, args.peers), args.only)
     results: list[dict[str, Any]] = []
     machine = {
         "cores": os.cpu_count(),

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from scoreode import evaluate, recipes
-from scoreode.fitting import Fitted
+from scoreode.fitted import Fitted
 from scoreode.network import UNet
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from scoreode import fitting, recipes
+from scoreode.building import fresh_density
 from scoreode.report import figures
 from scoreode.report.progress import shown
 from scoreode.reproduce import checkerboard
@@ -23,7 +24,7 @@ def digits(folder: RunFolder) -> None:
     data = recipes.load_data("digits")
     run = recipes.digits_run()
     fitting.write_config(folder, run, fitting.described(data))
-    trainer = fitting.Trainer(run, data, fitting.fresh_density(run, data), folder)
+    trainer = fitting.Trainer(run, data, fresh_density(run, data), folder)
     with shown("digits") as observe:
         fitted = trainer.fit(observe)
     record = fitted.log_likelihood(data.test)
@@ -40,7 +41,7 @@ def main() -> None:
     folder = Path(sys.argv[1]) if len(sys.argv) > 1 else _unused(Path("demo"))
     started = time.perf_counter()
     print("checkerboard: VE diffusion ODEs of orders 1, 2, 3, the same network and steps")
-    checkerboard(RunFolder.create(folder / "checkerboard"), quick=True, seed=0)
+    print(checkerboard(RunFolder.create(folder / "checkerboard"), quick=True, seed=0).text)
     print("\ndigits: one model of 8 × 8 images")
     digits(RunFolder.create(folder / "digits"))
     print(f"\n{time.perf_counter() - started:.0f} s in all; everything is in {folder}/")

@@ -13,7 +13,7 @@ __all__ = ["ScoreODE"]
 __version__ = "0.1.0"
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> object:
     # Imported when asked for: the command's --help should not wait for JAX.
     if name == "ScoreODE":
         from scoreode.estimator import ScoreODE

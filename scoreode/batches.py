@@ -1,35 +1,64 @@
 """What a training step draws: rows in standardised coordinates, without end."""
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
-from scoreode._typing import Sampler
+from scoreode._typing import Batch, Pairs, Sampler
 from scoreode.data import Dataset
 from scoreode.flow import Uniform, declared
 from scoreode.standardise import Chain
 from scoreode.train import Rows
 
 
-def batches(data: Dataset, bijection: Chain, *, flip: bool = False) -> Sampler:
-    """A sampler of training rows: fresh draws, or stored ones with new noise where on a grid.
+def batches(
+    data: Dataset, bijection: Chain, *, dequantise: str = "uniform", flip: bool = False
+) -> Sampler:
+    """A sampler of training rows: fresh draws, or stored ones with new noise where on a grid,
+    drawn as often as their weights say; of pairs, where rows are conditioned on others.
 
-    **Arguments:** `flip` images left to right at random.
+    **Arguments:** `dequantise`, the run's: only "uniform" noise is added here, and where it is
+    "variational" rows stay in their own units, as the loss adds it; `flip` images left to right at
+    random.
     """
     if data.sampler is not None:
         return Standardised(data.sampler, bijection)
-    dequantisation = declared(data.bin_width, data.bin_edge)
-    if dequantisation is None:
-        z, _ = bijection.forward(np.asarray(data.train, np.float64))
-        return Rows(jnp.asarray(z, jnp.float32))
+    noise, c = declared(data.bin_width, data.bin_edge), _conditions(data, bijection)
+    if noise is None:
+        # In float64, and rounded last: residuals of a regression may be thin.
+        z, _ = bijection.forward(np.asarray(data.train, np.float64), c)
+        return Rows.padded(_paired(jnp.asarray(z, jnp.float32), c), data.train_weights)
     kind = data.train.dtype if data.train.dtype == np.uint8 else np.float32
-    rows = Rows(jnp.asarray(data.train, kind))  # bytes stay bytes until they are drawn
-    drawn = Dequantised(rows, dequantisation)
+    stored = jnp.asarray(data.train, kind)  # bytes stay bytes until they are drawn
+    rows = Rows.padded(_paired(stored, c), data.train_weights)
+    drawn = Dequantised(rows, noise if dequantise == "uniform" else None)
     if flip and data.image_shape is not None:
         drawn = Flipped(drawn, data.image_shape)
-    return Standardised(drawn, bijection)
+    return drawn if dequantise == "variational" else Standardised(drawn, bijection)
+
+
+def _conditions(data: Dataset, bijection: Chain) -> np.ndarray | None:
+    """What training rows are conditioned on, standardised, in float64."""
+    if data.conditions is None or bijection.condition is None:
+        return None
+    c = bijection.condition.standardised(np.asarray(data.conditions.train, np.float64))
+    return np.asarray(c)
+
+
+def _paired(x: Array, c: Array | np.ndarray | None) -> Batch:
+    """Rows, beside each what it is conditioned on."""
+    return x if c is None else Pairs(x, jnp.asarray(c, jnp.float32))
+
+
+def _of_x(change: Callable[[Array, Array | None], Array], batch: Batch) -> Batch:
+    """A batch whose x is changed, given c if there is one; c stays."""
+    if isinstance(batch, Pairs):
+        return Pairs(change(batch.x, batch.c), batch.c)
+    return change(batch, None)
 
 
 class Standardised(eqx.Module):
@@ -38,19 +67,27 @@ class Standardised(eqx.Module):
     sampler: Sampler
     bijection: Chain
 
-    def __call__(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
-        return jnp.asarray(self.bijection.forward(self.sampler(key, n))[0])
+    def __call__(self, key: PRNGKeyArray, n: int) -> Batch:
+        def standardised(x: Array, c: Array | None) -> Array:
+            return jnp.asarray(self.bijection.forward(x, c)[0])
+
+        return _of_x(standardised, self.sampler(key, n))
 
 
 class Dequantised(eqx.Module):
-    """Rows on a grid, with new noise at every draw."""
+    """Rows on a grid, with new noise at every draw, or as they are."""
 
     rows: Rows
-    dequantisation: Uniform
+    noise: Uniform | None
 
-    def __call__(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
+    def __call__(self, key: PRNGKeyArray, n: int) -> Batch:
         key_rows, key_noise = jr.split(key)
-        return self.dequantisation(key_noise, self.rows(key_rows, n).astype(jnp.float32))
+
+        def noisy(x: Array, _: Array | None) -> Array:
+            x = x.astype(jnp.float32)
+            return x if self.noise is None else self.noise(key_noise, x)
+
+        return _of_x(noisy, self.rows(key_rows, n))
 
 
 class Flipped(eqx.Module):
@@ -59,8 +96,11 @@ class Flipped(eqx.Module):
     sampler: Sampler
     image_shape: tuple[int, ...] = eqx.field(static=True)
 
-    def __call__(self, key: PRNGKeyArray, n: int) -> Float[Array, "n d"]:
+    def __call__(self, key: PRNGKeyArray, n: int) -> Batch:
         key_images, key_flips = jr.split(key)
-        x = self.sampler(key_images, n)
-        turned = x.reshape(n, *self.image_shape)[:, :, ::-1].reshape(n, -1)
-        return jnp.where(jr.bernoulli(key_flips, 0.5, (n, 1)), turned, x)
+
+        def flipped(x: Array, _: Array | None) -> Array:
+            turned = x.reshape(n, *self.image_shape)[:, :, ::-1].reshape(n, -1)
+            return jnp.where(jr.bernoulli(key_flips, 0.5, (n, 1)), turned, x)
+
+        return _of_x(flipped, self.sampler(key_images, n))

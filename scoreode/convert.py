@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from scoreode import fitting, recipes
-from scoreode.data import Dataset
+from scoreode.data import Dataset, described
 from scoreode.density import Density
 from scoreode.errors import InputError
 from scoreode.network import NCSNpp
@@ -65,7 +65,7 @@ def _described(shape: tuple[int, int, int]) -> dict[str, Any]:
     columns = tuple(f"pixel_{i}_{j}_{c}" for i, j, c in np.ndindex(shape))
     nothing = np.zeros((0, len(columns)), np.uint8)
     data = Dataset("", nothing, nothing, nothing, columns, bin_width=1.0, image_shape=shape)
-    return fitting.described(data)
+    return described(data)
 
 
 def read(path: Path) -> Mapping[str, Any]:

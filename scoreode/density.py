@@ -9,41 +9,78 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Scalar
+from scoreode.calculus import AbstractProbe, Basis, Hadamard, divergence
+from scoreode.errors import InputError
 from scoreode.flow import (
+    DEFAULT_PROBES,
+    EXACT_UP_TO,
     AbstractSampler,
+    Given,
     GridLikelihood,
     Likelihood,
     LogLikelihood,
     ODESampler,
     Refined,
+    drawn,
     map_rows,
+    mean_and_error,
     nll_bound,
     rows_at_once,
     tangents,
 )
-from scoreode.score import ScoreModel
+from scoreode.score import ScoreModel, given
 from scoreode.standardise import Chain
 
 Rows = Float[np.ndarray, "n d"]
 Row = Float[Array, " d"]
+Conditions = Float[np.ndarray, "n k"]
+Condition = Float[Array, " k"] | None
 
 
 class Density(eqx.Module):
-    """p(x) of rows (n, d) in their own units."""
+    """p(x), or p(x | c), of rows (n, d) in their own units.
+
+    Where the bijection has a `condition`, every method takes c, (n, k), one of every row.
+    """
 
     bijection: Chain
     score_model: ScoreModel
 
-    def standardised(self, x: Rows) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"]]:
-        """z = T(x) in float32, and log |det ∂T/∂x| in float64."""
-        z, log_det = self.bijection.forward(np.asarray(x, np.float64))
-        return np.asarray(z, np.float32), np.asarray(log_det)
+    def standardised(
+        self, x: Rows, c: Conditions | None = None
+    ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"], Conditions | None]:
+        """z = T(x) in float32, log |det ∂T/∂x| in float64, and c as the score model takes it.
+
+        **Raises:** `InputError` unless there is a c of the right shape exactly where it is needed.
+        """
+        c = self._standardised_conditions(c, len(x))
+        z, log_det = self.bijection.forward(np.asarray(x, np.float64), c)
+        return np.asarray(z, np.float32), np.asarray(log_det), _rounded(c)
+
+    def _standardised_conditions(self, c: Conditions | None, n: int) -> Conditions | None:
+        """c of n rows standardised, in float64.
+
+        **Raises:** `InputError` unless there is a c of the right shape exactly where it is needed.
+        """
+        condition = self.bijection.condition
+        k = 0 if condition is None else len(condition.W)
+        shape = None if c is None else c.shape
+        if shape != ((n, k) if k else None):
+            wanted = f"conditions of shape {(n, k)}" if k else "no conditions"
+            raise InputError(f"conditions of shape {shape}: this density takes {wanted}")
+        if condition is None or c is None:
+            return None
+        return np.asarray(condition.standardised(np.asarray(c, np.float64)))
 
     def log_likelihood(
-        self, x: Rows, seed: int = 0, how: Likelihood | GridLikelihood | Refined = Refined()
+        self,
+        x: Rows,
+        seed: int = 0,
+        how: Likelihood | GridLikelihood | Refined = Refined(),
+        c: Conditions | None = None,
     ) -> LogLikelihood:
         """log p(x) of every row in nats, the standardisation's Jacobian included.
 
@@ -52,52 +89,112 @@ class Density(eqx.Module):
 
         **Returns:** a `LogLikelihood` of NumPy arrays over rows.
         """
-        z, log_det = self.standardised(x)
+        z, log_det, c = self.standardised(x, c)
         process = self.score_model.process
         shared, d = (self.score_model, process, jr.key(seed)), x.shape[1]
         if isinstance(how, Refined):
-            record = how(*shared, z)
+            record = how(*shared, z, c=c)
         else:
             chunk = rows_at_once(d, tangents(how.probe, how.n_probes, d))
-            record = map_rows(how, shared, (z,), chunk)
+            record = map_rows(Given(how), shared, (z, c), chunk)
         return eqx.tree_at(lambda record: record.nats, record, record.nats + log_det)
 
-    def nll_bound(self, x: Rows, seed: int = 0) -> Float[np.ndarray, " n"]:
+    def nll_bound(
+        self, x: Rows, seed: int = 0, c: Conditions | None = None
+    ) -> Float[np.ndarray, " n"]:
         """An upper bound on −log p^SDE(x) of every row in nats; see `flow.nll_bound`."""
-        z, log_det = self.standardised(x)
+        z, log_det, c = self.standardised(x, c)
         shared = self.score_model, self.score_model.process
-        keyed = jr.split(jr.key(seed), len(z)), z
-        return map_rows(nll_bound, shared, keyed, rows_at_once(x.shape[1], 0)) - log_det
+        keyed = jr.split(jr.key(seed), len(z)), z, c
+        return map_rows(Given(nll_bound), shared, keyed, rows_at_once(x.shape[1], 0)) - log_det
 
-    def sample(self, n: int, d: int, seed: int = 0, how: AbstractSampler = ODESampler()) -> Rows:
+    def sample(
+        self,
+        n: int,
+        d: int,
+        seed: int = 0,
+        how: AbstractSampler = ODESampler(),
+        c: Conditions | None = None,
+    ) -> Rows:
         """n draws of x by this sampler, shape (n, d); the first k of n are the k of a smaller n."""
         # Folding in, unlike splitting, gives the i-th draw the same key whatever n is.
         keys = jax.vmap(lambda i: jr.fold_in(jr.key(seed), i))(jnp.arange(n))
         shared = self.score_model, self.score_model.process, (d,)
-        z = map_rows(how, shared, (keys,), rows_at_once(d, 0))
-        return np.asarray(self.bijection.inverse(z.astype(np.float64)))
+        c = self._standardised_conditions(c, n)
+        z = map_rows(Given(how), shared, (keys, _rounded(c)), rows_at_once(d, 0))
+        return np.asarray(self.bijection.inverse(z.astype(np.float64), c))
 
-    def score(self, x: Rows, t: float) -> Rows:
+    def log_density(self, x: Row) -> Scalar:
+        """log p(x) of one row in nats, all of it traced: to differentiate, compile and `vmap`.
+
+        **Cost:** 82 evaluations of the score, half of them with tangents; on one grid, in the
+        precision of x.
+        """
+        z, log_det = self.bijection.forward(x)
+        score, process = self.score_model, self.score_model.process
+        nats = GridLikelihood()(score, process, jr.key(0), jnp.asarray(z)).nats
+        return jnp.asarray(nats + log_det)
+
+    def draw(self, key: PRNGKeyArray, d: int) -> Row:
+        """One row from p, all of it traced. **Cost:** what an adaptive solver takes."""
+        z = ODESampler()(self.score_model, self.score_model.process, (d,), key)
+        return jnp.asarray(self.bijection.inverse(z))
+
+    def score(self, x: Rows, t: float, c: Conditions | None = None) -> Rows:
         """∇_x log q_t(x) as the network has it, in the units of x."""
-        rows, chunk = (np.asarray(x, np.float32),), rows_at_once(x.shape[1], 0)
-        return map_rows(_score, (self, self._time(t)), rows, chunk)
+        rows = np.asarray(x, np.float32), _rounded(self._standardised_conditions(c, len(x)))
+        return map_rows(_score, (self, self._time(t)), rows, rows_at_once(x.shape[1], 0))
 
-    def hessian_product(self, x: Rows, v: Rows, t: float) -> Rows:
+    def hessian_product(self, x: Rows, v: Rows, t: float, c: Conditions | None = None) -> Rows:
         """∇²_x log q_t(x) v for every row, as the network has it, in the units of x."""
-        rows = np.asarray(x, np.float32), np.asarray(v, np.float32)
+        c = self._standardised_conditions(c, len(x))
+        rows = np.asarray(x, np.float32), np.asarray(v, np.float32), _rounded(c)
         chunk = rows_at_once(x.shape[1], 1)
         return map_rows(_hessian_product, (self, self._time(t)), rows, chunk)
+
+    def laplacian(
+        self, x: Rows, t: float, n_probes: int | None = None, c: Conditions | None = None
+    ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """tr ∇²_x log q_t(x) of every row in the units of x, and its standard error.
+
+        **Arguments:** `n_probes`: None for the exact trace up to 32 dimensions, 16 probes above.
+        """
+        d = x.shape[1]
+        exact = n_probes is None and d <= EXACT_UP_TO
+        probe, n = (Basis(), d) if exact else (Hadamard(), n_probes or DEFAULT_PROBES)
+        rows = np.asarray(x, np.float32), _rounded(self._standardised_conditions(c, len(x)))
+        return map_rows(_laplacian, (self, self._time(t), probe, n), rows, rows_at_once(d, n))
 
     def _time(self, t: float) -> Scalar:
         process = self.score_model.process
         return jnp.clip(jnp.asarray(t, jnp.float32), process.t_min, process.t_max)
 
 
-def _score(density: Density, t: Scalar, x: Row) -> Row:
+def _rounded(c: Conditions | None) -> Conditions | None:
+    """As the score model takes it."""
+    return None if c is None else c.astype(np.float32)
+
+
+def _score(density: Density, t: Scalar, x: Row, c: Condition) -> Row:
     """(∂T/∂x)ᵀ s_θ(T(x), t) + ∇ log |det ∂T/∂x|."""
-    (z, log_det), pullback = jax.vjp(density.bijection.forward, x)
-    return pullback((density.score_model(jnp.asarray(z), t), jnp.ones_like(log_det)))[0]
+
+    def forward(x: Row) -> tuple[Row, Scalar]:
+        z, log_det = density.bijection.forward(x, c)
+        return jnp.asarray(z), jnp.asarray(log_det)
+
+    (z, log_det), pullback = jax.vjp(forward, x)
+    score = given(density.score_model, c)
+    return pullback((score(z, t), jnp.ones_like(log_det)))[0]
 
 
-def _hessian_product(density: Density, t: Scalar, x: Row, v: Row) -> Row:
-    return jax.jvp(lambda x: _score(density, t, x), (x,), (v,))[1]
+def _laplacian(
+    density: Density, t: Scalar, probe: AbstractProbe, n: int, x: Row, c: Condition
+) -> tuple[Scalar, Scalar]:
+    """∇·s in the units of x, and the standard error of its mean over probes."""
+    _, probes = drawn(probe, n, jr.key(0), x)
+    _, terms = divergence(lambda x: _score(density, t, x, c), x, probes, probe.exact)
+    return mean_and_error(terms, probes)
+
+
+def _hessian_product(density: Density, t: Scalar, x: Row, v: Row, c: Condition) -> Row:
+    return jax.jvp(lambda x: _score(density, t, x, c), (x,), (v,))[1]

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from scoreode.errors import FailureError
-from scoreode.fitting import Fitted
+from scoreode.fitted import Fitted
 
 BLOCK = 8192  # rows between two writes: some seconds of work
 _SHOWN = 10  # row numbers in a message before "…"

@@ -5,30 +5,22 @@ folder. A run with a folder can be stopped at any moment and taken up where its 
 """
 
 import time
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import jax
 import jax.random as jr
-import numpy as np
 
+from scoreode._typing import Loss
 from scoreode.batches import batches
-from scoreode.data import Dataset, check_grid
+from scoreode.building import blank_density
+from scoreode.data import Dataset, described
 from scoreode.density import Density
+from scoreode.discrete import WithNoise
 from scoreode.errors import InputError
-from scoreode.flow import (
-    DEFAULT_PROBES,
-    AbstractSampler,
-    LogLikelihood,
-    ODESampler,
-    Refined,
-    Uniform,
-    declared,
-)
-from scoreode.recipes import STANDARDISATIONS, Run, from_json, to_json
+from scoreode.fitted import Fitted
+from scoreode.recipes import Run, from_json, to_json
 from scoreode.score import ScoreModel
 from scoreode.standardise import Chain
 from scoreode.train import (
@@ -44,73 +36,11 @@ from scoreode.train import (
     save_arrays,
     train,
 )
+from scoreode.train.folder import versions
+from scoreode.train.observers import Observer, unobserved
 from scoreode.validation import Validation
 
 SAVE_EVERY = 20.0  # seconds between checkpoints: at most this much is lost to a kill
-_STANDARDISED_VALUES = 2**25  # of as many rows as hold them, which decide the standardisation
-
-Observer = Callable[[Report, float | None], None]
-"""Called after every chunk of steps, with a validation NLL in nats when there is a new one."""
-
-
-def unobserved(_report: Report, _validation: float | None) -> None:
-    """The observer that looks away."""
-
-
-@dataclass(frozen=True)
-class Fitted:
-    """A trained density, and what is known of its data and its training."""
-
-    run: Run
-    density: Density
-    data: dict[str, Any]
-    steps: int
-    seconds: float
-    validation_nats: float | None
-    """The best validation NLL met in training, in nats per row."""
-
-    @property
-    def dequantisation(self) -> Uniform | None:
-        """For data on a declared grid."""
-        return declared(self.data["bin_width"], self.data["bin_edge"])
-
-    def log_likelihood(
-        self,
-        x: np.ndarray,
-        seed: int = 0,
-        *,
-        samples: int = 1,
-        stderr: float | None = None,
-        n_probes: int = DEFAULT_PROBES,
-        first_row: int = 0,
-    ) -> LogLikelihood:
-        """log p of every row in nats; of rows on a grid a bound on the log-mass of their cells.
-
-        **Arguments:** `seed` of probes and dequantisation; `samples`, of the bound; `stderr`, the
-        largest that a row may have from its probes, of which there are `n_probes` to begin with;
-        `first_row`, the number of the first of these rows in their table.
-
-        **Raises:** `InputError` for rows off the grid.
-        """
-
-        def log_density(x: np.ndarray) -> LogLikelihood:
-            return self.density.log_likelihood(x, seed, Refined(stderr=stderr, n_probes=n_probes))
-
-        if self.dequantisation is None:
-            return log_density(x)
-        width, edge, columns = (self.data[name] for name in ("bin_width", "bin_edge", "columns"))
-        check_grid(x, width, edge, columns, "data", first_row)
-        return self.dequantisation.log_mass(log_density, x, samples, seed, first_row)
-
-    def bits_per_dim(self, nats: float) -> float | None:
-        """Bits/dim from a mean log-mass in nats; None for data without a declared grid."""
-        d = len(self.data["columns"])
-        return self.dequantisation and self.dequantisation.bits_per_dim(nats, d)
-
-    def sample(self, n: int, seed: int = 0, how: AbstractSampler = ODESampler()) -> np.ndarray:
-        """n rows, shape (n, d), on the grid if the data were; by default of the ODE's density."""
-        x = self.density.sample(n, len(self.data["columns"]), seed, how)
-        return x if self.dequantisation is None else self.dequantisation.quantised(x)
 
 
 class _Best:
@@ -136,17 +66,16 @@ class Trainer:
 
     def __init__(self, run: Run, data: Dataset, density: Density, folder: RunFolder | None = None):
         folder = folder if devices.is_first() else None
-        self.run, self.data, self.folder = run, data, folder
-        self._bijection = density.bijection
+        self.run: Run = run
+        self.data: Dataset = data
+        self.folder: RunFolder | None = folder
+        self._bijection: Chain = density.bijection
         _check_batch(run)
-        self._optimiser = Optimiser(
-            adam(run.clip),
-            Schedule(run.learning_rate, run.warmup),
-            run.ema_decay,
-            run.batch_size,
-            run.micro_batches,
-        )
-        self._state = TrainState.initial(density.score_model, run.objective, self._optimiser)
+        self._optimiser = _optimiser(run)
+        loss: Loss = run.objective
+        if run.dequantise == "variational":
+            loss = WithNoise.of(loss, density.bijection, data.bin_width)
+        self._state = TrainState.initial(density.score_model, loss, self._optimiser)
         self._best = _Best(density.score_model)
         self._validated, self._elapsed = 0, 0.0
         self._checkpoints = None if folder is None else folder.checkpoints()
@@ -156,12 +85,12 @@ class Trainer:
     def resumed(cls, run: Run, data: Dataset, folder: RunFolder) -> Self:
         """The trainer at the newest checkpoint. **Raises:** `InputError` if none is whole."""
         trainer = cls(run, data, _blank(folder, run, described(data)), folder)
-        tree = trainer._state, trainer._best.model, trainer._bijection
-        (trainer._state, best, trainer._bijection), record = folder.checkpoints().restore(tree)
+        tree, record = folder.checkpoints().restore(trainer._tree())
+        trainer._state, best, trainer._bijection = tree
         trainer._best = _Best(best, record["best"], record["waited"])
         trainer._validated, trainer._elapsed = record["validated"], record["elapsed"]
         if trainer.folder is not None:
-            trainer.folder.rewind_metrics(int(trainer._state.step))
+            trainer.folder.rewind_metrics(trainer.step)
         return trainer
 
     def fit(self, observe: Observer = unobserved) -> Fitted:
@@ -192,6 +121,11 @@ class Trainer:
         return self._finish()
 
     @property
+    def step(self) -> int:
+        """How many steps are done."""
+        return int(self._state.step)
+
+    @property
     def resumable(self) -> bool:
         """Whether there is a checkpoint to go on from."""
         return self._checkpoints is not None and self._checkpoints.any
@@ -206,13 +140,18 @@ class Trainer:
             "validated": self._validated,
             "elapsed": self._elapsed,
         }
-        tree = self._state, self._best.model, self._bijection
-        self._checkpoints.save(int(self._state.step), tree, record)
+        self._checkpoints.save(self.step, self._tree(), record)
+
+    def _tree(self) -> tuple:
+        return self._state, self._best.model, self._bijection
+
+    def _density(self, model: ScoreModel) -> Density:
+        return Density(self._bijection, model)
 
     def _reports(self) -> Iterator[Report]:
         return train(
             self._state,
-            batches(self.data, self._bijection, flip=self.run.flip),
+            batches(self.data, self._bijection, dequantise=self.run.dequantise, flip=self.run.flip),
             self._optimiser,
             Budget(self.run.steps, self.run.seconds),
             jr.key(self.run.seed),
@@ -226,7 +165,7 @@ class Trainer:
         """A validation NLL in nats when one is due; None otherwise, and for endless data."""
         if self._validation.absent or self._validations_due(report) <= self._validated:
             return None
-        return self._validation.nats(Density(self._bijection, report.state.ema))
+        return self._validation.nats(self._density(report.state.ema))
 
     def _accept(self, report: Report, value: float | None) -> None:
         """Makes a chunk's outcome what a checkpoint holds."""
@@ -240,22 +179,16 @@ class Trainer:
     def _record(self, report: Report, value: float | None) -> None:
         if self.folder is None:
             return
-        line = {
-            "step": report.step,
-            "progress": report.progress,
-            "seconds": report.seconds,
-            "steps_per_second": report.steps_per_second,
-            **report.terms,
-        }
-        self.folder.append_metrics(line | ({} if value is None else {"validation_nats": value}))
+        new = {} if value is None else {"validation_nats": value}
+        self.folder.append_metrics(report.numbers | new)
 
     def _finish(self) -> Fitted:
-        best, last = (Density(self._bijection, m) for m in (self._best.model, self._state.ema))
+        best, last = self._density(self._best.model), self._density(self._state.ema)
         fitted = Fitted(
             self.run,
             self._validation.chosen(best, last),
             described(self.data),
-            int(self._state.step),
+            self.step,
             self._elapsed,
             self._best.value,
         )
@@ -263,48 +196,6 @@ class Trainer:
         if self.folder is not None:
             save(self.folder, fitted)
         return fitted
-
-
-def fresh_density(run: Run, data: Dataset) -> Density:
-    """A bijection fitted to the training rows, and an untrained score model."""
-    most = max(2, _STANDARDISED_VALUES // data.train.shape[1])
-    rows, noise = data.train[:most], declared(data.bin_width, data.bin_edge)
-    rows = (rows if noise is None else noise.fixed(rows)).astype(np.float64)
-    bijection = Chain.fitted(STANDARDISATIONS[run.standardise], rows)
-    return Density(bijection, _new_score_model(run, rows.shape[1]))
-
-
-def blank_density(run: Run, d: int) -> Density:
-    """A density of the same structure, whose arrays are to be filled."""
-    return Density(Chain.identity(STANDARDISATIONS[run.standardise], d), _new_score_model(run, d))
-
-
-def _new_score_model(run: Run, d: int) -> ScoreModel:
-    network = run.network.build((d,), jr.key(run.seed))
-    return ScoreModel(run.objective.process, run.parametrisation, network)
-
-
-def described(data: Dataset) -> dict[str, Any]:
-    """What a run remembers of its data; the fingerprint tells other rows of the same shape."""
-    return {
-        "name": data.name,
-        "columns": list(data.columns),
-        "n_train": len(data.train),
-        "entropy": data.entropy,
-        "bin_width": data.bin_width,
-        "bin_edge": data.bin_edge,
-        "image_shape": data.image_shape,
-        "fingerprint": _fingerprint(data.train),
-    }
-
-
-def _fingerprint(rows: np.ndarray) -> int:
-    """A checksum of the rows in float32, a part at a time: large sets are stored in bytes."""
-    found = 0
-    for start in range(0, len(rows), 4096):
-        part = np.ascontiguousarray(rows[start : start + 4096], np.float32)
-        found = zlib.crc32(part.data, found)
-    return found
 
 
 _DESCRIBED = {"name", "columns", "n_train", "entropy", "bin_width", "image_shape", "fingerprint"}
@@ -345,24 +236,29 @@ def read_config(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
     try:
         run, data = from_json(config.get("run")), config.get("data")
     except InputError as error:
-        raise InputError(f"{file}: {error}") from error
+        raise InputError(f"{file}: {error}{_by_another(config)}") from error
     if not isinstance(run, Run) or not isinstance(data, dict) or not data.keys() >= _DESCRIBED:
-        raise InputError(f"{file}: not the configuration of a run")
-    return run, {"bin_edge": 0.0} | data  # runs from before grids could lie elsewhere
+        raise InputError(f"{file}: not the configuration of a run{_by_another(config)}")
+    # Runs from before grids could lie elsewhere, had ends, and rows be conditioned on others.
+    return run, {"bin_edge": 0.0, "bin_range": None, "conditions": []} | data
+
+
+def _by_another(config: dict[str, Any]) -> str:
+    """Which version wrote a configuration, if it was not this one."""
+    recorded = config.get("versions")
+    version = recorded.get("scoreode") if isinstance(recorded, dict) else None
+    own = versions()["scoreode"]
+    return "" if version in (None, own) else f" (written by scoreode {version}, and this is {own})"
+
+
+MODEL_FILES = ("config.json", "model.safetensors", "summary.json")
 
 
 def save(folder: RunFolder, fitted: Fitted) -> None:
     """config.json, model.safetensors and summary.json of a trained density."""
     write_config(folder, fitted.run, fitted.data)
     save_arrays(folder.path / "model.safetensors", fitted.density)
-    folder.write_summary(
-        {
-            "order": fitted.run.objective.order,
-            "steps": fitted.steps,
-            "seconds": fitted.seconds,
-            "validation_nats": fitted.validation_nats,
-        }
-    )
+    folder.write_summary(fitted.summary)
 
 
 def load(path: Path) -> Fitted:
@@ -377,11 +273,36 @@ def load(path: Path) -> Fitted:
     return Fitted(run, density, data, steps, seconds, nats)
 
 
+def at_checkpoint(path: Path) -> Fitted:
+    """The best model so far of a run that is under way or was stopped, and has no other.
+
+    **Raises:** `InputError` if no checkpoint is whole.
+    """
+    folder = RunFolder.existing(path)
+    run, data = read_config(folder)
+    blank = _blank(folder, run, data)
+    state = TrainState.initial(blank.score_model, run.objective, _optimiser(run))
+    tree = state, blank.score_model, blank.bijection
+    (state, best, bijection), record = folder.checkpoints().restore(tree)
+    density, steps = Density(bijection, best), int(state.step)
+    return Fitted(run, density, data, steps, record["elapsed"], record["best"])
+
+
+def _optimiser(run: Run) -> Optimiser:
+    return Optimiser(
+        adam(run.clip),
+        Schedule(run.learning_rate, run.warmup),
+        run.ema_decay,
+        run.batch_size,
+        run.micro_batches,
+    )
+
+
 def _blank(folder: RunFolder, run: Run, data: dict[str, Any]) -> Density:
     """`blank_density` of a configuration that anything may have happened to."""
     try:
         with jax.enable_x64(False):  # models are float32, whatever the caller computes in
-            return blank_density(run, len(data["columns"]))
+            return blank_density(run, len(data["columns"]), len(data["conditions"]))
     except Exception as error:  # a value of the wrong kind surfaces as any error
         reason = str(error).splitlines()[0]
         raise InputError(

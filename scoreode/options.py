@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from scoreode import recipes
-from scoreode.data import Dataset, on_grid
+from scoreode.data import Dataset, conditioned, on_grid
 from scoreode.objective import Ramp
 
 
@@ -35,17 +35,23 @@ class FitOptions:
     validation_fraction: float = 0.1
     patience: int | None = None
     flip: bool = False
+    given: str | None = None
     bin_width: tuple[float, ...] = ()
+    dequantise: str = "uniform"
     data_dir: Path | None = None
     seed: int = 0
 
     def data(self, source: str) -> Dataset:
-        """The data set, on its grid if it has one."""
+        """The data set, given the columns that are conditions, on its grid if it has one."""
         data = recipes.load_data(source, self.seed, self.validation_fraction, self.data_dir)
+        if self.given is not None:
+            data = conditioned(data, [name.strip() for name in self.given.split(",")])
         return on_grid(data, self.bin_width) if self.bin_width else data
 
-    def run(self, n: int, d: int, image_shape: tuple[int, ...] | None) -> recipes.Run:
-        """The resolved run for n rows of d columns."""
+    def run(
+        self, n: int, d: int, image_shape: tuple[int, ...] | None, n_conditions: int = 0
+    ) -> recipes.Run:
+        """The resolved run for n rows of d columns, given others."""
         sizes = {"width": self.width, "depth": self.depth}
         lambdas = {"lambda1": self.lambda1, "lambda2": self.lambda2}
         recipes.check_positive(**sizes)
@@ -54,6 +60,7 @@ class FitOptions:
             n,
             d,
             image_shape=image_shape if len(image_shape or ()) == 3 else None,
+            n_conditions=n_conditions,
             order=self.order,
             process=recipes.named("process", self.process, recipes.PROCESSES),
             steps=self.steps,
@@ -67,6 +74,7 @@ class FitOptions:
             validation_fraction=self.validation_fraction,
             patience=self.patience,
             flip=self.flip,
+            dequantise=self.dequantise,
             seed=self.seed,
         )
         constant = {name: Ramp(value) for name, value in lambdas.items() if value is not None}
@@ -76,6 +84,12 @@ class FitOptions:
             network=replace(run.network, **given),
             objective=replace(run.objective, **constant),
         )
+
+    def resolved(self, run: recipes.Run) -> "FitOptions":
+        """These options, with those that were left out as the run has them."""
+        found = FitOptions.nearest(run)
+        left_out = [field.name for field in fields(self) if getattr(self, field.name) is None]
+        return replace(self, **{name: getattr(found, name) for name in left_out})
 
     @classmethod
     def nearest(cls, run: recipes.Run) -> "FitOptions":
@@ -97,9 +111,10 @@ class FitOptions:
 def fit_again(run: recipes.Run, data: dict[str, Any]) -> tuple[str, list[str]]:
     """The shortest command that trains a run again, and what of the run no option sets.
 
-    **Arguments:** `data`, as `fitting.described`.
+    **Arguments:** `data`, as `data.described`.
     """
-    shape = data["n_train"], len(data["columns"]), tuple(data["image_shape"] or ()) or None
+    image_shape = tuple(data["image_shape"] or ()) or None
+    shape = data["n_train"], len(data["columns"]), image_shape, len(data["conditions"])
     options = FitOptions.nearest(run)
     resolved = recipes.to_json(options.run(*shape))
     for field in fields(options):
@@ -108,6 +123,7 @@ def fit_again(run: recipes.Run, data: dict[str, Any]) -> tuple[str, list[str]]:
             options = shorter
     if data["bin_width"] is not None and data["name"] not in recipes.DATA_NAMES:
         options = replace(options, bin_width=tuple(np.atleast_1d(data["bin_width"]).tolist()))
+    options = replace(options, given=",".join(data["conditions"]) or None)
     words = ["scoreode", "fit", data["name"]]
     for field in fields(options):
         value = getattr(options, field.name)

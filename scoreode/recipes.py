@@ -6,9 +6,8 @@ listed here, and nothing else can be named.
 """
 
 import dataclasses
-import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from scoreode import flow, objective, process, score, standardise
 from scoreode.calculus import probes
 from scoreode.data import (
     Dataset,
-    check_columns,
     digits,
     from_images,
     from_rows,
@@ -28,7 +26,7 @@ from scoreode.data import (
     tables,
     toy,
 )
-from scoreode.errors import InputError
+from scoreode.errors import InputError, unknown
 from scoreode.network import MLP, DDPMpp, NCSNpp, UNet
 
 PROCESSES: dict[str, process.AbstractProcess] = {
@@ -52,7 +50,8 @@ TOYS: dict[str, toy.AbstractToy] = {
 }
 
 LEAST_CORRECTED = 16  # dimensions; norms of scores vary by 1/√(2d)
-SAMPLERS = {
+_Sampler = flow.DPMSolver | flow.EulerMaruyama | flow.Ancestral | flow.PredictorCorrector
+SAMPLERS: dict[str, type[_Sampler]] = {
     "dpm": flow.DPMSolver,
     "sde": flow.EulerMaruyama,
     "ancestral": flow.Ancestral,
@@ -85,6 +84,12 @@ TABLE_1 = {  # bits/dim, published
     "imagenet32-ve-deep-third": 4.03,
 }
 
+DEQUANTISATIONS = {
+    "uniform": "noise that fills the cells of a grid",
+    "variational": "noise learnt with the model",
+    "truncated-normal": "no noise in training",
+}
+
 DATA_NAMES = (*TOYS, "digits", *images.SETS)
 
 
@@ -98,7 +103,8 @@ class Run:
     over the part `warmup` of the budget; `ema_decay`; `clip`, of the gradient's norm; `validation`,
     "bound" or "exact" NLL, measured `validations` times on `validation_fraction` of the rows;
     `patience`, how many of them may pass without improvement before training stops (None: never);
-    `flip` images left to right at random; `seed`.
+    `flip` images left to right at random; for data on a grid `dequantise`, "uniform", "variational"
+    (by a `noise_network`), or "truncated-normal"; `seed`.
     """
 
     objective: objective.DenoisingScoreMatching
@@ -118,6 +124,8 @@ class Run:
     validation_fraction: float = 0.1
     patience: int | None = None
     flip: bool = False
+    dequantise: str = "uniform"
+    noise_network: MLP | UNet | None = None
     seed: int = 0
 
 
@@ -151,7 +159,9 @@ COMPONENTS: dict[str, type] = {
 }
 
 
-DEFAULT_STEPS = 10_000
+# Few rows are learnt by heart after some n steps of 256: fewer steps, and a closer look at them.
+DEFAULT_STEPS, LEAST_STEPS = 10_000, 500
+FEW, CLOSE = 5000, 200  # rows; validations
 
 # One or two columns have edges and thin curves, for which a smooth network needs frequencies. Low
 # ones and small steps: rough scores cost the ODE's density much that order 1 does not see.
@@ -177,9 +187,11 @@ def for_table(
     n_probes: int | None = None,
     standardise: str | None = None,
     image_shape: tuple[int, ...] | None = None,
+    n_conditions: int = 0,
+    dequantise: str = "uniform",
     **others: Any,
 ) -> Run:
-    """A run for n rows and d columns; what is None is chosen by their numbers.
+    """A run for n rows and d columns given others; what is None is chosen by their numbers.
 
     Rows that are images (h, w, c) get a network for images, and one scale for all pixels.
 
@@ -201,8 +213,9 @@ def for_table(
     )
     if standardise is not None:
         named("standardisation", standardise, STANDARDISATIONS)
+    named("dequantisation", dequantise, DEQUANTISATIONS)
     if steps is None and seconds is None:
-        steps = DEFAULT_STEPS
+        steps = min(DEFAULT_STEPS, max(LEAST_STEPS, 2 * n))
     score_matching = objective.DenoisingScoreMatching(
         process,
         order,
@@ -212,7 +225,8 @@ def for_table(
         n_probes=n_probes or 1,
         every=LATE_EVERY,
     )
-    flat = d <= 2
+    # Rough features of x keep the network from finding what x and its conditions have in common.
+    flat, few = d <= 2 and not n_conditions, n < FEW and image_shape is None
     if image_shape is None and others.get("flip"):
         raise InputError("flip: turns images left to right, and these rows are none")
     if image_shape is not None:
@@ -220,7 +234,8 @@ def for_table(
     elif flat:
         chosen, units, batch, rate = FLAT_NETWORK, "scale", 500, 1e-3
     else:
-        chosen, units, batch, rate = MLP(), "scale" if n < 20 * d else "power", 256, 3e-3
+        straight = n < 20 * d or dequantise == "truncated-normal"
+        chosen, units, batch, rate = MLP(), "scale" if straight else "power", 256, 3e-3
     return Run(
         score_matching,
         network=network or chosen,
@@ -229,8 +244,18 @@ def for_table(
         seconds=seconds,
         batch_size=batch_size or batch,
         learning_rate=learning_rate or rate,
+        validations=others.pop("validations", CLOSE if few else Run.validations),
+        dequantise=dequantise,
+        noise_network=for_noise(image_shape) if dequantise == "variational" else None,
         **others,
     )
+
+
+def for_noise(image_shape: tuple[int, ...] | None) -> MLP | UNet:
+    """A small network for variational dequantisation."""
+    if image_shape is None:
+        return MLP(width=64, depth=2)
+    return replace(for_images(image_shape), width=16)
 
 
 def for_images(shape: tuple[int, ...]) -> UNet:
@@ -351,7 +376,6 @@ def load_data(
     if len(data.train) < 2:
         n = sum(map(len, parts.values()))
         raise InputError(f"{source}: {n} row{'s' * (n > 1)}, not enough to fit a density")
-    check_columns(data.train, columns)
     return data
 
 
@@ -384,11 +408,3 @@ def named(kind: str, name: str, known: Mapping[str, Any]) -> Any:
     if name in known:
         return known[name]
     raise InputError(unknown(kind, name, known))
-
-
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """A message for a name that is not known, with the nearest that is."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
-    hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
-    return f"unknown {kind} {name!r}: {hint}"

@@ -1,16 +1,16 @@
 """Rows for a run: those that it was begun on, and those to evaluate, of a file or a named set."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scoreode import evaluate, fitting, recipes
-from scoreode.data import Dataset, tables
-from scoreode.errors import InputError
-from scoreode.fitting import Fitted
+from scoreode import evaluate, recipes
+from scoreode.data import Dataset, conditioned, described, divided, tables
+from scoreode.errors import InputError, listed
+from scoreode.fitted import Fitted
 
 
 def blocks(
@@ -28,14 +28,42 @@ def blocks(
 
 
 def trained_on(
-    run: recipes.Run, described: dict[str, Any], data_dir: Path | None, remedy: str = ""
+    run: recipes.Run, known: dict[str, Any], data_dir: Path | None, remedy: str = ""
 ) -> Dataset:
     """The data set that a run was begun on. **Raises:** `InputError` if it is another by now."""
-    source = described["name"]
+    source = known["name"]
     data = recipes.load_data(source, run.seed, run.validation_fraction, data_dir)
-    if fitting.described(data)["fingerprint"] != described["fingerprint"]:
+    if known["conditions"]:
+        data = conditioned(data, known["conditions"])
+    if described(data)["fingerprint"] != known["fingerprint"]:
         raise InputError(f"{source} has changed since the run began{remedy}")
-    return replace(data, bin_width=described["bin_width"], bin_edge=described["bin_edge"])
+    return replace(data, bin_width=known["bin_width"], bin_edge=known["bin_edge"])
+
+
+def with_conditions(
+    fitted: Fitted, columns: Sequence[str], source: str
+) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]:
+    """What takes the rows of a table apart: into those of a run, and what they are conditioned on.
+
+    **Raises:** `InputError` unless the columns are those of the run: conditions anywhere, and the
+    others in order.
+    """
+    names = fitted.data["conditions"]
+    if not names:
+        check_columns(fitted, columns, source)
+        return lambda rows: (rows, None)
+    given, rest = divided(columns, names, source)
+    check_columns(fitted, [columns[i] for i in rest], source)
+    return lambda rows: (rows[:, rest], rows[:, given])
+
+
+def check_unconditional(data: dict[str, Any], run: Path) -> None:
+    """Raises `InputError` for a run whose density is conditional."""
+    if data["conditions"]:
+        raise InputError(
+            f"{run}: its density is conditional on {', '.join(data['conditions'])}, and this"
+            " command is for densities that are not; nll, sample --given and report are for both"
+        )
 
 
 def check_columns(fitted: Fitted, columns: Sequence[str], source: str) -> None:
@@ -44,15 +72,11 @@ def check_columns(fitted: Fitted, columns: Sequence[str], source: str) -> None:
     if len(columns) != len(trained):
         raise InputError(
             f"{source}: {len(columns)} columns, but the run was trained on {len(trained)}"
-            f" ({_listed(trained)})"
+            f" ({listed(trained)})"
         )
     unnamed = [f"x{i}" for i in range(len(trained))]  # what arrays call theirs
     if list(columns) != trained and unnamed not in (list(columns), trained):
         raise InputError(
-            f"{source}: has the columns {_listed(columns)}, but the run was trained on"
-            f" {_listed(trained)}; name and order them so"
+            f"{source}: has the columns {listed(columns)}, but the run was trained on"
+            f" {listed(trained)}; name and order them so"
         )
-
-
-def _listed(columns: Sequence[str]) -> str:
-    return ", ".join(columns[:10]) + (", …" if len(columns) > 10 else "")

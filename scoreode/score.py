@@ -13,11 +13,14 @@ for any linear process, and the default.
 """
 
 import abc
+from typing import Any, Self
 
 import equinox as eqx
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from scoreode._typing import Example, Network, Scalar
+from scoreode.network import CellNoise
 from scoreode.process import AbstractProcess
 
 
@@ -59,7 +62,11 @@ class Score(AbstractParametrisation):
 
 
 class ScoreModel(eqx.Module):
-    """s_θ(x, t) ≈ ∇log q_t(x), for one standardised example.
+    """s_θ(x, t) ≈ ∇log q_t(x), for one standardised example; of x given c, ∇log q_t(x | c).
+
+    A diffusion of x leaves c as it is, so that with c fixed all is as without: `given(c)` is a
+    function of (x, t), which objectives match and flows integrate. `noise`, where the data lie on a
+    grid and it was learnt with the model, is how they are dequantised: no part of the score.
 
     **Cost:** one network evaluation.
     """
@@ -67,8 +74,21 @@ class ScoreModel(eqx.Module):
     process: AbstractProcess
     parametrisation: AbstractParametrisation
     network: Network
+    c: Float[Array, " k"] | None = None
+    noise: CellNoise | None = None
 
     def __call__(self, x: Example, t: Scalar) -> Example:
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
-        F = self.network(x / jnp.hypot(alpha, sigma), self.process.log_snr(t))
+        conditions = () if self.c is None else (self.c,)
+        y, log_snr = x / jnp.hypot(alpha, sigma), self.process.log_snr(t)
+        F = self.network(y, log_snr, *conditions)
         return self.parametrisation.score(F, x, alpha, sigma)
+
+    def given(self, c: Float[Array, " k"]) -> Self:
+        """s_θ(·, · | c), for one standardised c."""
+        return type(self)(self.process, self.parametrisation, self.network, c)
+
+
+def given(score: Any, c: Float[Array, " k"] | None) -> Any:
+    """`score.given(c)`; the score itself where there is nothing to condition on."""
+    return score if c is None else score.given(c)

@@ -9,7 +9,7 @@ import numpy as np
 
 from scoreode.data.toy import AbstractMixture
 from scoreode.errors import InputError
-from scoreode.fitting import Fitted
+from scoreode.fitted import Fitted
 from scoreode.recipes import TOYS
 from scoreode.standardise import Scaling, Whitening
 from scoreode.theory import MixtureOracle

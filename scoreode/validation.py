@@ -8,7 +8,8 @@ import numpy as np
 
 from scoreode.data import Dataset
 from scoreode.density import Density
-from scoreode.flow import Refined, declared
+from scoreode.discrete import dequantisation
+from scoreode.flow import Refined
 from scoreode.recipes import Run
 from scoreode.train import devices
 
@@ -21,19 +22,20 @@ class Validation:
     """NLL in nats of a run's validation rows; `absent` where there are none."""
 
     def __init__(self, run: Run, data: Dataset):
-        self.absent = data.sampler is not None or len(data.validation) == 0
+        self.absent: bool = data.sampler is not None or len(data.validation) == 0
         self._exact, self._order = run.validation == "exact", run.objective.order
+        self._run, self._grid = run, (data.bin_width, data.bin_edge)
         d = len(data.columns)
-        self._bounded = _dequantised(data, max(64, min(BOUND_ROWS, _BOUND_VALUES // d)))
-        self._solved = _dequantised(data, max(8, min(EXACT_ROWS, _EXACT_VALUES // d)))
+        self._weights = data.validation_weights
+        self._bounded = _rows(data, max(64, min(BOUND_ROWS, _BOUND_VALUES // d)))
+        self._solved = _rows(data, max(8, min(EXACT_ROWS, _EXACT_VALUES // d)))
 
     def nats(self, density: Density) -> float:
         """What the run was asked to measure: the mean bound, or the mean exact NLL."""
         if self._exact:
             return self._exact_nats(density)
-        bound = density.nll_bound(self._bounded)
-        (mean,) = devices.agreed([np.mean(bound)])
-        return float(mean)
+        x, c, log_r = self._inside(density, *self._bounded)
+        return self._mean(density.nll_bound(x, c=c) + log_r)
 
     def chosen(self, best: Density, last: Density) -> Density:
         """The best by `nats`, or the last where that was a bound and the exact NLL prefers it."""
@@ -42,12 +44,23 @@ class Validation:
         return min(best, last, key=self._exact_nats)
 
     def _exact_nats(self, density: Density) -> float:
-        found = density.log_likelihood(self._solved, how=_FEW_PROBES)
-        (mean,) = devices.agreed([np.mean(found.nats)])
-        return -float(mean)
+        x, c, log_r = self._inside(density, *self._solved)
+        found = density.log_likelihood(x, how=_FEW_PROBES, c=c)
+        return self._mean(log_r - np.asarray(found.nats))
+
+    def _mean(self, nats: np.ndarray) -> float:
+        weights = None if self._weights is None else self._weights[: len(nats)]
+        (mean,) = devices.agreed([np.average(nats, weights=weights)])
+        return float(mean)
+
+    def _inside(self, density: Density, x: np.ndarray, c: np.ndarray | None) -> tuple:
+        """Rows with fixed noise where they lie on a grid, their c, and log r of the noise."""
+        noise = dequantisation(self._run, density, *self._grid)
+        x, log_r = (x, 0.0) if noise is None else noise.drawn(x)
+        return x, c, log_r
 
 
-def _dequantised(data: Dataset, most: int) -> np.ndarray:
-    """At most so many validation rows, with fixed noise where the data lie on a grid."""
-    rows, noise = data.validation[:most], declared(data.bin_width, data.bin_edge)
-    return rows if noise is None else noise.fixed(rows)
+def _rows(data: Dataset, most: int) -> tuple[np.ndarray, np.ndarray | None]:
+    """At most so many validation rows, and what they are conditioned on."""
+    c = None if data.conditions is None else data.conditions.validation[:most]
+    return data.validation[:most], c

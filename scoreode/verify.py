@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from scoreode.fitting import Fitted
+from scoreode.fitted import Fitted
 from scoreode.flow import map_rows
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.objective import Likelihood as LikelihoodWeighting
@@ -31,7 +31,7 @@ def verified(fitted: Fitted, rows: np.ndarray, seed: int = 0) -> dict[str, Any]:
     key, n = jr.key(seed), _DRAWS_A_ROW * len(rows)
     if fitted.dequantisation is not None:
         rows = fitted.dequantisation.fixed(rows, seed)
-    z, _ = fitted.density.standardised(rows)
+    z, *_ = fitted.density.standardised(rows)
     found = {"objectives": _objectives(fitted, z, key), "itself": _itself(fitted, z, key)}
     if is_known(fitted):
         found |= {"theorem 1": _theorem_1(fitted, key, n), "theorem 2": _theorem_2(fitted, key)}

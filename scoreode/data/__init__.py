@@ -1,25 +1,38 @@
 """Data: toys with exact samplers, tables and images from files, the bundled digits."""
 
 from scoreode.data.dataset import (
+    Conditions,
     Dataset,
-    check_columns,
     check_grid,
+    check_varied,
+    conditioned,
     digits,
+    divided,
     from_images,
     from_rows,
     from_sampler,
+    named_columns,
     on_grid,
     split,
 )
+from scoreode.data.described import described
+from scoreode.data.grids import Discrete, bin_widths
 
 __all__ = [
+    "Conditions",
     "Dataset",
-    "check_columns",
+    "Discrete",
+    "bin_widths",
     "check_grid",
+    "check_varied",
+    "conditioned",
+    "described",
     "digits",
+    "divided",
     "from_images",
     "from_rows",
     "from_sampler",
+    "named_columns",
     "on_grid",
     "split",
 ]

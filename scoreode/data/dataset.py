@@ -9,10 +9,21 @@ import numpy as np
 
 from scoreode._typing import Sampler
 from scoreode.data.images import Images
-from scoreode.errors import InputError
+from scoreode.data.toy import AbstractToy
+from scoreode.errors import InputError, listed
 
 _ON_GRID = 1e-6  # relative: how far from a multiple a value in decimals may be
-_SHOWN_TO_STANDARDISE = 10_000  # draws of an endless sampler that stand for its training rows
+_TO_STANDARDISE = 10_000  # draws of an endless sampler that stand for its training rows
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the rows of a data set are conditioned on: c of shape (n, k), part by part."""
+
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    columns: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -22,7 +33,9 @@ class Dataset:
     `sampler`, where given, draws fresh training rows without end. `bin_width` is the grid on which
     discrete data lie, one width or one for every column, 0 for those that are continuous; without
     one there are no bits/dim. `bin_edge` is a value that lies on it. `entropy` is the truth's, in
-    nats. `image_shape` says how a row is drawn as a picture.
+    nats. `image_shape` says how a row is drawn as a picture. With `conditions` the density is that
+    of a row given its own. Weights, where given, say how often a row of training or validation
+    counts, relative to others.
     """
 
     name: str
@@ -35,6 +48,67 @@ class Dataset:
     bin_width: float | tuple[float, ...] | None = None
     bin_edge: float | tuple[float, ...] = 0.0
     image_shape: tuple[int, ...] | None = None
+    conditions: Conditions | None = None
+    train_weights: np.ndarray | None = None
+    validation_weights: np.ndarray | None = None
+
+    def representative(self, most: int) -> np.ndarray:
+        """The numbers of at most so many training rows that stand for all; of weighted ones each as
+        often as its weight asks for (systematic resampling)."""
+        n = min(most, len(self.train))
+        if self.train_weights is None:
+            return np.arange(n)
+        ends = np.cumsum(self.train_weights)
+        return np.searchsorted(ends, (np.arange(n) + 0.5) / n * ends[-1])
+
+    @property
+    def n_conditions(self) -> int:
+        """How many columns the rows are conditioned on."""
+        return 0 if self.conditions is None else len(self.conditions.columns)
+
+
+def conditioned(data: Dataset, names: Sequence[str]) -> Dataset:
+    """The data set of the other columns, given these.
+
+    **Raises:** `InputError` for columns that are not there, for constant ones, for all of them, and
+    for rows that are drawn without end.
+    """
+    given, rest = divided(data.columns, names, data.name)
+    if data.sampler is not None or data.image_shape is not None:
+        raise InputError(f"{data.name}: has no columns to condition on; give a table")
+    parts = {part: getattr(data, part) for part in ("train", "validation", "test")}
+    c = {part: rows[:, given] for part, rows in parts.items()}
+    columns = np.asarray(data.columns, object)
+    conditions = Conditions(**c, columns=tuple(columns[given]))
+    check_varied(conditions.train, conditions.columns, data.name, "tells nothing; drop it")
+    rows = {part: rows[:, rest] for part, rows in parts.items()}
+    return replace(data, **rows, columns=tuple(columns[rest]), conditions=conditions)
+
+
+def divided(
+    columns: Sequence[str], names: Sequence[str], source: str
+) -> tuple[list[int], list[int]]:
+    """Indices of the columns of these names, in the names' order, and of the others.
+
+    **Raises:** `InputError` for names that are not there or come twice, and if no others are left.
+    """
+    given = named_columns(columns, names, source)
+    rest = [i for i in range(len(columns)) if i not in given]
+    if not rest:
+        raise InputError(f"{source}: every column is a condition; leave one to model")
+    return given, rest
+
+
+def named_columns(columns: Sequence[str], names: Sequence[str], source: str) -> list[int]:
+    """Where the columns of these names are. **Raises:** `InputError` for one that is not there."""
+    missing = [name for name in names if name not in columns]
+    if missing:
+        raise InputError(
+            f"{source}: has no column {listed(missing)} to condition on; it has {listed(columns)}"
+        )
+    if len(set(names)) < len(names):
+        raise InputError(f"{source}: conditions {', '.join(names)}: name every column once")
+    return [list(columns).index(name) for name in names]
 
 
 def on_grid(data: Dataset, bin_width: Sequence[float]) -> Dataset:
@@ -116,21 +190,25 @@ def from_rows(
     test: float = 0.0,
     bin_width: float | None = None,
     image_shape: tuple[int, ...] | None = None,
+    weights: np.ndarray | None = None,
 ) -> Dataset:
-    """A data set from one array, split by the seed."""
+    """A data set from one array, and a weight for every row or None, split by the seed."""
     train, held_out, tested = split(rows, seed, validation, test)
-    names = tuple(columns)
-    return Dataset(
-        name, train, held_out, tested, names, bin_width=bin_width, image_shape=image_shape
+    data = Dataset(
+        name, train, held_out, tested, tuple(columns), bin_width=bin_width, image_shape=image_shape
     )
+    if weights is None:
+        return data
+    weighted = split(weights, seed, validation, test)
+    return replace(data, train_weights=weighted[0], validation_weights=weighted[1])
 
 
 def from_sampler(
-    name: str, toy, seed: int, n_validation: int = 2000, n_test: int = 20_000
+    name: str, toy: AbstractToy, seed: int, n_validation: int = 2000, n_test: int = 20_000
 ) -> Dataset:
     """A toy: endless training rows, and fixed validation and test rows by the seed."""
     keys = jr.split(jr.fold_in(jr.key(seed), 0x7E57), 3)
-    counts = (_SHOWN_TO_STANDARDISE, n_validation, n_test)
+    counts = (_TO_STANDARDISE, n_validation, n_test)
     train, validation, test = (np.asarray(toy(key, n)) for key, n in zip(keys, counts, strict=True))
     columns = tuple(f"x{i}" for i in range(toy.dim))
     return Dataset(name, train, validation, test, columns, sampler=toy, entropy=toy.entropy)
@@ -158,14 +236,19 @@ def _flat(pixels: np.ndarray) -> np.ndarray:
     return pixels.reshape(len(pixels), -1)
 
 
-def check_columns(rows: np.ndarray, columns: Sequence[str]) -> None:
-    """Raises `InputError` naming every column that holds one value only.
+def check_varied(
+    rows: np.ndarray,
+    columns: Sequence[str],
+    source: str,
+    remedy: str = "has no density; drop it, or declare it discrete",
+) -> None:
+    """Raises `InputError` naming every column that holds one value only, and what to do about it.
 
-    A constant column has no density.
+    A constant column has no density, and as a condition it tells nothing.
     """
     constant = [name for name, column in zip(columns, rows.T, strict=True) if np.ptp(column) == 0]
     if constant:
         raise InputError(
-            f"constant column{'s' * (len(constant) > 1)} {', '.join(constant)}: a constant has no"
-            " density; drop it"
+            f"{source}: constant column{'s' * (len(constant) > 1)} {listed(constant)}: a constant"
+            f" {remedy} (among the {len(rows)} rows for training)"
         )

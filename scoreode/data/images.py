@@ -66,7 +66,7 @@ _CIFAR_SITE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 _IMAGENET_SITE = "https://image-net.org/download-images (Downsampled, 32x32, npz)"
 
 
-def read(name: str, data_dir: str | os.PathLike | None = None) -> Images:
+def read(name: str, data_dir: str | os.PathLike[str] | None = None) -> Images:
     """The images of a named set, below `data_dir` or the directory that SCOREODE_DATA names.
 
     **Raises:** `InputError` for an unknown name, for files that are missing, with where they are to
@@ -165,7 +165,7 @@ def _idx_site(name: str) -> str:
     return sites.get(name, "https://ossci-datasets.s3.amazonaws.com/mnist/")
 
 
-def folder(path: str | os.PathLike) -> Pixels:
+def folder(path: str | os.PathLike[str]) -> Pixels:
     """All images of a folder, in the order of their names; of one size and one kind.
 
     **Raises:** `InputError` naming the first file that differs from the others, or is damaged.

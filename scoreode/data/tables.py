@@ -5,22 +5,21 @@ Nothing is unpickled. What cannot be used is named: the file, the column, the ro
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from scoreode.errors import InputError
+from scoreode.errors import InputError, listed
 
 SUFFIXES = (".csv", ".parquet", ".npy", ".npz")
 PARTS = {"train": "x_train", "validation": "x_val", "test": "x_test"}
 _LARGEST = 1e150  # the square of more overflows, and with it the variance
-_SHOWN = 10  # rows or values named in a message before "…"
 
 
-def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """The table in a file: {"all": rows} or {"train": …, "validation": …, "test": …}; columns.
 
     Rows are float64 (n, d), finite, with n ≥ 1.
@@ -38,7 +37,7 @@ def read(path: str | os.PathLike) -> tuple[dict[str, np.ndarray], tuple[str, ...
 
 
 def blocks(
-    path: str | os.PathLike, part: str, size: int
+    path: str | os.PathLike[str], part: str, size: int
 ) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
     """The columns of a file, and its rows in blocks of at most this size, checked as by `read`.
 
@@ -77,10 +76,15 @@ def _frame_blocks(frame: Any, path: Path, size: int) -> Iterator[np.ndarray]:
 def _existing(path: Path) -> Path:
     if path.suffix not in SUFFIXES:
         raise InputError(f"{path}: unknown kind of file; use {', '.join(SUFFIXES)}")
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    if path.stat().st_size == 0:
-        raise InputError(f"{path}: the file is empty")
+    try:
+        if path.is_dir():
+            raise InputError(f"{path}: no such file, but a folder")
+        if not path.is_file():
+            raise InputError(f"{path}: no such file")
+        if path.stat().st_size == 0:
+            raise InputError(f"{path}: the file is empty")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     return path
 
 
@@ -108,20 +112,27 @@ def _scanned(path: Path) -> tuple[Any, tuple[str, ...]]:
         # Every row decides a column's type: text in the last row is named, not guessed around.
         schema = pl.scan_csv(path, infer_schema_length=None).collect_schema()
     _check_header(names, path)
+    # NumPy has no integers of 128 bits, which whole numbers of 20 digits are read as.
+    schema = {
+        name: pl.Float64 if str(kind)[-3:] == "128" else kind for name, kind in schema.items()
+    }
     return pl.scan_csv(path, schema=schema), tuple(schema)
 
 
-def _check_header(names: Sequence[str | None], path: Path) -> None:
-    """Refuses a first line that is a row of data, and columns without a name."""
+def _check_header(names: tuple[str | None, ...], path: Path) -> None:
+    """Refuses a first line that is a row of data, and columns without a name of their own."""
     unnamed = [i for i, name in enumerate(names, 1) if not (name or "").strip()]
     if unnamed:
         raise InputError(
             f"{path}: the header has no name for column{'s' * (len(unnamed) > 1)}"
-            f" {_listed(unnamed)}; name it, or drop it if it only counts the rows"
+            f" {listed(unnamed)}; name it, or drop it if it only counts the rows"
         )
     counting = [str(i) for i in range(len(names))]  # pandas' header where columns have no names
     if list(names) != counting and all(_is_number(name) for name in names):
         raise InputError(f"{path}: the first line holds numbers; put a header with names above it")
+    repeated = sorted({str(name) for name in names if names.count(name) > 1})
+    if repeated:
+        raise InputError(f"{path}: several columns are called {listed(repeated)}; rename them")
 
 
 def _is_number(text: str | None) -> bool:
@@ -147,7 +158,9 @@ def _arrays(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
             with open(path, "rb") as file:
                 arrays = dict(np.load(file, allow_pickle=False))
     except Exception as error:  # damage surfaces as any of many errors of zip, zlib and NumPy
-        raise InputError(f"{path}: cannot be read: {error}") from error
+        no_numbers = "it holds objects, which are not unpickled, or is of another format"
+        reason = no_numbers if "pickle" in str(error) else error
+        raise InputError(f"{path}: cannot be read: {reason}") from error
     if "x_train" in arrays:
         parts = {part: arrays[key] for part, key in PARTS.items() if key in arrays}
     elif len(arrays) == 1:
@@ -171,7 +184,9 @@ def from_frame(
     columns = tuple(str(name) for name in frame.columns)
     if not columns or len(frame) == 0:
         raise InputError(f"{source}: no rows below the header" if columns else f"{source}: empty")
-    arrays = [_numeric(np.asarray(frame[name]), name, source, first_row) for name in frame.columns]
+    arrays = [
+        _numeric(np.asarray(frame[name]), str(name), source, first_row) for name in frame.columns
+    ]
     return checked(np.stack(arrays, axis=1), columns, source, first_row), columns
 
 
@@ -182,13 +197,17 @@ def _numeric(values: np.ndarray, name: str, source: str, first_row: int) -> np.n
     numbers = np.full(len(values), np.nan)
     for i, value in enumerate(values.astype(str) if values.dtype.kind in "mM" else values):
         try:
-            numbers[i] = np.nan if value is None else float(value)
+            numbers[i] = np.nan if _missing(value) else float(value)
         except (TypeError, ValueError):
             raise InputError(
                 f"{source}: column {name!r} is not numeric: row {first_row + i + 1} holds"
                 f" {str(value)!r}; encode it as numbers or drop the column"
             ) from None
     return numbers
+
+
+def _missing(value: Any) -> bool:
+    return value is None or type(value).__name__ in ("NAType", "NaTType")  # pandas' own
 
 
 def checked(
@@ -209,16 +228,17 @@ def checked(
     rows = rows.astype(np.float64)
     bad: np.ndarray = ~(np.abs(rows) < _LARGEST)
     if bad.any():
-        numbers = np.flatnonzero(bad.any(axis=1)) + first_row + 1
+        numbers = (np.flatnonzero(bad.any(axis=1)) + first_row + 1).tolist()
         names = [columns[i] for i in np.flatnonzero(bad.any(axis=0))]
         raise InputError(
             f"{source}: missing, infinite or huge values in row{'s' * (len(numbers) > 1)}"
-            f" {_listed(numbers)}, column{'s' * (len(names) > 1)} {_listed(names)}; fill them in"
-            " or drop the rows"
+            f" {listed(numbers)}, column{'s' * (len(names) > 1)} {listed(names)} (the first is"
+            f" {_named(rows[bad][0])}); fill them in or drop the rows"
         )
     return rows
 
 
-def _listed(items: Any) -> str:
-    shown = ", ".join(str(item) for item in items[:_SHOWN])
-    return shown + (f", … ({len(items)} in all)" if len(items) > _SHOWN else "")
+def _named(value: float) -> str:
+    if np.isnan(value):
+        return "NaN"
+    return f"{value:g}".replace("inf", "infinity")

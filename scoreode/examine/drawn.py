@@ -14,7 +14,7 @@ from scoreode.report.html import Picture, Pictures, Section, Table, Text
 
 _FOR_EYES = GridLikelihood(n_steps=24)  # a colour shows no more
 _GRID, _LINE, _BINS = 64, 400, 50
-_PAIRED, _LISTED = 6, 12  # columns
+_PAIRED, _LISTED, _GIVEN = 6, 12, 3  # columns
 _COMPARED = (
     "Quantiles of held-out rows and of samples, in the columns' own units, for the columns that"
     f" differ most, at most {_LISTED}. KS is the largest difference of the two distribution"
@@ -42,10 +42,13 @@ def samples(found: Sequence[Examined]) -> Section:
 
 def _compared(examined: Examined) -> list[calibration.Column]:
     """The columns of a table of numbers beside held-out rows, where there are such."""
-    if examined.fitted.data["image_shape"] or isinstance(examined.held_out, str):
+    if examined.fitted.data["image_shape"]:
         return []
-    columns = examined.fitted.data["columns"]
-    return calibration.columns(examined.held_out.rows, examined.samples, columns)
+    columns, rows = examined.fitted.data["columns"], examined.rows
+    if rows is None:
+        return []
+    d = len(columns)  # conditions are those of the data
+    return calibration.columns(rows[:, :d], examined.samples[:, :d], columns)
 
 
 def _row(column: calibration.Column, whose: str) -> list[str]:
@@ -57,11 +60,13 @@ def _pictures(
     examined: Examined, compared: Sequence[calibration.Column], shown: bool, whose: str
 ) -> Iterator[Picture]:
     """Of data that were shown before only the model's part."""
-    held_out, rows = examined.held_out, examined.samples
-    data = None if isinstance(held_out, str) else held_out.rows.astype(np.float64)
+    rows, data = examined.samples, examined.rows
+    data = None if data is None else data.astype(np.float64)
     shape, columns = examined.fitted.data["image_shape"], examined.fitted.data["columns"]
     if shape:
         yield from _images(None if shown else data, rows, tuple(shape), whose)
+    elif examined.fitted.data["conditions"]:
+        yield _pairs(examined, data, compared, whose)
     elif len(columns) == 1:
         yield _line(examined, data, whose)
     elif len(columns) == 2:
@@ -111,11 +116,14 @@ def _plane(
 def _pairs(
     examined: Examined, data: np.ndarray | None, compared: Sequence[calibration.Column], whose: str
 ) -> Picture:
-    """The columns in which samples and data differ most; without data the first."""
-    columns, rows = examined.fitted.data["columns"], examined.samples
-    names = [column.name for column in compared[:_PAIRED]] or columns[:_PAIRED]
+    """The columns in which samples and data differ most, and conditions; without data the first."""
+    columns, rows = examined.columns, examined.samples
+    given = examined.fitted.data["conditions"][:_GIVEN]
+    room = _PAIRED - len(given)
+    names = ([column.name for column in compared[:room]] or columns[:room]) + given
     picked = sorted(map(columns.index, names))
-    which = "the columns of largest KS" if len(compared) > _PAIRED else "columns in pairs"
+    which = "the columns of largest KS" if len(compared) > room else "columns in pairs"
+    which += f", given {', '.join(given)} of the data" if given else ""
     sides = "" if data is None else ": data below the diagonal (blue), samples above (orange)"
     shown = None if data is None else data[:, picked]
     figure = figures.pairs(shown, rows[:, picked], [columns[i] for i in picked])

@@ -10,11 +10,10 @@ import numpy as np
 
 from scoreode.examine import calibration
 from scoreode.examine.held_out import HeldOut
-from scoreode.examine.models import Evaluated
+from scoreode.examine.models import Evaluated, difference
 from scoreode.examine.written import NONE, of, plus_minus, value
 from scoreode.report import figures
 from scoreode.report.html import Chart, Charts, Curve, Picture, Pictures, Section, Table, Text
-from scoreode.theory import Estimate
 
 _BINS = 40
 _WORST, _VALUES = 8, 10  # rows, and values of each
@@ -92,11 +91,8 @@ def _nll_row(evaluated: Evaluated, first: Evaluated, paired: bool) -> list[str]:
 
 def _difference(evaluated: Evaluated, first: Evaluated) -> str:
     """The mean difference in NLL over rows that both runs have."""
-    both = evaluated.records["converged"] & first.records["converged"]
-    if evaluated is first or evaluated.held_out is not first.held_out or both.sum() < 2:
-        return NONE
-    difference = Estimate.of((first.records["nats"] - evaluated.records["nats"])[both])
-    return plus_minus(float(difference.value), float(difference.stderr))
+    found = None if evaluated is first else difference(first, evaluated)
+    return NONE if found is None else plus_minus(float(found.value), float(found.stderr))
 
 
 def _histograms(each: dict[int, np.ndarray], title: str, unit: str, log: bool = False) -> Chart:

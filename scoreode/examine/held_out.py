@@ -10,8 +10,8 @@ import numpy as np
 from scoreode import recipes
 from scoreode.data import images
 from scoreode.errors import InputError
-from scoreode.fitting import Fitted
-from scoreode.rows import blocks, check_columns, trained_on
+from scoreode.fitted import Fitted
+from scoreode.rows import blocks, trained_on, with_conditions
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,10 @@ class Options:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Rows drawn by a seed: all to be shown, those at `evaluated` for their log-density."""
+    """Rows drawn by a seed: all to be shown, those at `evaluated` for their log-density.
+
+    Of a conditional density both the rows and what they are conditioned on.
+    """
 
     source: str
     columns: tuple[str, ...]
@@ -38,6 +41,13 @@ class HeldOut:
     evaluated: np.ndarray
     seed: int
     """Of the evaluation, with which `scoreode nll` reads the same rows and draws the same noise."""
+
+    def apart(self, fitted: Fitted) -> tuple[np.ndarray, np.ndarray | None]:
+        """The rows as a run has them, and what they are conditioned on.
+
+        **Raises:** `InputError` unless the columns are those of the run.
+        """
+        return with_conditions(fitted, self.columns, self.source)(self.rows)
 
 
 class Sources:
@@ -66,21 +76,22 @@ class Sources:
                 columns, parts = blocks(name, "test", seed, options.data_dir)
             self._known[key] = _chosen(source, columns, parts, options, shown, seed)
         found = self._known[key]
-        check_columns(fitted, found.columns, name)
+        with_conditions(fitted, found.columns, name)  # raises, of the source as the user calls it
         return found
 
     def _not_trained_on(self, fitted: Fitted) -> tuple[str, tuple[str, ...], list[np.ndarray]]:
         """The test rows of a run's own file, or those that chose its weights."""
         name = fitted.data["name"]
         data = trained_on(fitted.run, fitted.data, self._options.data_dir)
-        if len(data.test):
-            return f"test rows of {name}", data.columns, [data.test]
-        if len(data.validation):
-            return (
-                f"validation rows of {name}, which chose the weights",
-                data.columns,
-                [data.validation],
-            )
+        chose = "validation rows of {}, which chose the weights"
+        parts = {"test": "test rows of {}", "validation": chose}
+        for part, what in parts.items():
+            if len(rows := getattr(data, part)):
+                given, columns = data.conditions, data.columns
+                if given is not None:
+                    rows = np.concatenate([rows, getattr(given, part)], axis=1)
+                    columns += given.columns
+                return what.format(name), columns, [rows]
         raise InputError(f"{name} was trained on whole")
 
 

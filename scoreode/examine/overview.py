@@ -75,6 +75,7 @@ def _facts(subject: Subject) -> dict[str, str]:
         if data["name"] in recipes.TOYS
         else f"{data['n_train']}",
         "columns": f"{len(data['columns'])}",
+        "given": ", ".join(data["conditions"]) or "nothing",
         "grid": "none: continuous" if width is None else f"cells of width {_short(width)}",
         "order": f"{run.objective.order}",
         "process": _called(run.objective.process),

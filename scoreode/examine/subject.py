@@ -8,7 +8,7 @@ from typing import Any
 
 from scoreode import fitting
 from scoreode.errors import InputError
-from scoreode.fitting import Fitted
+from scoreode.fitted import Fitted
 from scoreode.recipes import Run
 from scoreode.train import RunFolder
 

@@ -1,9 +1,25 @@
 """What is integrated: the probability-flow ODE, its exact likelihood, its samples."""
 
-from scoreode.flow.batch import chunked, map_rows, rows_at_once
-from scoreode.flow.dequantise import AbstractDequantisation, TruncatedNormal, Uniform, declared
+from scoreode.flow.batch import Given, chunked, map_rows, rows_at_once
+from scoreode.flow.dequantise import (
+    AbstractDequantisation,
+    LogitNormal,
+    TruncatedNormal,
+    Uniform,
+    declared,
+    logit_normal,
+)
 from scoreode.flow.grid import GridLikelihood
-from scoreode.flow.likelihood import DEFAULT_PROBES, Likelihood, LogLikelihood, nll_bound, tangents
+from scoreode.flow.likelihood import (
+    DEFAULT_PROBES,
+    EXACT_UP_TO,
+    Likelihood,
+    LogLikelihood,
+    drawn,
+    mean_and_error,
+    nll_bound,
+    tangents,
+)
 from scoreode.flow.ode import Solver, scales, standard_velocity, velocity
 from scoreode.flow.refine import Refined
 from scoreode.flow.sampling import (
@@ -17,14 +33,17 @@ from scoreode.flow.sampling import (
 
 __all__ = [
     "DEFAULT_PROBES",
+    "EXACT_UP_TO",
     "AbstractDequantisation",
     "AbstractSampler",
     "Ancestral",
     "DPMSolver",
     "EulerMaruyama",
+    "Given",
     "GridLikelihood",
     "Likelihood",
     "LogLikelihood",
+    "LogitNormal",
     "ODESampler",
     "PredictorCorrector",
     "Refined",
@@ -33,7 +52,10 @@ __all__ = [
     "Uniform",
     "chunked",
     "declared",
+    "drawn",
+    "logit_normal",
     "map_rows",
+    "mean_and_error",
     "nll_bound",
     "rows_at_once",
     "scales",

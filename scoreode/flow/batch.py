@@ -2,20 +2,28 @@
 
 Rows are padded to whole chunks, so that a function is compiled once for any number of rows and a
 row's value does not depend on how many others there are. Every device has chunks of its own, and
-takes as many solver steps as they need: no device waits for another within a chunk.
+takes as many solver steps as they need: no device waits for another within a chunk. Processors take
+several chunks at a time, as one has too little work for all cores.
 """
 
-from collections.abc import Callable, Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
+from scoreode.score import given
+
 CHUNK = 512
-_AT_ONCE = 2**18  # values of rows and tangents: enough for two cores, and in their cache's reach
+_AT_ONCE = 2**17  # values of rows and tangents: enough for a core, and in its cache's reach
+_MOST_AT_A_TIME = 8  # chunks: each takes memory of its own
 
 
 def rows_at_once(size: int, tangents: int) -> int:
@@ -24,14 +32,14 @@ def rows_at_once(size: int, tangents: int) -> int:
     It depends on the machine and on what a row is, never on how many rows there are: a row's last
     bits may change with the shape that it is computed in.
     """
-    budget = _AT_ONCE * (1 if jax.default_backend() == "cpu" else 16)
+    budget = _AT_ONCE * (1 if jax.default_backend() == "cpu" else 32)
     # A network's work grows with a row's size faster than what it reads: few images, many pairs.
     fit = budget // max((1 + tangents) * max(size, 64), 16 * size)
-    return 2 ** min(max(fit, 8).bit_length() - 1, 9 if jax.default_backend() == "cpu" else 13)
+    return 2 ** min(max(fit, 8).bit_length() - 1, 8 if jax.default_backend() == "cpu" else 13)
 
 
 @eqx.filter_jit
-def _vmapped(function: Callable, shared: tuple, rows: tuple, mesh: Mesh) -> Any:
+def _vmapped(function: Callable, shared: tuple[Any, ...], rows: tuple, mesh: Mesh) -> Any:
     arrays, static = eqx.partition((function, shared), eqx.is_array)
 
     def over_rows(arrays: Any, rows: tuple) -> Any:
@@ -47,30 +55,69 @@ def _vmapped(function: Callable, shared: tuple, rows: tuple, mesh: Mesh) -> Any:
 
 
 def chunked(
-    function: Callable, shared: tuple, rows: tuple[Any, ...], chunk: int = CHUNK
+    function: Callable, shared: tuple[Any, ...], rows: tuple[Any, ...], chunk: int = CHUNK
 ) -> Iterator[tuple[slice, Any]]:
     """Yields (rows done, results as NumPy arrays) for one chunk a device after another.
 
     **Arguments:** `function(*shared, *row)` for one row; `shared`, what all rows have in common
-    (a model, a key); `rows`, arrays of equal length.
+    (a model, a key); `rows`, arrays of equal length, after the first also None.
     """
     devices = jax.local_devices()
     mesh = jax.make_mesh((len(devices),), ("rows",), (AxisType.Auto,), devices=devices)
     n, chunk = len(rows[0]), chunk * len(devices)
-    for start in range(0, n, chunk):
+    x64 = jnp.result_type(float) == jnp.float64  # of this thread, and not yet of the others
+
+    def evaluated(start: int) -> tuple[slice, Any]:
         stop = min(start + chunk, n)
         # Repeating a real row, and not zeros, keeps padding from taking more steps than the data.
         index = np.minimum(np.arange(start, start + chunk), n - 1)
-        results = _vmapped(function, shared, tuple(array[index] for array in rows), mesh)
-        count = stop - start
-        yield slice(start, stop), jax.tree.map(partial(_first, count), results)
+        picked = tuple(None if array is None else array[index] for array in rows)
+        with jax.enable_x64(x64):
+            results = _vmapped(function, shared, picked, mesh)
+            return slice(start, stop), jax.tree.map(partial(_first, stop - start), results)
+
+    yield from _in_threads(evaluated, range(0, n, chunk), _at_a_time(mesh))
+
+
+def _at_a_time(mesh: Mesh) -> int:
+    """How many chunks to evaluate beside each other."""
+    alone = mesh.size > 1 or jax.default_backend() != "cpu"
+    return 1 if alone else min(os.cpu_count() or 1, _MOST_AT_A_TIME)
+
+
+def _in_threads(
+    function: Callable[[int], Any], arguments: Iterable[int], n_threads: int
+) -> Iterator[Any]:
+    """As `map`, a few arguments ahead."""
+    pool, pending = ThreadPoolExecutor(n_threads), deque[Future]()
+    try:
+        for argument in arguments:
+            pending.append(pool.submit(function, argument))
+            if len(pending) > n_threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _first(count: int, leaf: jax.Array) -> np.ndarray:
     return np.asarray(leaf[:count])
 
 
-def map_rows(function: Callable, shared: tuple, rows: tuple[Any, ...], chunk: int = CHUNK) -> Any:
+class Given(eqx.Module):
+    """A function whose first argument is a score, for rows that end with its condition or None."""
+
+    function: Callable
+
+    def __call__(self, score: Any, *others: Any) -> Any:
+        *before, c = others
+        return self.function(given(score, c), *before)
+
+
+def map_rows(
+    function: Callable, shared: tuple[Any, ...], rows: tuple[Any, ...], chunk: int = CHUNK
+) -> Any:
     """The results of `chunked` for all rows, concatenated."""
     parts = [result for _, result in chunked(function, shared, rows, chunk)]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

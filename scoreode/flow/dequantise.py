@@ -12,6 +12,7 @@ the density of the others. bits/dim is −log2 P(cell) / d, and exists for discr
 import abc
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -33,16 +34,24 @@ class AbstractDequantisation(eqx.Module):
     bin_width: AbstractVar[Widths]
 
     @abc.abstractmethod
-    def noise(self, u: Rows) -> tuple[Rows, Float[np.ndarray, " n"]]:
-        """The noise that uniforms in [0, 1) turn into, in the data's units, and log r of it."""
+    def noise(self, u: Rows, x: Rows) -> tuple[Rows, Float[np.ndarray, " n"]]:
+        """The noise in the cells of x that uniforms u in [0, 1) turn into, in the data's units,
+        and log r of it."""
 
     @abc.abstractmethod
     def quantised(self, x: Rows) -> Rows:
         """The values whose cells hold x; continuous columns as they are."""
 
+    def drawn(
+        self, x: Rows, seed: int = 0, draw: int = 0, first_row: int = 0
+    ) -> tuple[Rows, Float[np.ndarray, " n"]]:
+        """x + u and log r(u), where u depends on the seed, the draw, x and its row's number."""
+        offset, log_r = self.noise(_uniforms(x, seed, draw, first_row), x)
+        return x + offset, log_r
+
     def fixed(self, x: Rows, seed: int = 0, draw: int = 0, first_row: int = 0) -> Rows:
-        """x + u, where u depends on the seed, the draw, and the row's number alone."""
-        return x + self.noise(_uniforms(x, seed, draw, first_row))[0]
+        """`drawn` without its density."""
+        return self.drawn(x, seed, draw, first_row)[0]
 
     def log_mass(
         self,
@@ -63,8 +72,8 @@ class AbstractDequantisation(eqx.Module):
         """
         records, log_ratios = [], []
         for draw in range(samples):
-            offset, log_r = self.noise(_uniforms(x, seed, draw, first_row))
-            records.append(log_density(x + offset))
+            inside, log_r = self.drawn(x, seed, draw, first_row)
+            records.append(log_density(inside))
             log_ratios.append(records[-1].nats - log_r)
         weights = softmax(log_ratios, axis=0)
 
@@ -95,7 +104,7 @@ class Uniform(AbstractDequantisation):
         """x + u, for training: new noise for every key, on the device."""
         return x + jnp.asarray(self.bin_width, x.dtype) * jr.uniform(key, x.shape, x.dtype)
 
-    def noise(self, u: Rows) -> tuple[Rows, Float[np.ndarray, " n"]]:
+    def noise(self, u: Rows, x: Rows) -> tuple[Rows, Float[np.ndarray, " n"]]:
         width = np.broadcast_to(self.bin_width, u.shape[1:])
         return width * u, np.full(len(u), -np.sum(np.log(width, where=width > 0, out=_zeros(u))))
 
@@ -124,7 +133,7 @@ class TruncatedNormal(AbstractDequantisation):
     std: Widths
     bin_middle: Widths = 0.0
 
-    def noise(self, u: Rows) -> tuple[Rows, Float[np.ndarray, " n"]]:
+    def noise(self, u: Rows, x: Rows) -> tuple[Rows, Float[np.ndarray, " n"]]:
         width, std = (np.broadcast_to(w, u.shape[1:]) for w in (self.bin_width, self.std))
         half = np.where(width > 0, width / 2 / std, 1.0)
         inside = 1 - 2 * ndtr(-half)
@@ -134,6 +143,41 @@ class TruncatedNormal(AbstractDequantisation):
 
     def quantised(self, x: Rows) -> Rows:
         return _rounded(np.rint, x, self.bin_width, self.bin_middle)
+
+
+class LogitNormal(AbstractDequantisation):
+    """Variational: u = bin_width · sigmoid(a(x) + e^b(x) ε), with a and b learnt from the data.
+
+    x is the lower edge of its cell; `cells` gives a and b of rows (Ho et al. 2019).
+    """
+
+    bin_width: Widths
+    bin_edge: Widths
+    cells: Callable[[Rows], tuple[Rows, Rows]]
+
+    def noise(self, u: Rows, x: Rows) -> tuple[Rows, Float[np.ndarray, " n"]]:
+        width = np.broadcast_to(self.bin_width, u.shape[1:])
+        eps = ndtri(np.maximum(u, np.finfo(np.float64).tiny))
+        return logit_normal(*self.cells(x), eps, width)
+
+    def quantised(self, x: Rows) -> Rows:
+        return _rounded(np.floor, x, self.bin_width, self.bin_edge)
+
+
+def logit_normal(a: Any, b: Any, eps: Any, width: Any) -> tuple[Any, Any]:
+    """u = width · sigmoid(a + e^b ε), and log of its density, of NumPy or JAX rows (..., d).
+
+    With y the logit, log r = Σ [log N(ε) − b − log width − log sigmoid(y) − log sigmoid(−y)] over
+    columns that have a width.
+    """
+    xp = eps.__array_namespace__()
+    y = a + xp.exp(b) * eps
+    cells = width > 0
+    log_normal = -0.5 * eps**2 - 0.5 * math.log(2 * math.pi)
+    log_slope = b + xp.log(xp.where(cells, width, 1.0))
+    log_r = log_normal - log_slope + xp.logaddexp(y, 0.0) + xp.logaddexp(-y, 0.0)
+    u = width * 0.5 * (1 + xp.tanh(y / 2))  # the sigmoid, without overflow on either side
+    return u, xp.sum(xp.where(cells, log_r, 0.0), axis=-1)
 
 
 def _zeros(u: Rows) -> Float[np.ndarray, " d"]:

@@ -127,12 +127,17 @@ def recorded(
     error: Scalar | float = jnp.nan,
 ) -> LogLikelihood:
     """The record of estimates of log p_0, one exact or k from these probes."""
-    k, nats = estimates.size, jnp.mean(estimates)
-    spread = jnp.std(estimates, ddof=1) if k > 1 else jnp.full((), jnp.nan, nats.dtype)
-    exact = probes.variance == 0
-    stderr = jnp.where(exact, 0, jnp.sqrt(probes.variance / k) * spread).astype(nats.dtype)
+    nats, stderr = mean_and_error(estimates, probes)
     error = jnp.asarray(error, nats.dtype)
     return LogLikelihood(nats, stderr, nfe, converged & jnp.isfinite(nats), x_T, error)
+
+
+def mean_and_error(estimates: Float[Array, " k"], probes: ProbeDraw) -> tuple[Scalar, Scalar]:
+    """The mean of one exact or k probed estimates, and its standard error; nan for one probe."""
+    k, mean = estimates.size, jnp.mean(estimates)
+    spread = jnp.std(estimates, ddof=1) if k > 1 else jnp.full((), jnp.nan, mean.dtype)
+    stderr = jnp.where(probes.variance == 0, 0, jnp.sqrt(probes.variance / k) * spread)
+    return mean, stderr.astype(mean.dtype)
 
 
 def _bits(x: Example) -> UInt32[Array, ""]:

@@ -14,7 +14,7 @@ from jaxtyping import Float, PRNGKeyArray
 
 from scoreode._typing import ScoreFunction
 from scoreode.calculus import AbstractProbe, Basis
-from scoreode.flow.batch import map_rows, rows_at_once
+from scoreode.flow.batch import Given, map_rows, rows_at_once
 from scoreode.flow.grid import GridLikelihood
 from scoreode.flow.likelihood import DEFAULT_PROBES, LogLikelihood, tangents
 from scoreode.process import AbstractProcess
@@ -54,10 +54,12 @@ class Refined(eqx.Module):
         key: PRNGKeyArray,
         x: Float[np.ndarray, "n ..."],
         chunk: int | None = None,
+        c: Float[np.ndarray, "n k"] | None = None,
     ) -> LogLikelihood:
         """log p_0 of every row, in NumPy arrays; rows beyond the finest grid are not converged.
 
-        **Arguments:** `chunk` rows are evaluated together, by default as many as suit the machine.
+        **Arguments:** `chunk` rows are evaluated together, by default as many as suit the machine;
+        `c`, of every row, for a score that has `given`.
 
         **Cost:** 2 `n_steps` + 2 evaluations of the score a row, half of them with tangents; `nfe`
         counts those of all its grids.
@@ -71,7 +73,8 @@ class Refined(eqx.Module):
                 how = GridLikelihood(Basis() if k == EXACT else self.probe, k or 1, n_steps)
                 size = chunk or rows_at_once(d, tangents(how.probe, how.n_probes, d))
                 size = size if found is None else min(size, FEW)
-                again = map_rows(how, (score, process, key), (x[group],), size)
+                picked = x[group], None if c is None else c[group]
+                again = map_rows(Given(how), (score, process, key), picked, size)
                 found = again if found is None else _replaced(found, group, again)
             assert found is not None
             coarse, noisy = self._coarse(found), self._noisy(found)

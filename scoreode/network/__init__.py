@@ -1,5 +1,6 @@
 """Arrays to arrays: networks F(x, log-SNR), and the specifications from which they are built."""
 
+from scoreode.network.cell import CellNoise
 from scoreode.network.matrix import LowRankHead, SymmetricHead, TraceHead
 from scoreode.network.mlp import MLP, ResidualMLP
 from scoreode.network.ncsnpp import DDPMpp, NCSNpp, PlusPlus
@@ -7,6 +8,7 @@ from scoreode.network.unet import ImageUNet, UNet
 
 __all__ = [
     "MLP",
+    "CellNoise",
     "DDPMpp",
     "ImageUNet",
     "LowRankHead",

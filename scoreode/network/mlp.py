@@ -43,6 +43,14 @@ def level_features(log_snr: Scalar) -> Float[Array, " levels"]:
     return jnp.exp(-0.5 * (log_snr - LEVELS.astype(log_snr.dtype)) ** 2)
 
 
+def with_level(
+    log_snr: Scalar, c: Float[Array, " k"] | None = None
+) -> Float[Array, " levels_and_k"]:
+    """What a network knows beside x: the features of the noise level, and the conditions."""
+    level = level_features(log_snr)
+    return level if c is None else jnp.concatenate([level, c])
+
+
 def weighted(layer: Layer, weight: Array) -> Layer:
     """The linear layer or convolution, of which shapes suffice, with these weights, biases zero."""
     where = lambda layer: (layer.weight, layer.bias)  # noqa: E731
@@ -81,23 +89,25 @@ class ResidualMLP(eqx.Module):
     blocks: tuple[ResidualBlock, ...]
     readout: eqx.nn.Linear
 
-    def __init__(self, d: int, spec: "MLP", key: PRNGKeyArray):
+    def __init__(self, d: int, spec: "MLP", key: PRNGKeyArray, n_conditions: int = 0):
         w, m = spec.width, spec.n_features
         key_blocks, *keys = jr.split(key, 5)
         keys = iter(keys)
         key_features = next(keys)
         self.features = FourierFeatures(d, m, spec.bandwidth, key_features) if m else None
         n_level = LEVELS.size
-        self.film = linear(n_level, 2 * w * spec.depth, 0.1, next(keys))
-        self.embed = linear(d + 2 * m + n_level, w, 1.0, next(keys))
+        self.film = linear(n_level + n_conditions, 2 * w * spec.depth, 0.1, next(keys))
+        self.embed = linear(d + 2 * m + n_level + n_conditions, w, 1.0, next(keys))
         self.readout = linear(w, d, 0.01, next(keys))
         self.blocks = tuple(ResidualBlock(w, k) for k in jr.split(key_blocks, spec.depth))
 
-    def __call__(self, x: Float[Array, " d"], log_snr: Scalar) -> Float[Array, " d"]:
-        level = level_features(log_snr)
-        film = self.film(level).reshape(len(self.blocks), 2, -1)
+    def __call__(
+        self, x: Float[Array, " d"], log_snr: Scalar, c: Float[Array, " k"] | None = None
+    ) -> Float[Array, " d"]:
+        beside = with_level(log_snr, c)
+        film = self.film(beside).reshape(len(self.blocks), 2, -1)
         x_features = [] if self.features is None else [self.features(x)]
-        h = self.embed(jnp.concatenate([x, *x_features, level]))
+        h = self.embed(jnp.concatenate([x, *x_features, beside]))
         for block, modulation in zip(self.blocks, film, strict=True):
             h = block(h, modulation)
         return self.readout(jax.nn.gelu(h))
@@ -117,7 +127,9 @@ class MLP:
     n_features: int = 0
     bandwidth: float = 1.0
 
-    def build(self, shape: tuple[int, ...], key: PRNGKeyArray) -> ResidualMLP:
-        """A freshly initialised network for examples of this shape, (d,)."""
+    def build(
+        self, shape: tuple[int, ...], key: PRNGKeyArray, n_conditions: int = 0
+    ) -> ResidualMLP:
+        """A freshly initialised network for examples of this shape, (d,), given so many numbers."""
         (d,) = shape
-        return ResidualMLP(d, self, key)
+        return ResidualMLP(d, self, key, n_conditions)

@@ -1,9 +1,9 @@
 """A U-Net for small images, conditioned on the log-SNR (Ronneberger et al. 2015; Ho et al. 2020).
 
 Residual blocks at every resolution, joined across by skips; attention where the image is coarsest;
-group normalisation; the log-SNR as scale and shift of hidden channels; sums scaled by 1/√2. The
-last layer starts near zero, so that training starts from the parametrisation's own prior. All of it
-is smooth: objectives of order 3 differentiate it four times.
+group normalisation; the log-SNR, and conditions where there are any, as scale and shift of hidden
+channels; sums scaled by 1/√2. The last layer starts near zero, so that training starts from the
+parametrisation's own prior. All of it is smooth: objectives of order 3 differentiate it four times.
 
 Examples are flattened images.
 """
@@ -19,7 +19,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Scalar
 from scoreode.network.layers import Conv2d, GroupNorm, Image, attended, doubled, halved
-from scoreode.network.mlp import LEVELS, level_features, linear, weighted
+from scoreode.network.mlp import LEVELS, linear, weighted, with_level
 
 
 def _conv(n_in: int, n_out: int, size: int, gain: float, key: PRNGKeyArray) -> Conv2d:
@@ -88,12 +88,14 @@ class ImageUNet(eqx.Module):
     readout: Conv2d
     shape: tuple[int, int, int] = eqx.field(static=True)
 
-    def __init__(self, shape: tuple[int, int, int], spec: "UNet", key: PRNGKeyArray):
+    def __init__(
+        self, shape: tuple[int, int, int], spec: "UNet", key: PRNGKeyArray, n_conditions: int = 0
+    ):
         channels = [spec.width * m for m in spec.multipliers]
         n_level, keys = 2 * spec.width, iter(jr.split(key, 8 + 4 * spec.depth * len(channels)))
         self.shape = shape
         self.embed = (
-            linear(LEVELS.size, n_level, 1.0, next(keys)),
+            linear(LEVELS.size + n_conditions, n_level, 1.0, next(keys)),
             linear(n_level, n_level, 1.0, next(keys)),
         )
         self.first = _conv(shape[-1], spec.width, 3, 1.0, next(keys))
@@ -118,9 +120,11 @@ class ImageUNet(eqx.Module):
         self.up = tuple(up)
         self.norm, self.readout = _norm(n), _conv(n, shape[-1], 3, 0.01, next(keys))
 
-    def __call__(self, x: Float[Array, " d"], log_snr: Scalar) -> Float[Array, " d"]:
+    def __call__(
+        self, x: Float[Array, " d"], log_snr: Scalar, c: Float[Array, " k"] | None = None
+    ) -> Float[Array, " d"]:
         first, last = self.embed
-        level = jax.nn.silu(last(jax.nn.silu(first(level_features(log_snr)))))
+        level = jax.nn.silu(last(jax.nn.silu(first(with_level(log_snr, c)))))
         h = self.first(x.reshape(self.shape))
         skips = [h]
         for i, blocks in enumerate(self.down):
@@ -166,7 +170,10 @@ class UNet:
     multipliers: tuple[int, ...] = (1, 2, 2)
     depth: int = 1
 
-    def build(self, shape: tuple[int, ...], key: PRNGKeyArray) -> ImageUNet:
-        """A freshly initialised network for flattened images, shape (h · w · c,)."""
+    def build(self, shape: tuple[int, ...], key: PRNGKeyArray, n_conditions: int = 0) -> ImageUNet:
+        """A freshly initialised network for flattened images, shape (h · w · c,).
+
+        **Arguments:** `n_conditions`, how many numbers it is given beside the log-SNR.
+        """
         check_image_shape(self.image_shape, shape, len(self.multipliers))
-        return ImageUNet(self.image_shape, self, key)
+        return ImageUNet(self.image_shape, self, key, n_conditions)

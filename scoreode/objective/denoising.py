@@ -31,10 +31,11 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from scoreode._typing import Example, Scalar, ScoreFunction
+from scoreode._typing import Batch, Example, Pairs, Scalar, ScoreFunction
 from scoreode.calculus import AbstractProbe, ProbeDraw, Rademacher, derivatives
 from scoreode.objective.weighting import AbstractWeighting, UniformTime
 from scoreode.process import AbstractProcess
+from scoreode.score import given
 
 Flat = Float[Array, " d"]
 AlongProbes = Float[Array, "k d"]
@@ -152,22 +153,26 @@ class DenoisingScoreMatching(eqx.Module):
     def __call__(
         self,
         model: ScoreFunction,
-        x: Float[Array, "n ..."],
+        batch: Batch,
         key: PRNGKeyArray,
         progress: Scalar,
     ) -> tuple[Scalar, tuple[dict[str, Scalar], Self]]:
         """A batch's loss; the weighted means of its terms; the objective to go on with.
 
-        With t drawn adaptively, the objective to go on with has seen this batch's J1.
+        Of pairs (x, c) the model is trained as that of x given c. With t drawn adaptively, the
+        objective to go on with has seen this batch's J1.
         """
+        x, c = batch if isinstance(batch, Pairs) else (batch, None)
         n, d = x.shape[0], x[0].size
         key_t, key_eps, key_v = jr.split(key, 3)
         t, weight = self.weighting.sample(self.process, key_t, n)
-        drawn = x, jr.normal(key_eps, x.shape, x.dtype), t, jr.split(key_v, n)
+        drawn = x, jr.normal(key_eps, x.shape, x.dtype), t, jr.split(key_v, n), c
 
         def terms_of(order: int, rows: Any) -> Terms:
-            each = jax.vmap(lambda x_0, eps, t, key: self.terms(model, x_0, eps, t, key, order))
-            return each(*(array[rows] for array in drawn))
+            def of_one(x_0: Example, eps: Example, t: Scalar, key: PRNGKeyArray, c: Any) -> Terms:
+                return self.terms(given(model, c), x_0, eps, t, key, order)
+
+            return jax.vmap(of_one)(*jax.tree.map(lambda array: array[rows], drawn))
 
         def high() -> tuple[Array, Terms]:
             picked = slice(None, None, self.every)

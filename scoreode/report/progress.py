@@ -1,12 +1,31 @@
-"""Progress: a live bar on a terminal, plain lines otherwise."""
+"""Progress: a live bar on a terminal, plain lines otherwise; nothing where quiet is asked for."""
 
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol, runtime_checkable
+from contextvars import ContextVar
+from importlib.util import find_spec
+from typing import Any, Protocol, runtime_checkable
 
 _LINE_EVERY = 10.0  # seconds between plain lines
+_quiet = ContextVar("quiet", default=False)
+
+
+@contextmanager
+def quiet(asked: bool = True) -> Iterator[None]:
+    """Within, no progress is shown; errors still are."""
+    token = _quiet.set(asked)
+    try:
+        yield
+    finally:
+        _quiet.reset(token)
+
+
+def note(line: str) -> None:
+    """A line on standard error about what is being done."""
+    if not _quiet.get():
+        print(line, file=sys.stderr, flush=True)
 
 
 @runtime_checkable
@@ -31,11 +50,11 @@ def seconds_left(report: Step) -> float:
 
 
 def described(report: Step, validation: float | None) -> str:
-    """One line: step, loss, the latest validation NLL, rate."""
-    parts = [f"step {report.step}", f"loss {report.terms['loss']:.4g}"]
+    """Rate, loss, the latest validation NLL: what fits beside a bar."""
+    parts = [f"{report.steps_per_second:.0f} steps/s", f"loss {report.terms['loss']:.4g}"]
     if validation is not None:
         parts.append(f"validation {validation:.4f} nats")
-    return "  ".join([*parts, f"{report.steps_per_second:.0f} steps/s"])
+    return "  ".join(parts)
 
 
 class PlainLines:
@@ -49,18 +68,16 @@ class PlainLines:
         self._validation = self._validation if validation is None else validation
         if report.progress >= 1 or time.monotonic() - self._printed >= _LINE_EVERY:
             self._printed = time.monotonic()
-            print(
-                f"{self._label} {report.progress:4.0%}  {described(report, self._validation)}  "
-                f"{seconds_left(report):.0f} s left",
-                file=sys.stderr,
-                flush=True,
+            note(
+                f"{self._label} {report.progress:4.0%}  step {report.step}  "
+                f"{described(report, self._validation)}  {seconds_left(report):.0f} s left"
             )
 
 
 class Bar:
     """A rich progress bar with rate and time left."""
 
-    def __init__(self, label: str, progress):
+    def __init__(self, label: str, progress: Any):
         self._progress, self._validation = progress, None
         self._task = progress.add_task(label, total=1.0, state="compiling")
 
@@ -80,14 +97,13 @@ class Counted:
     def __call__(self, done: int, per_second: float) -> None:
         if time.monotonic() - self._printed >= _LINE_EVERY:
             self._printed = time.monotonic()
-            line = f"{self._label} {done} rows  {per_second:.0f} rows/s"
-            print(line, file=sys.stderr, flush=True)
+            note(f"{self._label} {done} rows  {per_second:.0f} rows/s")
 
 
 @contextmanager
 def shown(label: str) -> Iterator[Bar | PlainLines]:
     """An observer of training that shows on standard error where it stands."""
-    if not sys.stderr.isatty():
+    if _quiet.get() or not sys.stderr.isatty() or find_spec("rich") is None:
         yield PlainLines(label)
         return
     from rich.console import Console
@@ -95,10 +111,10 @@ def shown(label: str) -> Iterator[Bar | PlainLines]:
 
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(None),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[state]}"),
     )
-    with Progress(*columns, console=Console(stderr=True)) as progress:
+    with Progress(*columns, console=Console(stderr=True), expand=True) as progress:
         yield Bar(label, progress)

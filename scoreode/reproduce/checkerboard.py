@@ -8,7 +8,7 @@ import numpy as np
 from scoreode import recipes
 from scoreode.flow import GridLikelihood
 from scoreode.report import figures
-from scoreode.reproduce.orders import ORDERS, measured, table, trained
+from scoreode.reproduce.orders import ORDERS, Reproduced, measured, table, trained
 from scoreode.train import RunFolder
 
 _TEST_ROWS = {True: 4000, False: 20_000}  # by `quick`
@@ -16,11 +16,11 @@ _FOR_EYES = GridLikelihood(n_steps=24)  # a colour shows no more
 _GRID = {True: 80, False: 128}
 
 
-def checkerboard(folder: RunFolder, *, quick: bool, seed: int) -> dict[str, Any]:
+def checkerboard(folder: RunFolder, *, quick: bool, seed: int) -> Reproduced:
     """Figure 4: the densities of VE ScoreODEs of order 1, 2, 3 on the checkerboard.
 
     Test NLL less the data's entropy is KL(q_0 ‖ p_0), in nats. Writes a run for every order,
-    densities.png, and summary.json; prints and returns the summary.
+    densities.png, and summary.json.
     """
     data = recipes.load_data("checkerboard", seed)
     entropy = recipes.TOYS["checkerboard"].entropy
@@ -35,9 +35,7 @@ def checkerboard(folder: RunFolder, *, quick: bool, seed: int) -> dict[str, Any]
     figures.write(figures.densities(panels), folder.path / "densities.png")
     summary = {"name": "checkerboard", "quick": quick, "entropy": entropy, "orders": orders}
     folder.write_summary(summary)
-    print(table(summary))
-    print(f"figure: {folder.path / 'densities.png'}")
-    return summary
+    return Reproduced(summary, f"{table(summary)}\nfigure: {folder.path / 'densities.png'}")
 
 
 def _on_board(x: np.ndarray) -> np.ndarray:

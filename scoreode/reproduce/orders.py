@@ -1,14 +1,15 @@
 """One run for every order, in a folder of its own, and the table that compares them."""
 
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from scoreode import fitting
-from scoreode.data import Dataset
+from scoreode.building import fresh_density
+from scoreode.data import Dataset, described
 from scoreode.density import Density
-from scoreode.fitting import Fitted
+from scoreode.fitted import Fitted
 from scoreode.recipes import Run
 from scoreode.report.progress import shown
 from scoreode.train import RunFolder
@@ -16,13 +17,20 @@ from scoreode.train import RunFolder
 ORDERS = (1, 2, 3)
 
 
+class Reproduced(NamedTuple):
+    """What summary.json holds, and the same for a terminal."""
+
+    summary: dict[str, Any]
+    text: str
+
+
 def trained(
     parent: RunFolder, name: str, run: Run, data: Dataset, start: Density | None = None
 ) -> Fitted:
     """Trains into parent/name, from fresh weights or from `start`, with progress shown."""
-    folder = fitting.new_folder(parent.path / name, run, fitting.described(data))
+    folder = fitting.new_folder(parent.path / name, run, described(data))
     with shown(name) as observe:
-        start = start or fitting.fresh_density(run, data)
+        start = start or fresh_density(run, data)
         return fitting.Trainer(run, data, start, folder).fit(observe)
 
 

@@ -15,13 +15,13 @@ import numpy as np
 from scoreode import evaluate, recipes
 from scoreode.data import Dataset
 from scoreode.density import Density
-from scoreode.fitting import Fitted
+from scoreode.fitted import Fitted
 from scoreode.flow import DPMSolver
 from scoreode.network import MLP, NCSNpp, UNet
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE
 from scoreode.report import figures
-from scoreode.reproduce.orders import trained
+from scoreode.reproduce.orders import Reproduced, trained
 from scoreode.train import RunFolder
 
 _SAMPLES, _SAMPLING = 36, DPMSolver(50)
@@ -89,13 +89,11 @@ def data_of(name: str, seed: int, data_dir: Path | None) -> Dataset:
     return recipes.load_data(ROWS[name].data, seed, 0.0, data_dir)
 
 
-def table1(
-    folder: RunFolder, data: Dataset, *, name: str, preset: str, seed: int
-) -> dict[str, Any]:
+def table1(folder: RunFolder, data: Dataset, *, name: str, preset: str, seed: int) -> Reproduced:
     """One number of Table 1: bits/dim after fine-tuning, beside the published and the one before.
 
     Fine-tuning by order 1 is the control: as long, from the same weights. Writes both runs,
-    samples.png and summary.json; prints and returns the summary.
+    samples.png and summary.json.
     """
     row, size = ROWS[name], PRESETS[preset]
     test = data.test[np.random.default_rng(seed).permutation(len(data.test))[: size.test_rows]]
@@ -122,9 +120,8 @@ def table1(
         figures.pictures(pixels, data.image_shape, columns=6), folder.path / "samples.png"
     )
     folder.write_summary(summary)
-    print(json.dumps(summary, indent=1))
-    print(f"figure: {folder.path / 'samples.png'}")
-    return summary
+    text = f"{json.dumps(summary, indent=1)}\nfigure: {folder.path / 'samples.png'}"
+    return Reproduced(summary, text)
 
 
 def _run(row: Row, size: Preset, data: Dataset, order: int, stage: int) -> recipes.Run:

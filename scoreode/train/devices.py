@@ -48,7 +48,7 @@ def all_devices() -> Mesh:
     return jax.make_mesh((jax.device_count(),), ("rows",), (AxisType.Auto,), devices=jax.devices())
 
 
-def split(rows: jax.Array, mesh: Mesh) -> jax.Array:
+def split(rows: Tree, mesh: Mesh) -> Tree:
     """Within a compiled function: an equal part of the rows on every device."""
     if mesh.size == 1:
         return rows

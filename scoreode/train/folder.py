@@ -68,6 +68,12 @@ class RunFolder:
         """The run's result."""
         write_json(self.path / "summary.json", summary)
 
+    def copy(self, run: Path, name: str) -> int:
+        """The same file as another run has, and its number of bytes."""
+        content = (run / name).read_bytes()
+        write_whole(self.path / name, content)
+        return len(content)
+
     def append_metrics(self, record: dict[str, Any]) -> None:
         """One line of metrics.jsonl."""
         path = self.path / "metrics.jsonl"

@@ -20,16 +20,19 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, PRNGKeyArray, Real
+from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Real, UInt32
 
-from scoreode._typing import Loss, Sampler, Scalar
+from scoreode._typing import Batch, Loss, Sampler, Scalar
 from scoreode.errors import FailureError
 from scoreode.train import devices
 
 CHUNK = 100  # steps between reports: some tenths of a second for small networks
 _TIMED = 5  # steps of a chunk before the rate is known
+_PADDED = 2**16  # rows; what larger tables would take more is no longer small
+_LAST = np.iinfo(np.uint32).max
 _TICKS = 1_000_000  # Optax's schedules count steps; ours run over progress in millionths
 
 
@@ -46,12 +49,45 @@ class Schedule(eqx.Module):
 
 
 class Rows(eqx.Module):
-    """Batches drawn with replacement from rows that stay on the device."""
+    """Batches drawn with replacement from rows, or pairs, that stay on the device.
 
-    rows: Real[Array, "rows ..."]
+    `n` of the rows count, by default all. They are drawn equally, or by weight: `ends` are those of
+    their parts of [0, 2³²), but for the last, in whole numbers, as float32 cannot tell many apart.
+    """
 
-    def __call__(self, key: PRNGKeyArray, n: int) -> Real[Array, "n ..."]:
-        return self.rows[jr.randint(key, (n,), 0, self.rows.shape[0])]
+    rows: PyTree[Real[Array, "rows ..."]]
+    n: Int[Array, ""] | None = None
+    ends: UInt32[Array, " ends"] | None = None
+
+    @classmethod
+    def padded(
+        cls, rows: PyTree[Real[Array, "rows ..."]], weights: np.ndarray | None = None
+    ) -> "Rows":
+        """These rows, and some that are never drawn: a step is compiled once for many tables.
+
+        **Arguments:** `weights`, one a row, positive; None for equal ones.
+        """
+        n = len(jax.tree.leaves(rows)[0])
+        more = (1 << (n - 1).bit_length()) - n if n < _PADDED else 0
+
+        def longer(rows: Array) -> Array:
+            return jnp.pad(rows, [(0, more)] + [(0, 0)] * (rows.ndim - 1))
+
+        kept, count = jax.tree.map(longer, rows), jnp.asarray(n, jnp.int32)
+        if weights is None:
+            return cls(kept, count)
+        ends = np.cumsum(weights, dtype=np.float64)
+        ends = np.minimum(ends[:-1] / ends[-1] * 2.0**32, _LAST).astype(np.uint32)
+        return cls(kept, count, jnp.asarray(np.pad(ends, (0, more), constant_values=_LAST)))
+
+    def __call__(self, key: PRNGKeyArray, n: int) -> PyTree[Real[Array, "n ..."]]:
+        count = len(jax.tree.leaves(self.rows)[0]) if self.n is None else self.n
+        if self.ends is None:
+            picked = jr.randint(key, (n,), 0, count)
+        else:
+            found = jnp.searchsorted(self.ends, jr.bits(key, (n,), jnp.uint32), side="right")
+            picked = jnp.minimum(found, count - 1)
+        return jax.tree.map(lambda rows: rows[picked], self.rows)
 
 
 @lru_cache
@@ -135,10 +171,16 @@ class Report:
     steps_per_second: float
     terms: dict[str, float]
 
+    @property
+    def numbers(self) -> dict[str, float]:
+        """All of it but the state: what metrics.jsonl and other records of training hold."""
+        names = ("step", "progress", "seconds", "steps_per_second")
+        return {name: getattr(self, name) for name in names} | self.terms
+
 
 def _gradient(
     state: TrainState,
-    x: Float[Array, "n ..."],
+    batch: Batch,
     key: PRNGKeyArray,
     progress: Scalar,
     parts: int,
@@ -146,23 +188,24 @@ def _gradient(
 ) -> tuple[Any, Mapping[str, Scalar], Loss]:
     """Means over the parts of the gradient and of the terms, and the loss that has seen them."""
 
-    def of(loss: Loss, x: Float[Array, "m ..."], key: PRNGKeyArray) -> tuple[Any, Any, Loss]:
-        x = devices.split(x, mesh)
-        taken = eqx.filter_grad(lambda model: loss(model, x, key, progress), has_aux=True)
+    def of(loss: Loss, batch: Batch, key: PRNGKeyArray) -> tuple[Any, Any, Loss]:
+        batch = devices.split(batch, mesh)
+        taken = eqx.filter_grad(lambda model: loss(model, batch, key, progress), has_aux=True)
         gradient, (terms, loss) = taken(state.model)
         return gradient, terms, loss
 
     if parts == 1:
-        return of(state.loss, x, key)
+        return of(state.loss, batch, key)
     arrays, static = eqx.partition(state.loss, eqx.is_array)
 
-    def add(carry: tuple[Any, Any], part: tuple[Array, PRNGKeyArray]) -> tuple[tuple, None]:
+    def add(carry: tuple[Any, Any], part: tuple[Batch, PRNGKeyArray]) -> tuple[tuple, None]:
         arrays, sums = carry
         *found, loss = of(eqx.combine(arrays, static), *part)
         return (eqx.filter(loss, eqx.is_array), jax.tree.map(jnp.add, sums, tuple(found))), None
 
-    each = x.reshape(parts, -1, *x.shape[1:]), jr.split(key, parts)
-    shapes = eqx.filter_eval_shape(of, state.loss, each[0][0], key)[:2]
+    each = jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), batch), jr.split(key, parts)
+    first = jax.tree.map(lambda a: a[0], each[0])
+    shapes = eqx.filter_eval_shape(of, state.loss, first, key)[:2]
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
     (arrays, sums), _ = jax.lax.scan(add, (arrays, zeros), each)
     gradient, terms = jax.tree.map(lambda total: total / parts, sums)
@@ -185,8 +228,8 @@ def advance(
     def step(dynamic: TrainState, at: Scalar) -> tuple[TrainState, Mapping[str, Scalar]]:
         state = eqx.combine(dynamic, static)
         key_x, key_loss = jr.split(jr.fold_in(key, state.step))
-        x = sampler(key_x, optimiser.batch_size)
-        grads, terms, loss = _gradient(state, x, key_loss, at, optimiser.micro_batches, mesh)
+        batch = sampler(key_x, optimiser.batch_size)
+        grads, terms, loss = _gradient(state, batch, key_loss, at, optimiser.micro_batches, mesh)
         updates, moments = optimiser.transformation.update(
             grads, state.moments, eqx.filter(state.model, eqx.is_inexact_array)
         )

@@ -85,6 +85,15 @@ def test_constant_column(refused, written):
     assert "drop it" in message
 
 
+def test_a_constant_count_is_certain(cli, written, tiny, tmp_path):
+    path = written("a,always,b\n" + "".join(f"{i},3,{i % 7}\n" for i in range(50)))
+    result = cli(
+        "fit", path, *tiny, "--steps", 2, "--bin-width", 0, 1, 1, "--out", tmp_path / "run"
+    )
+    assert result.code == 0, result.err
+    assert cli("nll", tmp_path / "run", path).code == 0
+
+
 def test_constant_but_for_one_row(cli, written, tiny, tmp_path):
     path = written("a,b\n" + "".join(f"{i},{int(i == 3)}\n" for i in range(200)))
     result = cli("fit", path, *tiny, "--steps", 2, "--out", tmp_path / "run")

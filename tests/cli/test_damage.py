@@ -5,6 +5,8 @@ import shutil
 
 import pytest
 
+from scoreode import __version__
+
 pytestmark = [
     pytest.mark.usefixtures("often"),
     # Reads that Orbax began of a truncated array end after its event loop has.
@@ -168,6 +170,17 @@ def test_a_config_names_only_what_is_listed(cli, model, table):
     (model / "config.json").write_text(json.dumps(config))
     message = refused(cli, model, table, "config.json")
     assert "'os.system'" in message
+    assert "written by" not in message
+
+
+@pytest.mark.parametrize("future", [{"dropout": 0.1}, {"type": "Transformer"}])
+def test_a_config_of_another_version_says_so(cli, model, table, future):
+    config = json.loads((model / "config.json").read_text())
+    config["run"]["network"] |= future
+    config["versions"]["scoreode"] = "9.0.0"
+    (model / "config.json").write_text(json.dumps(config))
+    message = refused(cli, model, table, "config.json")
+    assert f"written by scoreode 9.0.0, and this is {__version__}" in message
 
 
 def test_metrics_that_are_gone_do_not_stop_a_resume(cli, copied):

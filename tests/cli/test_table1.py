@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from scoreode import fitting, recipes
+from scoreode.building import blank_density
 from scoreode.data import from_images
 from scoreode.data.images import Images
 from scoreode.network import NCSNpp
@@ -62,7 +63,7 @@ def test_a_row(cli, tmp_path):
 def test_weights_are_carried_over_to_a_network_that_recomputes():
     spec = NCSNpp((8, 8, 3), width=8, multipliers=(1,), depth=1)
     run = recipes.Run(DenoisingScoreMatching(VE()), network=spec, standardise="centre")
-    density = fitting.blank_density(run, 192)
+    density = blank_density(run, 192)
     again = replace(run, network=replace(spec, recompute=True))
     carried = table1.carried_over(density, again)
     assert carried.score_model.network.spec.recompute

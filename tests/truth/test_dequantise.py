@@ -11,7 +11,7 @@ from scipy import stats
 from scipy.special import ndtr
 from standard_errors import assert_mean
 
-from scoreode.flow import LogLikelihood, TruncatedNormal, Uniform
+from scoreode.flow import LogitNormal, LogLikelihood, TruncatedNormal, Uniform
 
 WEIGHTS = np.array([0.3, 0.5, 0.2])
 MEANS = np.array([0.6, 2.5, 3.4])
@@ -115,17 +115,19 @@ OFFSET = np.array([0.25, -0.1, 7.0])  # of the grids from 0
         Uniform(WIDTHS, OFFSET),
         TruncatedNormal(WIDTHS, 0.2),
         TruncatedNormal(WIDTHS, 0.2, OFFSET),
+        LogitNormal(WIDTHS, 0.0, lambda x: (0.3 * np.ones_like(x), 0.4 * np.ones_like(x))),
+        LogitNormal(WIDTHS, OFFSET, lambda x: (-0.2 * np.ones_like(x), 0.5 * np.ones_like(x))),
     ],
 )
 def test_noise_has_the_density_that_it_says(how):
     u = np.random.default_rng(1).random((20_000, 3))
-    offset, log_r = how.noise(u)
-    low = 0.0 if isinstance(how, Uniform) else -WIDTHS / 2
+    offset, log_r = how.noise(u, u)
+    low = -WIDTHS / 2 if isinstance(how, TruncatedNormal) else 0.0
     assert np.all((offset >= low) & (offset <= low + WIDTHS))
     assert np.all(offset[:, 2] == 0)
     # E 1/r is the volume of the cell, and a transformed uniform is a draw of r.
     assert_mean(np.exp(-log_r), 0.5)
-    origin = how.bin_edge if isinstance(how, Uniform) else how.bin_middle
+    origin = how.bin_middle if isinstance(how, TruncatedNormal) else how.bin_edge
     x = np.array([[3.0, -1.5, 0.123]]) + origin
     np.testing.assert_allclose(how.quantised(x + 0.999 * offset), np.repeat(x, len(u), 0))
 

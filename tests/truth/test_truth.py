@@ -7,6 +7,8 @@ import pytest
 from densities import DENSITIES
 
 from scoreode import fitting, recipes
+from scoreode.building import fresh_density
+from scoreode.data import described
 from scoreode.errors import InputError
 from scoreode.network import MLP
 from scoreode.process import VP
@@ -19,8 +21,8 @@ def fitted(name, standardise):
     run = recipes.for_table(
         *data.train.shape, process=VP(t_min=1e-8), standardise=standardise, network=MLP(8, 1)
     )
-    density = fitting.fresh_density(run, data)
-    return fitting.Fitted(run, density, fitting.described(data), 0, 0.0, None)
+    density = fresh_density(run, data)
+    return fitting.Fitted(run, density, described(data), 0, 0.0, None)
 
 
 @pytest.mark.parametrize("standardise", ["scale", "whiten"])

@@ -101,6 +101,20 @@ def test_forward_is_the_independent_computation(network):
     assert np.std(found) > 0.1
 
 
+def test_conditions_move_what_the_noise_level_moves():
+    """The first layer takes both: conditions are a shift of its biases."""
+    c, x = jr.normal(jr.key(1), (3,)), jr.normal(jr.key(2), (D,))
+    spec = UNet(SHAPE, width=8, multipliers=(1,))
+    given = spec.build((D,), jr.key(0), n_conditions=3)
+    given = eqx.tree_at(lambda net: net.readout.weight, given, 100 * given.readout.weight)
+    weight, bias = given.embed[0].weight, given.embed[0].bias
+    first = lambda net: (net.embed[0].weight, net.embed[0].bias)  # noqa: E731
+    shifted = eqx.tree_at(first, given, (weight[:, :-3], bias + weight[:, -3:] @ c))
+    call, level = eqx.filter_jit(lambda net, *args: net(x, *args)), jnp.asarray(1.3)
+    np.testing.assert_allclose(call(given, level, c), call(shifted, level), rtol=1e-4, atol=1e-5)
+    assert np.abs(call(given, level, c) - call(given, level, -c)).max() > 1e-3
+
+
 def test_derivatives_of_order_three_are_differences():
     network = large(UNet(SHAPE, width=8, multipliers=(1,)))
     assert_derivatives_are_differences(lambda x: network(x, jnp.asarray(0.4)), D, seed=1)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scoreode import fitting
+from scoreode.building import fresh_density
 from scoreode.data import Dataset
 from scoreode.network import MLP
 from scoreode.objective import DenoisingScoreMatching
@@ -21,7 +21,7 @@ def case(order, validation="bound", rows=ROWS):
     data = Dataset("normal", rows, rows, rows[:0], ("a", "b"))
     objective = DenoisingScoreMatching(VE(0.01, 10.0), order)
     run = Run(objective, network=MLP(8, 1), standardise="scale", validation=validation)
-    return Validation(run, data), fitting.fresh_density(run, data)
+    return Validation(run, data), fresh_density(run, data)
 
 
 def test_both_kinds_are_those_of_the_normal_law():

@@ -1,0 +1,1 @@
+"""Fitted densities as distributions of other libraries, one file for each; none is required."""

@@ -1,0 +1,90 @@
+"""A fitted density as a distribution with the methods of distrax's (DeepMind 2021).
+
+    p = Distribution(est)
+    jax.jit(jax.grad(p.log_prob))(x)
+    p.sample(seed=jax.random.key(0), sample_shape=(100,))
+
+It is a pytree, and distrax itself is not needed.
+"""
+
+import math
+from typing import Any, Self
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+from sklearn.utils.validation import check_is_fitted
+
+from scoreode.density import Density
+from scoreode.errors import InputError
+
+
+@jax.tree_util.register_pytree_node_class
+class Distribution:
+    """p(x) over vectors of d values, differentiable and compiled by JAX, in its precision.
+
+    **Raises:** `InputError` for an estimator with discrete columns, which has no density.
+
+    **Cost:** 82 evaluations of the network a log-density, half of them with d tangents (16 probes
+    above 32 dimensions); a sample takes as many as its solver needs.
+    """
+
+    def __init__(self, estimator: Any):
+        check_is_fitted(estimator)
+        fitted = estimator.fitted_
+        if fitted.data["conditions"]:
+            raise InputError("the model is conditional on others; only p(x) is a distribution here")
+        if fitted.dequantisation is not None:
+            raise InputError("the model has discrete columns: it is no density; fit without them")
+        self._density = jax.tree.map(
+            lambda leaf: jnp.asarray(leaf, jnp.float32) if isinstance(leaf, np.ndarray) else leaf,
+            fitted.density,
+        )
+        self._d = len(fitted.data["columns"])
+
+    def tree_flatten(self) -> tuple[tuple[Density], tuple[Density, int]]:
+        arrays, static = eqx.partition(self._density, eqx.is_array)
+        return (arrays,), (static, self._d)
+
+    @classmethod
+    def tree_unflatten(cls, static: tuple[Density, int], arrays: tuple[Density]) -> Self:
+        self = object.__new__(cls)
+        self._density, self._d = eqx.combine(arrays[0], static[0]), static[1]
+        return self
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return (self._d,)
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        return ()
+
+    def log_prob(self, value: Float[Array | np.ndarray, "*batch d"]) -> Float[Array, "*batch"]:
+        """log p in nats of every vector."""
+        value = jnp.asarray(value, jnp.float32)
+        rows = value.reshape(-1, self._d)
+        return jax.vmap(self._density.log_density)(rows).reshape(value.shape[:-1])
+
+    def prob(self, value: Float[Array | np.ndarray, "*batch d"]) -> Float[Array, "*batch"]:
+        """p of every vector."""
+        return jnp.exp(self.log_prob(value))
+
+    def sample(
+        self, *, seed: int | PRNGKeyArray, sample_shape: tuple[int, ...] = ()
+    ) -> Float[Array, "*sample d"]:
+        """Independent draws, as many as `sample_shape` has."""
+        key = jr.key(seed) if isinstance(seed, int) else seed
+        keys = jr.split(key, math.prod(sample_shape))
+        drawn = jax.vmap(lambda key: self._density.draw(key, self._d))(keys)
+        return drawn.reshape(*sample_shape, self._d)
+
+    def sample_and_log_prob(
+        self, *, seed: int | PRNGKeyArray, sample_shape: tuple[int, ...] = ()
+    ) -> tuple[Float[Array, "*sample d"], Float[Array, "*sample"]]:
+        """Draws, and log p of each in nats."""
+        drawn = self.sample(seed=seed, sample_shape=sample_shape)
+        return drawn, self.log_prob(drawn)

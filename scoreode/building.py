@@ -1,0 +1,88 @@
+"""From a run to a density of its structure: untrained, or with arrays that are to be filled."""
+
+from dataclasses import replace
+
+import jax.random as jr
+import numpy as np
+
+from scoreode.data import Dataset, check_varied
+from scoreode.density import Density
+from scoreode.discrete import suited
+from scoreode.errors import InputError
+from scoreode.flow import declared
+from scoreode.network import MLP, CellNoise, UNet
+from scoreode.recipes import STANDARDISATIONS, Run
+from scoreode.score import ScoreModel
+from scoreode.standardise import AbstractBijection, Chain, Conditioning
+
+_STANDARDISED_VALUES = 2**25  # of as many rows as hold them, which decide the standardisation
+
+
+def begun(run: Run, data: Dataset) -> tuple[Run, Density]:
+    """The run as the data have it, and the density that its training starts from.
+
+    **Raises:** `InputError` for a dequantisation that does not suit the data, and for constant
+    columns that are on no grid.
+    """
+    _check_continuous(data)
+    density = fresh_density(run, data)
+    run = suited(run, data, density.bijection)
+    score_model = replace(density.score_model, process=run.objective.process)
+    return run, replace(density, score_model=score_model)
+
+
+def _check_continuous(data: Dataset) -> None:
+    """A constant has no density; as a count that never varied it has a probability, 1."""
+    if data.sampler is not None:
+        return
+    widths = np.broadcast_to(0.0 if data.bin_width is None else data.bin_width, len(data.columns))
+    free = np.flatnonzero(widths == 0)
+    check_varied(data.train[:, free], [data.columns[j] for j in free], data.name)
+
+
+def fresh_density(run: Run, data: Dataset) -> Density:
+    """Bijections fitted to the training rows and conditions, and an untrained score model."""
+    most = max(2, _STANDARDISED_VALUES // data.train.shape[1])
+    some, noise = data.representative(most), declared(data.bin_width, data.bin_edge)
+    rows = data.train[some]
+    # With noise in their cells even where there is none in training: columns may be constant.
+    rows = (rows if noise is None else noise.fixed(rows)).astype(np.float64)
+    bijection = Chain.fitted(STANDARDISATIONS[run.standardise], rows)
+    if data.conditions is None:
+        return Density(bijection, _new_score_model(run, rows.shape[1]))
+    c, z = data.conditions.train[some].astype(np.float64), np.asarray(bijection.forward(rows)[0])
+    bijection = replace(bijection, condition=Conditioning.fitted(c, z, _of_residuals(run)))
+    return Density(bijection, _new_score_model(run, rows.shape[1], c.shape[1]))
+
+
+def blank_density(run: Run, d: int, n_conditions: int = 0) -> Density:
+    """A density of the same structure, whose arrays are to be filled."""
+    bijection = Chain.identity(STANDARDISATIONS[run.standardise], d)
+    if n_conditions:
+        condition = Conditioning.identity(n_conditions, d, _of_residuals(run))
+        bijection = replace(bijection, condition=condition)
+    return Density(bijection, _new_score_model(run, d, n_conditions))
+
+
+def _of_residuals(run: Run) -> type[AbstractBijection] | None:
+    """How the residuals of a regression on c are standardised: as the rows, in the end.
+
+    None, for no regression, where all pixels are to stay alike, and where the noise that the
+    diffusion begins with is that of the rows.
+    """
+    alike = run.standardise == "centre" or run.dequantise == "truncated-normal"
+    return None if alike else STANDARDISATIONS[run.standardise][-1]
+
+
+def _new_score_model(run: Run, d: int, n_conditions: int = 0) -> ScoreModel:
+    key = jr.key(run.seed)
+    if not n_conditions:
+        network = run.network.build((d,), key)
+    elif isinstance(run.network, MLP | UNet):
+        network = run.network.build((d,), key, n_conditions)
+    else:
+        raise InputError(f"{type(run.network).__name__} takes no conditions; an MLP or a UNet does")
+    noise = None
+    if run.noise_network is not None:
+        noise = CellNoise.built(run.noise_network, d, jr.fold_in(key, 1))
+    return ScoreModel(run.objective.process, run.parametrisation, network, noise=noise)

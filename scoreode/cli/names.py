@@ -1,0 +1,52 @@
+"""`scoreode list`, `reproduce`: what has a name."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from scoreode.cli.arguments import Config, DataDir, Debug, Flag, Json, Quiet, default
+
+
+def list_(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> None:
+    """Print the data sets, recipes and processes that have names.
+
+    Example: scoreode list
+    """
+    from scoreode.commands import names
+
+    names.list_names(as_json=json)
+
+
+def reproduce(
+    name: Annotated[str, Positional, arg(metavar="NAME")],
+    /,
+    quick: Flag = False,
+    preset: Annotated[Literal["full", "one-gpu-20min", "cpu-10min"] | None, default("full")] = None,
+    data_dir: DataDir = None,
+    out: Annotated[Path | None, default("runs/NAME-N")] = None,
+    seed: int = 0,
+    config: Config = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Reproduce a figure or a number of the paper.
+
+    Example: scoreode reproduce checkerboard --quick
+
+    Example: scoreode reproduce cifar10-ve-third --preset cpu-10min --data-dir sets
+
+    Example: scoreode reproduce checkerboard --out figure-4
+
+    Args:
+        name: a recipe from `scoreode list`.
+        quick: fewer steps and test points; minutes, not an hour.
+        preset: how much of Table 1's setting there is time for.
+        out: the folder of the result, which must not exist.
+        seed: of everything random.
+    """
+    from scoreode.commands import names
+
+    sizes = {"quick": quick, "preset": preset}
+    names.reproduce(name, **sizes, data_dir=data_dir, out=out, seed=seed, as_json=json)

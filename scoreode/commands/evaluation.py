@@ -1,0 +1,154 @@
+"""What `nll`, `compare`, `verify` and `report` do: what trained runs make of rows."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from scoreode import evaluate, fitting, recipes
+from scoreode.data.output import check_suffix, write_columns
+from scoreode.errors import InputError
+from scoreode.flow import DEFAULT_PROBES, LogLikelihood
+from scoreode.report.progress import Counted, note
+from scoreode.rows import blocks, check_columns, check_unconditional, with_conditions
+
+
+@dataclass(frozen=True)
+class NllOptions:
+    """What `scoreode nll` evaluates, and how."""
+
+    part: str = "test"
+    seed: int = 0
+    samples: int = 1
+    stderr: float | None = None
+    n_probes: int = DEFAULT_PROBES
+    data_dir: Path | None = None
+
+
+def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path | None) -> None:
+    """Evaluates every row and prints the summary."""
+    recipes.check_not_negative(seed=options.seed, stderr=options.stderr)
+    recipes.check_positive(samples=options.samples)
+    if options.n_probes < 2:
+        raise InputError(f"--n-probes {options.n_probes}: at least 2, to know their error")
+    if out is not None:
+        check_suffix(out)
+        if out.resolve() == Path(source).resolve():
+            raise InputError(f"--out {out}: these are the data; choose another file")
+    fitted = fitting.load(run)
+    columns, parts = blocks(source, options.part, options.seed, options.data_dir)
+    apart = with_conditions(fitted, columns, source)
+    decisive = asdict(replace(options, data_dir=None))
+    identity = evaluate.identity(run, source, decisive)
+    journal = evaluate.Journal(out and out.with_name(f"{out.name}.journal"), identity)
+
+    def evaluated(rows: np.ndarray, first_row: int) -> LogLikelihood:
+        x, c = apart(rows)
+        return fitted.log_likelihood(
+            x,
+            options.seed,
+            samples=options.samples,
+            stderr=options.stderr,
+            n_probes=options.n_probes,
+            first_row=first_row,
+            c=c,
+        )
+
+    started, known = time.perf_counter(), len(journal)
+    if known:
+        note(f"going on after row {known}, from {journal.path}")
+    try:
+        records = evaluate.evaluated(parts, evaluated, journal, Counted("nll"))
+    except KeyboardInterrupt:
+        if journal.path is None or not len(journal):
+            raise
+        message = f"interrupted; {len(journal)} rows are kept. To go on, run the command again"
+        raise KeyboardInterrupt(message) from None
+    if out is not None:
+        write_columns(out, {name: records[name] for name in evaluate.RECORD.names or ()})
+    journal.remove()
+    summary = evaluate.summarised(fitted, records, time.perf_counter() - started)
+    print(json.dumps(summary) if as_json else evaluate.readable(fitted, summary))
+
+
+def compare(
+    runs: Sequence[Path],
+    *,
+    data: str | None,
+    to: str,
+    rows: int,
+    seed: int,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Evaluates the same rows under several runs; interrupted, prints what is done."""
+    from scoreode import examine
+    from scoreode.examine import comparison
+    from scoreode.examine.models import log_densities
+
+    recipes.check_not_negative(seed=seed)
+    if rows < 2:
+        raise InputError(f"--rows {rows}: a spread takes at least 2")
+    options = examine.Options(data, rows, seed=seed, data_dir=data_dir)
+    models, found = comparison.alike(runs, options), []
+    try:
+        for model in models:
+            found.append(log_densities(*model))
+    except KeyboardInterrupt:
+        if not found:
+            raise
+    summary = comparison.summarised(found, to)
+    print(json.dumps(summary) if as_json else comparison.readable(summary))
+    if len(found) < len(models):
+        raise KeyboardInterrupt(f"interrupted; {len(found)} of {len(models)} runs compared")
+
+
+def verify(
+    run: Path, source: str | None, *, as_json: bool, n: int, seed: int, data_dir: Path | None = None
+) -> None:
+    """Measures what the theory says of a run, on held-out rows of its data or of another file."""
+    from scoreode.verify import plain, readable, verified
+
+    recipes.check_positive(n=n)
+    recipes.check_not_negative(seed=seed)
+    fitted = fitting.load(run)
+    check_unconditional(fitted.data, run)
+    source = str(source or fitted.data["name"])
+    part = "test" if source in recipes.DATA_NAMES else "validation"
+    columns, parts = blocks(source, part, seed, data_dir)
+    rows = np.concatenate(list(parts))
+    check_columns(fitted, columns, source)
+    found = verified(fitted, rows[:n], seed)
+    print(json.dumps(found, default=plain) if as_json else readable(found))
+
+
+def report(
+    runs: Sequence[Path],
+    out: Path | None,
+    *,
+    data: str | None,
+    rows: int,
+    samples: int | None,
+    seed: int,
+    data_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Writes a page about one or several runs."""
+    from scoreode import examine
+    from scoreode.report import html
+
+    if not runs:
+        raise InputError("give the folder of a run, or several: scoreode report RUN")
+    if out is not None and not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.parent}; make it")
+    out = out or (runs[0] if len(runs) == 1 else Path()) / "report.html"
+    check_suffix(out, (".html",))
+    recipes.check_not_negative(seed=seed)
+    for name, count in {"rows": rows, "samples": samples}.items():
+        if count is not None and count < 2:
+            raise InputError(f"--{name} {count}: a spread takes at least 2")
+    html.write(out, examine.page(runs, examine.Options(data, rows, samples, seed, data_dir)))
+    print(json.dumps({"out": str(out)}) if as_json else f"written to {out}")

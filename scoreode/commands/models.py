@@ -1,0 +1,98 @@
+"""What `sample`, `export` and `convert` do: from a model, and to one."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+
+from scoreode import convert as published
+from scoreode import evaluate, fitting, recipes
+from scoreode.data import named_columns, tables
+from scoreode.data.output import check_suffix, write_rows
+from scoreode.errors import InputError
+from scoreode.fitted import Fitted
+from scoreode.report import figures
+from scoreode.train import RunFolder
+
+_DRAWS = 1000
+
+
+def sample(
+    run: Path,
+    n: int | None,
+    out: Path,
+    seed: int,
+    method: str,
+    steps: int | None,
+    given: Path | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Draws samples into a file; of a conditional density n for every row of `given`, beside it."""
+    check_suffix(out, (*tables.SUFFIXES, ".png"))
+    recipes.check_not_negative(seed=seed)
+    if n is not None and n < 1:
+        raise InputError(f"-n {n}: draw at least one sample")
+    fitted = fitting.load(run)
+    how = recipes.sampler(method, steps, len(fitted.data["columns"]))
+    c = _conditions(fitted, run, given)
+    c = None if c is None else np.repeat(c, n or 1, axis=0)
+    n = (n or _DRAWS) if c is None else len(c)
+    began = time.perf_counter()
+    rows, columns = fitted.sample(n, seed, how, c), fitted.data["columns"]
+    seconds = time.perf_counter() - began
+    if out.suffix == ".png":
+        shape = fitted.data["image_shape"]
+        figure = figures.pictures(rows, tuple(shape)) if shape else figures.points(rows, columns)
+        figures.write(figure, out)
+    elif c is None:
+        write_rows(out, rows, columns)
+    else:
+        write_rows(out, np.concatenate([rows, c], 1), columns + fitted.data["conditions"])
+    found = {"n": n, "d": len(columns), "method": method, "seconds": seconds, "out": str(out)}
+    text = f"{n} samples in {out}; {seconds:.1f} s, compilation included"
+    print(json.dumps(found) if as_json else text)
+
+
+def _conditions(fitted: Fitted, run: Path, given: Path | None) -> np.ndarray | None:
+    """The rows of a table on which a density is conditional; None for one without conditions."""
+    names = fitted.data["conditions"]
+    if not names and given is None:
+        return None
+    if not names:
+        raise InputError(f"{run}: its density has no conditions; leave --given out")
+    if given is None:
+        raise InputError(
+            f"{run}: its density is conditional on {', '.join(names)}; give --given FILE with these"
+            " columns"
+        )
+    columns, parts = tables.blocks(given, "test", evaluate.BLOCK)
+    picked = named_columns(columns, names, str(given))
+    return np.concatenate([rows[:, picked] for rows in parts])
+
+
+def export(run: Path, out: Path, *, as_json: bool) -> None:
+    """Copies the files of a run that its model consists of, which are read before."""
+    fitted = fitting.load(run)
+    folder = RunFolder.create(out)
+    sizes = {name: folder.copy(run, name) for name in fitting.MODEL_FILES}
+    found = {"run": str(out), "bytes": sum(sizes.values())} | fitted.summary
+    text = f"{', '.join(sizes)} in {out}: {sum(sizes.values()):,} bytes"
+    print(json.dumps(found) if as_json else text)
+
+
+def convert(
+    checkpoint: Path,
+    out: Path,
+    image_shape: tuple[int, int, int],
+    *,
+    as_json: bool,
+    **sizes: tuple[int, ...],
+) -> None:
+    """Saves a published checkpoint as a finished run."""
+    fitted = published.convert(checkpoint, image_shape, **sizes)
+    fitting.save(RunFolder.create(out), fitted)
+    found = {"run": str(out)} | fitted.summary
+    text = f"{fitted.run.network} after {fitted.steps} steps, in {out}"
+    print(json.dumps(found) if as_json else text)

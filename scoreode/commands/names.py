@@ -1,0 +1,57 @@
+"""What `list` and `reproduce` do, for what has a name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from scoreode import recipes
+from scoreode.commands.training import next_folder
+from scoreode.errors import InputError, unknown
+from scoreode.train import RunFolder
+
+
+def list_names(*, as_json: bool) -> None:
+    """Prints what has a name."""
+    found = {
+        "data sets": list(recipes.DATA_NAMES),
+        "recipes": [*recipes.REPRODUCTIONS, *recipes.TABLE_1],
+        "processes": list(recipes.PROCESSES),
+    }
+    lines = (f"{kind + ':':10} {' '.join(names)}" for kind, names in found.items())
+    print(json.dumps(found) if as_json else "\n".join(lines))
+
+
+def reproduce(
+    name: str,
+    *,
+    quick: bool,
+    preset: str | None,
+    data_dir: Path | None,
+    out: Path | None,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Runs a reproduction into a new folder."""
+    from scoreode.reproduce import REPRODUCE, table1
+
+    recipes.check_not_negative(seed=seed)
+    if name in recipes.TABLE_1:
+        preset = preset or ("cpu-10min" if quick else "full")
+        recipes.named("preset", preset, table1.PRESETS)
+        data = table1.data_of(name, seed, data_dir)
+        folder = RunFolder.create(out or next_folder(name))
+        summary, text = table1.table1(folder, data, name=name, preset=preset, seed=seed)
+        _print(folder, summary, text, as_json)
+        return
+    if name not in recipes.REPRODUCTIONS:
+        known = (*recipes.REPRODUCTIONS, *recipes.TABLE_1)
+        raise InputError(unknown("recipe", name, known))
+    if preset is not None or data_dir is not None:
+        raise InputError(f"--preset and --data-dir are for images; {name} takes --quick")
+    folder = RunFolder.create(out or next_folder(name))
+    summary, text = REPRODUCE[name](folder, quick=quick, seed=seed)
+    _print(folder, summary, text, as_json)
+
+
+def _print(folder: RunFolder, summary: dict[str, Any], text: str, as_json: bool) -> None:
+    print(json.dumps({"run": str(folder.path)} | summary) if as_json else text)

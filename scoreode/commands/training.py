@@ -1,0 +1,143 @@
+"""What `fit` does: trains into a folder, and goes on with what is there."""
+
+import json
+import shlex
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from scoreode import building, fitting, recipes
+from scoreode.data import Dataset, described
+from scoreode.density import Density
+from scoreode.errors import InputError
+from scoreode.fitted import Fitted
+from scoreode.options import FitOptions
+from scoreode.report.progress import shown
+from scoreode.report.tensorboard import events
+from scoreode.rows import check_columns, trained_on
+from scoreode.train import RunFolder, devices
+from scoreode.train.observers import Observer, observed_by
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class Told:
+    """How training is told of: its result as JSON, its course as TensorBoard events."""
+
+    as_json: bool = False
+    tensorboard: bool = False
+
+
+def fit(source: str, out: Path | None, options: FitOptions, told: Told) -> None:
+    """Trains on a data set into a new folder."""
+    data = options.data(source)
+    run, density = _begun(options, data, source)
+    path = out or next_folder(Path(source).stem)
+    folder = fitting.new_folder(path, run, described(data))
+    _train(fitting.Trainer(run, data, density, folder), folder, told)
+
+
+def resolved(source: str, options: FitOptions) -> FitOptions:
+    """The options with what the data, the recipe and a model to start from choose."""
+    return options.resolved(_begun(options, options.data(source), source)[0])
+
+
+def _begun(options: FitOptions, data: Dataset, source: str) -> tuple[recipes.Run, Density]:
+    """The run that the options mean, and the density that its training starts from."""
+    shape = len(data.train), len(data.columns), data.image_shape
+    run = options.run(*shape, n_conditions=data.n_conditions)
+    if options.init_from is None:
+        return building.begun(run, data)
+    trained = fitting.load(options.init_from)
+    _check_conditions(trained, described(data)["conditions"], options)
+    check_columns(trained, data.columns, source)
+    return _of_the_same_model(trained.run, run, options), trained.density
+
+
+def _check_conditions(trained: Fitted, conditions: list[str], options: FitOptions) -> None:
+    found = trained.data["conditions"]
+    if conditions != found:
+        option = f"add --given {','.join(found)}" if found else "leave --given out"
+        raise InputError(
+            f"--init-from keeps the model of {options.init_from}, which is conditional on"
+            f" {', '.join(found) or 'nothing'}: {option}"
+        )
+
+
+def _of_the_same_model(trained: recipes.Run, run: recipes.Run, options: FitOptions) -> recipes.Run:
+    """`run` with the model of the trained one, which options must not contradict."""
+    kept = {
+        "process": (recipes.PROCESSES.get(options.process), trained.objective.process),
+        "width": (options.width, trained.network.width),
+        "depth": (options.depth, trained.network.depth),
+        "standardise": (options.standardise, trained.standardise),
+        "dequantise": (options.dequantise, trained.dequantise),
+    }
+    for name in ("process", "dequantise"):
+        if getattr(options, name) == getattr(FitOptions, name):
+            del kept[name]
+    for name, (asked, found) in kept.items():
+        if asked not in (None, found):
+            raise InputError(
+                f"--{name} {getattr(options, name)}: --init-from keeps the model of"
+                f" {options.init_from}, which has {found}; leave the option out"
+            )
+    return replace(
+        run,
+        network=trained.network,
+        parametrisation=trained.parametrisation,
+        standardise=trained.standardise,
+        dequantise=trained.dequantise,
+        noise_network=trained.noise_network,
+        objective=replace(run.objective, process=trained.objective.process),
+    )
+
+
+def resume(path: Path, data_dir: Path | None, told: Told) -> None:
+    """Continues a run from its newest checkpoint."""
+    folder = RunFolder.existing(path)
+    run, known = fitting.read_config(folder)
+    data = trained_on(run, known, data_dir, "; restore it, or fit anew")
+    _train(fitting.Trainer.resumed(run, data, folder), folder, told)
+
+
+def _train(trainer: fitting.Trainer, folder: RunFolder, told: Told) -> None:
+    order = trainer.run.objective.order
+    if not devices.is_first():
+        trainer.fit()
+        return
+    try:
+        with ExitStack() as stack:
+            observers: list[Observer] = [stack.enter_context(shown(f"order {order}"))]
+            if told.tensorboard:
+                observers.append(stack.enter_context(events(folder.path, trainer.step)))
+            fitted = trainer.fit(observed_by(*observers))
+    except KeyboardInterrupt:
+        if not trainer.resumable:
+            raise
+        command = shlex.join(["scoreode", "fit", "--resume", str(folder.path)])
+        message = f"interrupted; the state is saved. Continue with: {command}"
+        raise KeyboardInterrupt(message) from None
+    if told.as_json:
+        result = {"run": str(folder.path), "validation": trainer.run.validation}
+        print(json.dumps(result | fitted.summary))
+    else:
+        print(_readable(fitted, folder))
+
+
+def _readable(fitted: fitting.Fitted, folder: RunFolder) -> str:
+    line = f"{fitted.steps} steps in {fitted.seconds:.0f} s"
+    if fitted.validation_nats is not None:
+        kind = "bound on the NLL" if fitted.run.validation == "bound" else "NLL"
+        line += f", best validation {kind} {fitted.validation_nats:.4f} nats"
+    following = f"scoreode nll {folder.path} {fitted.data['name']}"
+    return f"{line}\nsaved to {folder.path}; next: {following}"
+
+
+def next_folder(stem: str) -> Path:
+    """The first of runs/stem-1, runs/stem-2 … that does not exist."""
+    number = 1
+    while (RUNS / f"{stem}-{number}").exists():
+        number += 1
+    return RUNS / f"{stem}-{number}"

@@ -1,0 +1,46 @@
+"""What is remembered of a data set where the rows themselves are not kept."""
+
+import zlib
+from typing import Any
+
+import numpy as np
+
+from scoreode.data.dataset import Dataset
+
+
+def described(data: Dataset) -> dict[str, Any]:
+    """What a run remembers of its data; the fingerprint tells other rows of the same shape."""
+    return {
+        "name": data.name,
+        "columns": list(data.columns),
+        "n_train": len(data.train),
+        "entropy": data.entropy,
+        "bin_width": data.bin_width,
+        "bin_edge": data.bin_edge,
+        "bin_range": _range(data),
+        "image_shape": data.image_shape,
+        "conditions": [] if data.conditions is None else list(data.conditions.columns),
+        "fingerprint": _fingerprint(data),
+    }
+
+
+def _range(data: Dataset) -> tuple[Any, Any] | None:
+    """The least and the greatest of the training values on a grid, as its widths are given."""
+    if data.bin_width is None or len(data.train) == 0:
+        return None
+    axis = 0 if isinstance(data.bin_width, tuple) else None
+    return data.train.min(axis).tolist(), data.train.max(axis).tolist()
+
+
+def _fingerprint(data: Dataset) -> int:
+    """A checksum of the training rows, and of what they are conditioned on."""
+    found = _checksum(data.train)
+    return found if data.conditions is None else _checksum(data.conditions.train, found)
+
+
+def _checksum(rows: np.ndarray, found: int = 0) -> int:
+    """Of the rows in float32, a part at a time: large sets are stored in bytes."""
+    for start in range(0, len(rows), 4096):
+        part = np.ascontiguousarray(rows[start : start + 4096], np.float32)
+        found = zlib.crc32(part.data, found)
+    return found

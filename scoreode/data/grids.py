@@ -1,0 +1,105 @@
+"""Which columns are discrete, and the grid on which their values lie."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from scoreode.errors import InputError
+
+DETECTED_CELLS = 256  # of a column that nobody declared: bytes are discrete, prices are not
+_MOST_CELLS = 2**20  # finer grids have room for anything
+_BY_CHANCE = 1e-6  # k whole numbers are multiples of g apart with probability about g^(1 − k)
+_ALIKE = 1e-6  # of a width: closer values are equal
+_SHOWN = 3  # values in a message
+
+Discrete = str | Sequence[str | int | bool] | np.ndarray
+
+
+def bin_widths(
+    rows: np.ndarray, columns: Sequence[str], discrete: Discrete | None
+) -> tuple[float, ...] | None:
+    """One width of bins a column, 0 for continuous ones; None if all are continuous.
+
+    A declared column's is the widest of which all its values are multiples apart: 1 for counts and
+    codes and whole constants, ½ for halves. "auto" takes the columns of at most 256 bins in which a
+    value has two rows on average; of whole numbers wider than 1 only if that is no chance.
+
+    **Arguments:** `discrete`: indices, names or a mask of columns, "auto", or None.
+
+    **Raises:** `InputError` for a column that does not exist, or whose values lie on no grid.
+    """
+    if discrete is None or (not isinstance(discrete, str) and len(discrete) == 0):
+        return None
+    if isinstance(discrete, str):
+        if discrete != "auto":
+            raise InputError(
+                f'discrete {discrete!r}: give "auto", or a list of columns: [{discrete!r}]'
+            )
+        widths = [_detected(column) for column in rows.T]
+    else:
+        declared = _indices(discrete, columns)
+        widths = [_width(rows[:, j]) if j in declared else 0.0 for j in range(len(columns))]
+        for j in declared:
+            if not widths[j]:
+                shown = ", ".join(f"{value:g}" for value in np.unique(rows[:, j])[:_SHOWN])
+                raise InputError(
+                    f"column {columns[j]}: declared discrete, but its values ({shown} …) are no"
+                    " multiples of one width apart; round them, or leave it out of `discrete`"
+                )
+    return tuple(widths) if any(widths) else None
+
+
+def _detected(column: np.ndarray) -> float:
+    n_values, width = len(np.unique(column)), _width(column)
+    # Counts that are rarely positive may all be multiples of 3 by chance, and the next is none.
+    whole = np.array_equal(column, np.rint(column))
+    if whole and width > 1 and (1 - n_values) * np.log(width) > np.log(_BY_CHANCE):
+        width = 1.0
+    cells = np.ptp(column) / width + 1 if width else np.inf
+    return width if 2 * n_values <= len(column) and cells <= DETECTED_CELLS else 0.0
+
+
+def _width(column: np.ndarray) -> float:
+    """The greatest common divisor of the values' differences, by Euclid; 0 if there is none."""
+    values = np.unique(column)
+    steps = np.diff(values)
+    if not len(steps):
+        return float(values[0] == np.rint(values[0]))  # of a constant: a count that never varied
+    spread = float(values[-1] - values[0])
+    # Decimals are not exact in floats, less so where they once were float32.
+    single = np.array_equal(values, values.astype(np.float32))
+    lost = 8 * np.finfo(np.float32 if single else np.float64).eps * np.abs(values).max()
+    if np.array_equal(values, np.rint(values)):
+        lost = 0.0
+    width = float(steps.min())
+    while width * _MOST_CELLS > spread and width > 4 * lost:
+        whole = spread / max(round(spread / width), 1)  # without the rounding errors of the search
+        rest = _rest(steps, width)
+        near = rest <= max(lost, _ALIKE * width)
+        if near.all() or (_rest(steps, whole) <= max(lost, _ALIKE * whole)).all():
+            return float(f"{whole:.12g}")
+        width = float(rest[~near].min())
+    return 0.0
+
+
+def _rest(steps: np.ndarray, width: float) -> np.ndarray:
+    """How far steps are from multiples of a width."""
+    return np.abs(steps - width * np.rint(steps / width))
+
+
+def _indices(discrete: Sequence[str | int | bool] | np.ndarray, columns: Sequence[str]) -> set[int]:
+    """The indices of columns that are given by index, by name, or by a mask."""
+    d, chosen = len(columns), list(discrete)
+    if all(isinstance(c, bool | np.bool_) for c in chosen):
+        if len(chosen) != d:
+            raise InputError(f"discrete: a mask of {len(chosen)}, where there are {d} columns")
+        return set(np.flatnonzero(chosen).tolist())
+    found = set()
+    for column in chosen:
+        if isinstance(column, str) and column in columns:
+            found.add(columns.index(column))
+        elif isinstance(column, int | np.integer) and -d <= column < d:
+            found.add(int(column) % d)
+        else:
+            raise InputError(f"discrete: no column {column!r} among {', '.join(columns)}")
+    return found

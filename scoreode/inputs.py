@@ -1,0 +1,88 @@
+"""What people hand to the estimator, as rows of numbers, and rows as what they asked for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_array, validate_data
+
+from scoreode.data import tables
+from scoreode.errors import InputError
+
+OUTPUTS = ("numpy", "pandas", "polars")
+
+
+def rows_of(estimator: BaseEstimator, X: Any, *, fitting: bool) -> np.ndarray:
+    """float64 rows (n, d) of an array, a DataFrame of pandas or polars, or images (n, h, w, c).
+
+    In `fitting` the estimator learns the columns' number and names, and else compares them.
+
+    **Raises:** `InputError` naming the rows and columns of missing and infinite values, and the
+    columns of text; `ValueError` for other columns than those fitted, and what is no table.
+    """
+    if hasattr(X, "columns"):
+        rows, columns = tables.from_frame(X, "X")
+        validate_data(estimator, X, reset=fitting, skip_check_array=True)
+    else:
+        flat: Any = X.reshape(len(X), -1) if isinstance(X, np.ndarray) and X.ndim > 2 else X
+        options: dict[str, Any] = {"dtype": np.float64, "ensure_all_finite": False}
+        rows = np.asarray(validate_data(estimator, flat, reset=fitting, **options))
+        columns = names_of(estimator)
+    rows = tables.checked(rows, columns, "X")
+    if fitting and len(rows) < 2:
+        raise InputError(f"X has {len(rows)} sample (row); a density needs at least 2")
+    return rows
+
+
+def weights_of(weights: Any, n: int) -> np.ndarray | None:
+    """Weights of n rows, at least two of them positive; None for equal ones.
+
+    **Raises:** `ValueError` for negative, missing or infinite weights, and for another number.
+    """
+    if weights is None:
+        return None
+    options: dict[str, Any] = {"dtype": np.float64, "ensure_2d": False}
+    weights = np.asarray(check_array(weights, input_name="sample_weight", **options))
+    if weights.shape != (n,):
+        raise InputError(f"sample_weight has shape {weights.shape}; one number a row is ({n},)")
+    if np.any(weights < 0):
+        raise InputError(f"sample_weight: row {np.argmax(weights < 0) + 1} has a negative one")
+    if np.count_nonzero(weights) < 2:
+        raise InputError("sample_weight: all but one or all are zero; two rows have to count")
+    return weights
+
+
+def names_of(estimator: Any) -> tuple[str, ...]:
+    """The columns' names: those of the DataFrame that was fitted, or x0, x1 …"""
+    unnamed = [f"x{i}" for i in range(estimator.n_features_in_)]
+    return tuple(map(str, getattr(estimator, "feature_names_in_", unnamed)))
+
+
+def check_output(output: str) -> None:
+    """Raises `InputError` unless this names a kind of table."""
+    if output not in OUTPUTS:
+        raise InputError(f"output {output!r}: choose from {', '.join(OUTPUTS)}")
+
+
+def as_output(rows: np.ndarray, data: Mapping[str, Any], output: str) -> Any:
+    """Rows as an array, or as a DataFrame in which columns of whole numbers are integers.
+
+    **Arguments:** `data`, as `described`, which rows are drawn for.
+    """
+    if output == "numpy":
+        return rows
+    grid = [np.atleast_1d(data[name] or 0.0) for name in ("bin_width", "bin_edge")]
+    width, edge = (np.broadcast_to(numbers, rows.shape[1]) for numbers in grid)
+    whole = (width >= 1) & (width % 1 == 0) & (edge % 1 == 0)
+    series = {
+        name: column.astype(np.int64) if integers else column
+        for name, column, integers in zip(data["columns"], rows.T, whole, strict=True)
+    }
+    if output == "pandas":
+        import pandas as pd
+
+        return pd.DataFrame(series)
+    import polars as pl
+
+    return pl.DataFrame(series)

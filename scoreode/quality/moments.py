@@ -1,0 +1,98 @@
+r"""The Fréchet distance of two sets of features, and the score of predicted classes.
+
+    d² = ‖μ_1 − μ_2‖² + tr(Σ_1 + Σ_2 − 2 (Σ_1^½ Σ_2 Σ_1^½)^½)    (Fréchet 1957)
+
+is the squared Wasserstein-2 distance of two Gaussians. In the features of the Inception network of
+2015, and of no other, it is called FID (Heusel et al. 2017). It is biased upwards, the more so the
+fewer images there are: only values for equal numbers can be compared.
+"""
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import log_softmax
+
+from scoreode._files import replaced
+from scoreode.errors import InputError
+
+Rows = Float[np.ndarray, "n k"]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Mean and covariance of the features of images."""
+
+    mean: Float[np.ndarray, " k"]
+    covariance: Float[np.ndarray, "k k"]
+
+    @classmethod
+    def of(cls, features: Rows) -> Self:
+        """Unbiased, in float64. **Raises:** `InputError` for fewer than two rows."""
+        if len(features) < 2:
+            raise InputError(f"{len(features)} images: a covariance takes two or more")
+        rows = features.astype(np.float64)
+        return cls(rows.mean(0), np.atleast_2d(np.cov(rows, rowvar=False)))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """An .npz with `mu` and `sigma`, as FID's statistics are published.
+
+        **Raises:** `InputError` for another file, and for a damaged one.
+        """
+        try:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                mean, covariance = (np.asarray(file[name], np.float64) for name in ("mu", "sigma"))
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise InputError(f"{path}: not statistics with mu and sigma ({reason})") from error
+        if mean.ndim != 1 or covariance.shape != (len(mean), len(mean)):
+            raise InputError(f"{path}: mu {mean.shape} and sigma {covariance.shape} do not fit")
+        if not (np.isfinite(mean).all() and np.isfinite(covariance).all()):
+            raise InputError(f"{path}: mu or sigma are not finite; compute them again")
+        return cls(mean, covariance)
+
+    def write(self, path: Path) -> None:
+        """So that `read` reads it back. **Raises:** `FailureError` where the disk refuses."""
+        with replaced(path) as partial:
+            np.savez(partial, allow_pickle=False, mu=self.mean, sigma=self.covariance)
+
+
+def frechet_distance(a: Moments, b: Moments) -> float:
+    """d² of two Gaussians. **Raises:** `InputError` for features of different numbers.
+
+    **Cost:** two eigenvalue problems of k × k.
+    """
+    if a.mean.shape != b.mean.shape:
+        raise InputError(f"{len(a.mean)} features against {len(b.mean)}: not of one network")
+    values, vectors = np.linalg.eigh(a.covariance)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    # Singular where there are fewer images than features: rounding may make 0 negative.
+    overlap = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ b.covariance @ root), 0)).sum()
+    spread = np.trace(a.covariance) + np.trace(b.covariance) - 2 * overlap
+    return float(np.sum((a.mean - b.mean) ** 2) + spread)
+
+
+def class_score(logits: Rows, splits: int = 10, seed: int = 0) -> tuple[float, float]:
+    """exp E KL(p(y|x) ‖ p(y)), its mean and standard deviation over parts of the images.
+
+    With the logits of the Inception network it is the Inception Score (Salimans et al. 2016).
+
+    **Raises:** `InputError` for fewer images than parts.
+    """
+    if len(logits) < splits:
+        raise InputError(f"{len(logits)} images: the score takes {splits} or more")
+    order = np.random.default_rng(seed).permutation(len(logits))
+    log_p = log_softmax(logits[order].astype(np.float64), axis=1)
+    scores = [_score(part) for part in np.array_split(log_p, splits)]
+    return float(np.mean(scores)), float(np.std(scores))
+
+
+def _score(log_p: Rows) -> float:
+    p = np.exp(log_p)
+    marginal = p.mean(0)
+    entropies = np.sum(marginal * np.log(marginal, where=marginal > 0, out=np.zeros_like(marginal)))
+    return float(np.exp(np.sum(p * log_p, axis=1).mean() - entropies))

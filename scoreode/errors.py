@@ -1,6 +1,7 @@
-"""The two ways in which a call can end badly; a message names what is wrong and the remedy."""
+"""The two ways in which a call can end badly, what a message says, and checks of single numbers."""
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -28,3 +29,23 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
     return f"unknown {kind} {name!r}: {hint}"
+
+
+def check_positive(**options: float | None) -> None:
+    """Raises `InputError` for an option that is given and not positive and finite."""
+    for name, value in options.items():
+        if value is not None and not 0 < value < math.inf:
+            raise InputError(f"{name} {value}: must be positive and finite")
+
+
+def check_not_negative(**options: float | None) -> None:
+    """Raises `InputError` for an option that is given and negative or not finite."""
+    for name, value in options.items():
+        if value is not None and not 0 <= value < math.inf:
+            raise InputError(f"{name} {value}: must be finite and not negative")
+
+
+def check_seed(seed: int) -> None:
+    """Raises `InputError` for a seed that is not among those that keys tell apart."""
+    if not 0 <= seed < 2**32:
+        raise InputError(f"seed {seed}: must be between 0 and {2**32 - 1}")

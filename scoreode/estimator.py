@@ -21,11 +21,11 @@ from scoreode.data import (
     from_rows,
     on_grid,
 )
-from scoreode.errors import InputError
+from scoreode.errors import InputError, check_positive
 from scoreode.flow import EXACT_UP_TO, LogLikelihood
 from scoreode.network import MLP, DDPMpp, NCSNpp, UNet
 from scoreode.process import AbstractProcess
-from scoreode.recipes import PROCESSES, Run, check_positive, for_table, named
+from scoreode.recipes import PROCESSES, Run, for_table, named
 from scoreode.report.progress import shown
 from scoreode.train import RunFolder
 from scoreode.train.observers import Observer, observed_by, unobserved

@@ -10,6 +10,7 @@ import numpy as np
 
 from scoreode import recipes
 from scoreode.data import Dataset, conditioned, on_grid
+from scoreode.errors import check_not_negative, check_positive
 from scoreode.objective import Ramp
 
 
@@ -54,8 +55,8 @@ class FitOptions:
         """The resolved run for n rows of d columns, given others."""
         sizes = {"width": self.width, "depth": self.depth}
         lambdas = {"lambda1": self.lambda1, "lambda2": self.lambda2}
-        recipes.check_positive(**sizes)
-        recipes.check_not_negative(**lambdas)
+        check_positive(**sizes)
+        check_not_negative(**lambdas)
         run = recipes.for_table(
             n,
             d,

@@ -6,7 +6,6 @@ listed here, and nothing else can be named.
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from scoreode.data import (
     tables,
     toy,
 )
-from scoreode.errors import InputError, unknown
+from scoreode.errors import InputError, check_positive, check_seed, unknown
 from scoreode.network import MLP, DDPMpp, NCSNpp, UNet
 
 PROCESSES: dict[str, process.AbstractProcess] = {
@@ -283,20 +282,6 @@ def sampler(method: str, steps: int | None, d: int) -> flow.AbstractSampler:
     return SAMPLERS[method]() if steps is None else SAMPLERS[method](n_steps=steps)
 
 
-def check_positive(**options: float | None) -> None:
-    """Raises `InputError` for an option that is given and not positive and finite."""
-    for name, value in options.items():
-        if value is not None and not 0 < value < math.inf:
-            raise InputError(f"{name} {value}: must be positive and finite")
-
-
-def check_not_negative(**options: float | None) -> None:
-    """Raises `InputError` for an option that is given and negative or not finite."""
-    for name, value in options.items():
-        if value is not None and not 0 <= value < math.inf:
-            raise InputError(f"{name} {value}: must be finite and not negative")
-
-
 def checkerboard(order: int, *, quick: bool = False) -> Run:
     """Figure 4's setting: VE, batches of 500, 4000 steps (2 million points)."""
     score_matching = objective.DenoisingScoreMatching(
@@ -357,7 +342,7 @@ def load_data(
 
     **Raises:** `InputError` for an unknown name (with the nearest) or a file that cannot be used.
     """
-    check_not_negative(seed=seed)
+    check_seed(seed)
     if source in TOYS:
         return from_sampler(source, TOYS[source], seed)
     if source == "digits":

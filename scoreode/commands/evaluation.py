@@ -10,7 +10,7 @@ import numpy as np
 
 from scoreode import evaluate, fitting, recipes
 from scoreode.data.output import check_suffix, write_columns
-from scoreode.errors import InputError
+from scoreode.errors import InputError, check_not_negative, check_positive, check_seed
 from scoreode.flow import DEFAULT_PROBES, LogLikelihood
 from scoreode.report.progress import Counted, note
 from scoreode.rows import blocks, check_columns, check_unconditional, with_conditions
@@ -30,8 +30,9 @@ class NllOptions:
 
 def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path | None) -> None:
     """Evaluates every row and prints the summary."""
-    recipes.check_not_negative(seed=options.seed, stderr=options.stderr)
-    recipes.check_positive(samples=options.samples)
+    check_seed(options.seed)
+    check_not_negative(stderr=options.stderr)
+    check_positive(samples=options.samples)
     if options.n_probes < 2:
         raise InputError(f"--n-probes {options.n_probes}: at least 2, to know their error")
     if out is not None:
@@ -89,7 +90,7 @@ def compare(
     from scoreode.examine import comparison
     from scoreode.examine.models import log_densities
 
-    recipes.check_not_negative(seed=seed)
+    check_seed(seed)
     if rows < 2:
         raise InputError(f"--rows {rows}: a spread takes at least 2")
     options = examine.Options(data, rows, seed=seed, data_dir=data_dir)
@@ -112,8 +113,8 @@ def verify(
     """Measures what the theory says of a run, on held-out rows of its data or of another file."""
     from scoreode.verify import plain, readable, verified
 
-    recipes.check_positive(n=n)
-    recipes.check_not_negative(seed=seed)
+    check_positive(n=n)
+    check_seed(seed)
     fitted = fitting.load(run)
     check_unconditional(fitted.data, run)
     source = str(source or fitted.data["name"])
@@ -146,7 +147,7 @@ def report(
         raise InputError(f"--out {out}: there is no folder {out.parent}; make it")
     out = out or (runs[0] if len(runs) == 1 else Path()) / "report.html"
     check_suffix(out, (".html",))
-    recipes.check_not_negative(seed=seed)
+    check_seed(seed)
     for name, count in {"rows": rows, "samples": samples}.items():
         if count is not None and count < 2:
             raise InputError(f"--{name} {count}: a spread takes at least 2")

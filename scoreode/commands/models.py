@@ -10,7 +10,7 @@ from scoreode import convert as published
 from scoreode import evaluate, fitting, recipes
 from scoreode.data import named_columns, tables
 from scoreode.data.output import check_suffix, write_rows
-from scoreode.errors import InputError
+from scoreode.errors import InputError, check_seed
 from scoreode.fitted import Fitted
 from scoreode.report import figures
 from scoreode.train import RunFolder
@@ -31,7 +31,7 @@ def sample(
 ) -> None:
     """Draws samples into a file; of a conditional density n for every row of `given`, beside it."""
     check_suffix(out, (*tables.SUFFIXES, ".png"))
-    recipes.check_not_negative(seed=seed)
+    check_seed(seed)
     if n is not None and n < 1:
         raise InputError(f"-n {n}: draw at least one sample")
     fitted = fitting.load(run)

@@ -6,7 +6,7 @@ from typing import Any
 
 from scoreode import recipes
 from scoreode.commands.training import next_folder
-from scoreode.errors import InputError, unknown
+from scoreode.errors import InputError, check_seed, unknown
 from scoreode.train import RunFolder
 
 
@@ -34,7 +34,7 @@ def reproduce(
     """Runs a reproduction into a new folder."""
     from scoreode.reproduce import REPRODUCE, table1
 
-    recipes.check_not_negative(seed=seed)
+    check_seed(seed)
     if name in recipes.TABLE_1:
         preset = preset or ("cpu-10min" if quick else "full")
         recipes.named("preset", preset, table1.PRESETS)

@@ -35,7 +35,7 @@ BAD_VALUES = {
     "--lambda2": ["-1", "nan"],
     "--validation-fraction": ["-0.1", "1", "1.5", "nan"],
     "--patience": ["0", "-1"],
-    "--seed": ["-1"],
+    "--seed": ["-1", str(2**32), str(2**63)],
 }
 
 

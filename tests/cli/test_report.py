@@ -342,7 +342,7 @@ REFUSED = {
     "no such folder for it": (("{run}", "--out", "a/page.html"), "there is no folder a; make it"),
     "one row": (("{run}", "--rows", "1"), "--rows 1: a spread takes at least 2"),
     "one sample": (("{run}", "--samples", "0"), "--samples 0: a spread takes at least 2"),
-    "a negative seed": (("{run}", "--seed", "-1"), "seed -1: must be finite and not negative"),
+    "a negative seed": (("{run}", "--seed", "-1"), "seed -1: must be between 0 and 4294967295"),
     "no such data": (("{run}", "--data", "none.csv"), "none.csv: no such file"),
     "other data": (("{run}", "--data", "mixture"), "mixture: 1 columns, but the run was trained"),
 }

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Example, Network, Scalar
 from scoreode.network import CellNoise
@@ -87,6 +87,17 @@ class ScoreModel(eqx.Module):
     def given(self, c: Float[Array, " k"]) -> Self:
         """s_θ(·, · | c), for one standardised c."""
         return type(self)(self.process, self.parametrisation, self.network, c)
+
+    def dropping(self, key: PRNGKeyArray) -> Self:
+        """s_θ of the network with hidden values dropped as the key says, if it drops any."""
+        if not hasattr(self.network, "dropping"):
+            return self
+        return eqx.tree_at(lambda model: model.network, self, self.network.dropping(key))
+
+
+def dropping(score: Any, key: PRNGKeyArray) -> Any:
+    """`score.dropping(key)`; the score itself where it is no network's."""
+    return score.dropping(key) if isinstance(score, ScoreModel) else score
 
 
 def given(score: Any, c: Float[Array, " k"] | None) -> Any:

@@ -35,10 +35,11 @@ from scoreode._typing import Batch, Example, Pairs, Scalar, ScoreFunction
 from scoreode.calculus import AbstractProbe, ProbeDraw, Rademacher, derivatives
 from scoreode.objective.weighting import AbstractWeighting, UniformTime
 from scoreode.process import AbstractProcess
-from scoreode.score import given
+from scoreode.score import dropping, given
 
 Flat = Float[Array, " d"]
 AlongProbes = Float[Array, "k d"]
+_DROPPING = 1  # what an example's key is folded with; the key itself draws its probes
 
 
 def first(s: Flat, eps: Flat, sigma: Scalar) -> Scalar:
@@ -170,7 +171,9 @@ class DenoisingScoreMatching(eqx.Module):
 
         def terms_of(order: int, rows: Any) -> Terms:
             def of_one(x_0: Example, eps: Example, t: Scalar, key: PRNGKeyArray, c: Any) -> Terms:
-                return self.terms(given(model, c), x_0, eps, t, key, order)
+                # One network with its dropped values for all derivatives of an example.
+                score = dropping(given(model, c), jr.fold_in(key, _DROPPING))
+                return self.terms(score, x_0, eps, t, key, order)
 
             return jax.vmap(of_one)(*jax.tree.map(lambda array: array[rows], drawn))
 

@@ -79,6 +79,15 @@ def test_every_name_of_table_1_is_a_row():
     assert table1.ROWS["cifar10-ve"] == table1.Row("cifar10", False, 1, 3.66)
 
 
+def test_published_settings_differ_by_the_set():
+    cifar, imagenet = (
+        table1._run(table1.ROWS[name], table1.PRESETS["full"], (32, 32, 3), 1, 0)
+        for name in ("cifar10-ve-deep", "imagenet32-ve")
+    )
+    assert (cifar.flip, cifar.network.dropout, cifar.network.depth) == (True, 0.1, 8)
+    assert (imagenet.flip, imagenet.network.dropout, imagenet.network.depth) == (False, 0.0, 4)
+
+
 def test_a_set_that_is_not_there_leaves_nothing(cli, tmp_path):
     out = tmp_path / "row"
     options = ("--preset", "cpu-10min", "--data-dir", tmp_path, "--out", out)

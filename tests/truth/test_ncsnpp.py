@@ -13,8 +13,11 @@ from differences import assert_derivatives_are_differences
 from published import fourier, weights
 
 from scoreode.network import DDPMpp, NCSNpp
+from scoreode.network.ncsnpp import BigGANBlock
 from scoreode.network.published import from_flax, spec_of
+from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE, VP
+from scoreode.score import ScoreModel, Velocity
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -97,9 +100,7 @@ def test_derivatives_of_order_three_are_differences(published):
 def test_ways_to_compute_agree(how):
     """Gradients of a directional derivative, blocks recomputed; and in bfloat16, to its digits."""
     x, v = jr.normal(jr.key(3), (2, 48), jnp.float32)
-    level, net = jnp.asarray(0.4, jnp.float32), TINY.build((48,), jr.key(0))
-    large = [jr.normal(jr.key(i), leaf.shape) for i, leaf in enumerate(last_layers(net))]
-    net = eqx.tree_at(last_layers, net, [0.1 * weight for weight in large])
+    level, net = jnp.asarray(0.4, jnp.float32), large(TINY)
     alike = replace(TINY, **{how: True}).build((48,), jr.key(0))
     other = jax.tree.unflatten(jax.tree.structure(alike), jax.tree.leaves(net))
 
@@ -115,7 +116,51 @@ def test_ways_to_compute_agree(how):
     assert np.linalg.norm(one - two) < tolerance * np.linalg.norm(one)
 
 
+def large(spec):
+    """A network whose last layers are not as good as zero."""
+    net = spec.build((48,), jr.key(0))
+    weights = [0.1 * jr.normal(jr.key(i), w.shape) for i, w in enumerate(last_layers(net))]
+    return eqx.tree_at(last_layers, net, weights)
+
+
 def last_layers(net):
     """Weights that are as good as zero in a fresh network."""
     blocks = [*net.down[0], *net.down[1], net.middle[0], net.middle[2], *net.up[0], *net.up[1]]
     return [net.readout.weight, *(block.last.weight for block in blocks)]
+
+
+def test_a_block_with_dropout_is_right_on_average():
+    """Its last layer is linear: means over masks are the block without, within standard errors."""
+    rate, n = 0.3, 4000
+    block = BigGANBlock(8, 8, 4, jr.key(0), dropout=rate)
+    block = eqx.tree_at(
+        lambda b: b.last.weight, block, jr.normal(jr.key(1), block.last.weight.shape)
+    )
+    x, level = jr.normal(jr.key(2), (4, 4, 8)), jr.normal(jr.key(3), (4,))
+    whole = block(x, level).ravel()
+    drawn = jax.vmap(lambda key: block(x, level, key).ravel())(jr.split(jr.key(4), n))
+    z = (drawn.mean(0) - whole) / (drawn.std(0) / math.sqrt(n))
+    assert jnp.abs(z).max() < 5
+    assert drawn.std(0).min() > 0.1
+
+
+def test_a_network_with_dropout_is_one_smooth_function_a_key():
+    net = large(replace(TINY, dropout=0.5))
+    dropped = net.dropping(jr.key(7))
+    of = lambda net: eqx.filter_jit(lambda x: net(x, jnp.asarray(0.4)))  # noqa: E731
+    x = jr.normal(jr.key(3), (48,))
+    one, same, other = (of(net.dropping(jr.key(i)))(x) for i in (7, 7, 8))
+    np.testing.assert_array_equal(one, same)
+    assert jnp.linalg.norm(one - other) > 0.1 * jnp.linalg.norm(one)
+    np.testing.assert_array_equal(of(net)(x), of(large(TINY))(x))
+    assert TINY.build((48,), jr.key(0)).dropping(jr.key(7)).key is None
+    assert_derivatives_are_differences(of(dropped), 48, seed=2)
+
+
+def test_training_drops_and_evaluation_does_not():
+    net, dropping = large(TINY), large(replace(TINY, dropout=0.5))
+    x, t, objective = jr.normal(jr.key(3), (4, 48)), jnp.asarray(0.3), DenoisingScoreMatching(VE())
+    scores = [ScoreModel(VE(), Velocity(), network) for network in (net, dropping)]
+    losses = [objective(score, x, jr.key(0), t)[0] for score in scores]
+    assert losses[1] != pytest.approx(float(losses[0]), rel=0.01)
+    np.testing.assert_array_equal(*(score(x[0], t) for score in scores))

@@ -34,9 +34,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from scipy.integrate import solve_ivp
 
-from scoreode import fitting, recipes
+from scoreode import fitting
 from scoreode.calculus import Basis, divergence
-from scoreode.data import tables
+from scoreode.data import sources, tables
 from scoreode.flow import (
     GridLikelihood,
     Likelihood,
@@ -213,8 +213,8 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
     fitted = fitting.load(args.run)
-    named = args.data in recipes.DATA_NAMES
-    rows = recipes.load_data(args.data, 0).test if named else tables.read(args.data)[0]["test"]
+    named = args.data in sources.DATA_NAMES
+    rows = sources.load_data(args.data, 0).test if named else tables.read(args.data)[0]["test"]
     if fitted.dequantisation is not None:
         rows = fitted.dequantisation.fixed(rows, 0)
     z, *_ = fitted.density.standardised(np.resize(rows, (max(args.rows), rows.shape[1])))

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from scoreode import evaluate, recipes
+from scoreode.data import sources
 from scoreode.fitted import Fitted
 from scoreode.network import UNet
 from scoreode.objective import DenoisingScoreMatching
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=64, help="of the test part")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
-    data = recipes.load_data(args.data, args.seed, 0.0, args.data_dir)
+    data = sources.load_data(args.data, args.seed, 0.0, args.data_dir)
     chosen = np.random.default_rng(args.seed).permutation(len(data.test))[: args.rows]
     folder, test = RunFolder.create(args.out), data.test[chosen]
 

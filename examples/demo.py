@@ -13,6 +13,7 @@ import numpy as np
 
 from scoreode import fitting, recipes
 from scoreode.building import fresh_density
+from scoreode.data import sources
 from scoreode.report import figures
 from scoreode.report.progress import shown
 from scoreode.reproduce import checkerboard
@@ -21,7 +22,7 @@ from scoreode.train import RunFolder
 
 def digits(folder: RunFolder) -> None:
     """Trains on scikit-learn's digits; prints bits/dim of held-out digits, and draws new ones."""
-    data = recipes.load_data("digits")
+    data = sources.load_data("digits")
     run = recipes.digits_run()
     fitting.write_config(folder, run, fitting.described(data))
     trainer = fitting.Trainer(run, data, fresh_density(run, data), folder)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from scoreode import recipes
-from scoreode.data import Dataset, conditioned, on_grid
+from scoreode.data import Dataset, conditioned, on_grid, sources
 from scoreode.errors import check_not_negative, check_positive
 from scoreode.objective import Ramp
 
@@ -44,7 +44,7 @@ class FitOptions:
 
     def data(self, source: str) -> Dataset:
         """The data set, given the columns that are conditions, on its grid if it has one."""
-        data = recipes.load_data(source, self.seed, self.validation_fraction, self.data_dir)
+        data = sources.load_data(source, self.seed, self.validation_fraction, self.data_dir)
         if self.given is not None:
             data = conditioned(data, [name.strip() for name in self.given.split(",")])
         return on_grid(data, self.bin_width) if self.bin_width else data
@@ -122,7 +122,7 @@ def fit_again(run: recipes.Run, data: dict[str, Any]) -> tuple[str, list[str]]:
         shorter = replace(options, **{field.name: field.default})
         if recipes.to_json(shorter.run(*shape)) == resolved:
             options = shorter
-    if data["bin_width"] is not None and data["name"] not in recipes.DATA_NAMES:
+    if data["bin_width"] is not None and image_shape is None:
         options = replace(options, bin_width=tuple(np.atleast_1d(data["bin_width"]).tolist()))
     options = replace(options, given=",".join(data["conditions"]) or None)
     words = ["scoreode", "fit", data["name"]]

@@ -1,4 +1,4 @@
-"""Named runs, and every concrete by its name: the one file that knows them all.
+"""Named runs, and every concrete of a run by its name: the one file that knows them all.
 
 A `Run` says everything that training needs except the data. Processes, objectives and networks
 are their own configuration; a run is written to JSON by their fields and read back from the names
@@ -8,24 +8,13 @@ listed here, and nothing else can be named.
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import jax
 
 from scoreode import flow, objective, process, score, standardise
 from scoreode.calculus import probes
-from scoreode.data import (
-    Dataset,
-    digits,
-    from_images,
-    from_rows,
-    from_sampler,
-    images,
-    tables,
-    toy,
-)
-from scoreode.errors import InputError, check_positive, check_seed, unknown
+from scoreode.errors import InputError, check_positive, unknown
 from scoreode.network import MLP, DDPMpp, NCSNpp, UNet
 
 PROCESSES: dict[str, process.AbstractProcess] = {
@@ -35,17 +24,6 @@ PROCESSES: dict[str, process.AbstractProcess] = {
     "vp": process.VP(),
     "subvp": process.SubVP(),
     "straight": process.Straight(),
-}
-
-TOYS: dict[str, toy.AbstractToy] = {
-    "mixture": toy.Mixture(),
-    "checkerboard": toy.Checkerboard(),
-    "8gaussians": toy.EightGaussians(),
-    "moons": toy.Moons(),
-    "circles": toy.Circles(),
-    "rings": toy.Rings(),
-    "swissroll": toy.SwissRoll(),
-    "2spirals": toy.TwoSpirals(),
 }
 
 LEAST_CORRECTED = 16  # dimensions; norms of scores vary by 1/√(2d)
@@ -88,8 +66,6 @@ DEQUANTISATIONS = {
     "variational": "noise learnt with the model",
     "truncated-normal": "no noise in training",
 }
-
-DATA_NAMES = (*TOYS, "digits", *images.SETS)
 
 
 @dataclass(frozen=True)
@@ -331,37 +307,6 @@ def digits_run(*, steps: int = 2500) -> Run:
         standardise="scale",
         learning_rate=1e-3,
     )
-
-
-def load_data(
-    source: str, seed: int = 0, validation: float = 0.1, data_dir: Path | None = None
-) -> Dataset:
-    """A data set by name, or the table in a file, split by the seed.
-
-    **Arguments:** `data_dir`, where sets of images are (default: what SCOREODE_DATA names).
-
-    **Raises:** `InputError` for an unknown name (with the nearest) or a file that cannot be used.
-    """
-    check_seed(seed)
-    if source in TOYS:
-        return from_sampler(source, TOYS[source], seed)
-    if source == "digits":
-        return digits(seed)
-    if source in images.SETS:
-        return from_images(source, images.read(source, data_dir), seed, validation)
-    if not Path(source).suffix:
-        raise InputError(unknown("data set", source, DATA_NAMES) + "; a file needs its suffix")
-    parts, columns = tables.read(source)
-    if "all" in parts:
-        data = from_rows(source, parts["all"], columns, seed, validation)
-    else:
-        none = parts["train"][:0]
-        held_out, test = (parts.get(part, none) for part in ("validation", "test"))
-        data = Dataset(source, parts["train"], held_out, test, columns)
-    if len(data.train) < 2:
-        n = sum(map(len, parts.values()))
-        raise InputError(f"{source}: {n} row{'s' * (n > 1)}, not enough to fit a density")
-    return data
 
 
 def to_json(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scoreode import evaluate, recipes
-from scoreode.data import Dataset, conditioned, described, divided, tables
+from scoreode.data import Dataset, conditioned, described, divided, flat, images, sources, tables
 from scoreode.errors import InputError, listed
 from scoreode.fitted import Fitted
 
@@ -16,15 +16,18 @@ from scoreode.fitted import Fitted
 def blocks(
     source: str, part: str, seed: int = 0, data_dir: Path | None = None
 ) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
-    """The columns and rows of a file, or of a part of a set that has parts."""
-    if source not in recipes.DATA_NAMES and Path(source).suffix:
+    """The columns and rows of a file or folder, or of a part of a set that has parts."""
+    if sources.is_folder(source):
+        rows, columns = flat(images.folder(source))
+    elif not sources.is_named(source) and Path(source).suffix:
         return tables.blocks(source, part, evaluate.BLOCK)
-    data = recipes.load_data(source, seed, data_dir=data_dir)
-    rows = getattr(data, part)
+    else:
+        data = sources.load_data(source, seed, data_dir=data_dir)
+        rows, columns = getattr(data, part), data.columns
     if len(rows) == 0:
         raise InputError(f"{source}: has no {part} rows")
     starts = range(0, len(rows), evaluate.BLOCK)
-    return data.columns, (rows[i : i + evaluate.BLOCK] for i in starts)
+    return columns, (rows[i : i + evaluate.BLOCK] for i in starts)
 
 
 def trained_on(
@@ -32,7 +35,7 @@ def trained_on(
 ) -> Dataset:
     """The data set that a run was begun on. **Raises:** `InputError` if it is another by now."""
     source = known["name"]
-    data = recipes.load_data(source, run.seed, run.validation_fraction, data_dir)
+    data = sources.load_data(source, run.seed, run.validation_fraction, data_dir)
     if known["conditions"]:
         data = conditioned(data, known["conditions"])
     if described(data)["fingerprint"] != known["fingerprint"]:

@@ -90,9 +90,10 @@ class ScoreModel(eqx.Module):
 
     def dropping(self, key: PRNGKeyArray) -> Self:
         """s_θ of the network with hidden values dropped as the key says, if it drops any."""
-        if not hasattr(self.network, "dropping"):
+        of_network = getattr(self.network, "dropping", None)
+        if of_network is None:
             return self
-        return eqx.tree_at(lambda model: model.network, self, self.network.dropping(key))
+        return eqx.tree_at(lambda model: model.network, self, of_network(key))
 
 
 def dropping(score: Any, key: PRNGKeyArray) -> Any:

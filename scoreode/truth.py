@@ -7,10 +7,10 @@ which the score model works, and divergences between densities are the same ther
 import jax.numpy as jnp
 import numpy as np
 
+from scoreode.data.sources import TOYS
 from scoreode.data.toy import AbstractMixture
 from scoreode.errors import InputError
 from scoreode.fitted import Fitted
-from scoreode.recipes import TOYS
 from scoreode.standardise import Scaling, Whitening
 from scoreode.theory import MixtureOracle
 

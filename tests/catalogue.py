@@ -15,7 +15,7 @@ import numpy as np
 
 from scoreode import process, recipes, score, standardise
 from scoreode.calculus import probes
-from scoreode.data import toy
+from scoreode.data import sources, toy
 from scoreode.network import MLP
 from scoreode.objective import weighting
 from scoreode.score import ScoreModel
@@ -120,7 +120,7 @@ PARAMETRISATIONS: Mapping[str, Parametrised] = {
 }
 
 TOYS: Mapping[str, Callable[[], toy.AbstractToy]] = {
-    name: lambda t=t: t for name, t in recipes.TOYS.items()
+    name: lambda t=t: t for name, t in sources.TOYS.items()
 }
 
 BIJECTIONS: Mapping[str, tuple[type[standardise.AbstractBijection], ...]] = {

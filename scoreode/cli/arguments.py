@@ -11,7 +11,10 @@ def default(what: str) -> object:
     return arg(help_behavior_hint=f"(default: {what})")
 
 
-_DATA = "a name from `scoreode list`, or a .csv .parquet .npy .npz file"
+_DATA = (
+    "a name from `scoreode list`, a .csv .parquet .npy .npz file, a folder of images, or"
+    " hf:OWNER/NAME on the Hugging Face Hub"
+)
 
 Run = Annotated[Path, Positional, arg(metavar="RUN", help="the folder of a finished run")]
 Data = Annotated[str, Positional, arg(metavar="DATA", help=_DATA)]

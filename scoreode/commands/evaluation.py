@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scoreode import evaluate, fitting, recipes
+from scoreode import evaluate, fitting
+from scoreode.data import sources
 from scoreode.data.output import check_suffix, write_columns
 from scoreode.errors import InputError, check_not_negative, check_positive, check_seed
 from scoreode.flow import DEFAULT_PROBES, LogLikelihood
@@ -118,7 +119,7 @@ def verify(
     fitted = fitting.load(run)
     check_unconditional(fitted.data, run)
     source = str(source or fitted.data["name"])
-    part = "test" if source in recipes.DATA_NAMES else "validation"
+    part = "test" if sources.is_named(source) else "validation"
     columns, parts = blocks(source, part, seed, data_dir)
     rows = np.concatenate(list(parts))
     check_columns(fitted, columns, source)

@@ -6,6 +6,7 @@ from typing import Any
 
 from scoreode import recipes
 from scoreode.commands.training import next_folder
+from scoreode.data import sources
 from scoreode.errors import InputError, check_seed, unknown
 from scoreode.train import RunFolder
 
@@ -13,7 +14,7 @@ from scoreode.train import RunFolder
 def list_names(*, as_json: bool) -> None:
     """Prints what has a name."""
     found = {
-        "data sets": list(recipes.DATA_NAMES),
+        "data sets": list(sources.DATA_NAMES),
         "recipes": [*recipes.REPRODUCTIONS, *recipes.TABLE_1],
         "processes": list(recipes.PROCESSES),
     }

@@ -1,5 +1,6 @@
 """A data set: rows in three parts, or an endless sampler, and what is known of their truth."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,7 +9,7 @@ import jax.random as jr
 import numpy as np
 
 from scoreode._typing import Sampler
-from scoreode.data.images import Images
+from scoreode.data.images import Images, Pixels
 from scoreode.data.toy import AbstractToy
 from scoreode.errors import InputError, listed
 
@@ -225,15 +226,16 @@ def digits(seed: int) -> Dataset:
 
 def from_images(name: str, images: Images, seed: int, validation: float) -> Dataset:
     """A set of images as rows of bytes, the published test part whole."""
-    train, held_out, _ = split(_flat(images.train), seed, validation)
-    shape = images.train.shape[1:]
-    columns = tuple(f"pixel_{i}_{j}_{c}" for i, j, c in np.ndindex(shape))
-    test = _flat(images.test)
+    rows, columns = flat(images.train)
+    train, held_out, _ = split(rows, seed, validation)
+    test, shape = flat(images.test)[0], images.train.shape[1:]
     return Dataset(name, train, held_out, test, columns, bin_width=1.0, image_shape=shape)
 
 
-def _flat(pixels: np.ndarray) -> np.ndarray:
-    return pixels.reshape(len(pixels), -1)
+def flat(pixels: Pixels) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Images as rows, and the names of their columns."""
+    columns = (f"pixel_{i}_{j}_{c}" for i, j, c in np.ndindex(pixels.shape[1:]))
+    return pixels.reshape(len(pixels), math.prod(pixels.shape[1:])), tuple(columns)
 
 
 def check_varied(

@@ -11,7 +11,7 @@ import io
 import os
 import pickle
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,29 +170,45 @@ def folder(path: str | os.PathLike[str]) -> Pixels:
 
     **Raises:** `InputError` naming the first file that differs from the others, or is damaged.
     """
-    from PIL import Image, UnidentifiedImageError
-
     files = sorted(f for f in Path(path).iterdir() if f.suffix.lower() in SUFFIXES)
     if not files:
         raise InputError(f"{path}: no image below it ({', '.join(SUFFIXES)})")
-    images: list[np.ndarray] = []
-    for file in files:
-        try:
-            with Image.open(file) as image:
-                plain = _PLAIN.get(image.mode)
-                pixels = np.asarray(image.convert(plain) if plain else image)
-        except (OSError, UnidentifiedImageError) as error:  # a truncated file is an OSError
-            raise InputError(f"{file}: cannot be read: {error}; remove or replace it") from error
+    return stacked(f"{path}{os.sep}", ((file.name, _opened(file)) for file in files))
+
+
+def _opened(file: Path) -> Any:
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file) as image:
+            image.load()
+            return image
+    except (OSError, UnidentifiedImageError) as error:  # a truncated file is an OSError
+        raise InputError(f"{file}: cannot be read: {error}; remove or replace it") from error
+
+
+def stacked(where: str, images: Iterable[tuple[str, Any]]) -> Pixels:
+    """Pillow's images, each with its name, as one array.
+
+    **Raises:** `InputError` naming the first that differs from the others, after `where`.
+    """
+    first, found = "", list[np.ndarray]()
+    for name, image in images:
+        first = first or name
+        plain = _PLAIN.get(image.mode)
+        pixels = np.asarray(image.convert(plain) if plain else image)
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
         if pixels.dtype != np.uint8:
-            raise InputError(f"{file}: has {pixels.dtype} pixels; convert it to 8 bits a channel")
-        if images and pixels.shape != images[0].shape:
             raise InputError(
-                f"{file}: {_described(pixels)}, but {files[0].name} is {_described(images[0])};"
+                f"{where}{name}: has {pixels.dtype} pixels; convert it to 8 bits a channel"
+            )
+        if found and pixels.shape != found[0].shape:
+            raise InputError(
+                f"{where}{name}: {_described(pixels)}, but {first} is {_described(found[0])};"
                 " bring all to one size and kind"
             )
-        images.append(pixels)
-    return np.stack(images)
+        found.append(pixels)
+    return np.stack(found)
 
 
 def _described(pixels: np.ndarray) -> str:

@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 from scoreode import recipes
+from scoreode.data import sources
 from scoreode.errors import InputError
 from scoreode.examine.held_out import Options, evaluation_seed
 from scoreode.examine.subject import Subject
@@ -21,7 +22,7 @@ def commands(subject: Subject, options: Options) -> str:
     words = ["scoreode", "nll", run, name or "DATA"]
     if seed := evaluation_seed(subject.data, subject.run, options):
         words += ["--seed", str(seed)]
-    split = name in recipes.DATA_NAMES or Path(name).suffix == ".npz"
+    split = sources.is_named(name) or Path(name).suffix == ".npz"
     which = "all rows of the test part" if split else "all rows, trained on or not"
     which = "all rows" if options.data else which
     return "\n".join([*lines, "", f"# evaluate {which}", shlex.join(words)])
@@ -32,7 +33,7 @@ def _training(subject: Subject) -> list[str]:
     if reproduced is not None:
         return ["# train again, as part of", reproduced]
     name = subject.data["name"]
-    if name not in recipes.DATA_NAMES and not Path(name).suffix:
+    if not (sources.is_named(name) or sources.is_folder(name) or Path(name).suffix):
         return ["# its data came from a program, not from a file: no command trains it again"]
     command, unset = fit_again(subject.run, subject.data)
     lines = ["# train again", command]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scoreode import recipes
-from scoreode.data import images
+from scoreode.data import sources
 from scoreode.errors import InputError
 from scoreode.fitted import Fitted
 from scoreode.rows import blocks, trained_on, with_conditions
@@ -64,7 +64,7 @@ class Sources:
         """
         options, run = self._options, fitted.run
         name, seed = options.data or fitted.data["name"], evaluation_seed(fitted.data, run, options)
-        own = options.data is None and name not in recipes.DATA_NAMES
+        own = options.data is None and not sources.is_named(name)
         key = (name, seed)
         if own:
             key += (run.seed, run.validation_fraction, fitted.data["fingerprint"])
@@ -72,7 +72,7 @@ class Sources:
             if own:
                 source, columns, parts = self._not_trained_on(fitted)
             else:
-                source = f"test rows of {name}" if name in recipes.DATA_NAMES else name
+                source = f"test rows of {name}" if sources.is_named(name) else name
                 columns, parts = blocks(name, "test", seed, options.data_dir)
             self._known[key] = _chosen(source, columns, parts, options, shown, seed)
         found = self._known[key]
@@ -97,9 +97,8 @@ class Sources:
 
 def evaluation_seed(data: dict[str, Any], run: recipes.Run, options: Options) -> int:
     """The run's own where that decides which rows were held out, and else the report's."""
-    name = data["name"]
     # Draws of a toy are always new, and sets of images come split.
-    whole = name in recipes.DATA_NAMES and name not in (*recipes.TOYS, *images.SETS)
+    whole = data["name"] == "digits"
     return run.seed if whole and options.data is None else options.seed
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from scoreode import evaluate, recipes
+from scoreode.data import sources
 from scoreode.examine import again
 from scoreode.examine.held_out import Options
 from scoreode.examine.models import Examined
@@ -72,7 +73,7 @@ def _facts(subject: Subject) -> dict[str, str]:
     return {
         "data": data["name"] or "unknown",
         "training rows": "new ones at every step"
-        if data["name"] in recipes.TOYS
+        if data["name"] in sources.TOYS
         else f"{data['n_train']}",
         "columns": f"{len(data['columns'])}",
         "given": ", ".join(data["conditions"]) or "nothing",

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from scoreode import recipes
+from scoreode.data import sources
 from scoreode.flow import GridLikelihood
 from scoreode.report import figures
 from scoreode.reproduce.orders import ORDERS, Reproduced, measured, table, trained
@@ -22,8 +23,8 @@ def checkerboard(folder: RunFolder, *, quick: bool, seed: int) -> Reproduced:
     Test NLL less the data's entropy is KL(q_0 ‖ p_0), in nats. Writes a run for every order,
     densities.png, and summary.json.
     """
-    data = recipes.load_data("checkerboard", seed)
-    entropy = recipes.TOYS["checkerboard"].entropy
+    data = sources.load_data("checkerboard", seed)
+    entropy = sources.TOYS["checkerboard"].entropy
     test, grid = data.test[: _TEST_ROWS[quick]], figures.window(_GRID[quick])
     panels = {"data": np.where(_on_board(grid), 1 / 32, 0.0)}
     orders: dict[str, Any] = {}

@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from scoreode import recipes
+from scoreode.data import sources
 from scoreode.fitted import Fitted
 from scoreode.flow import map_rows
 from scoreode.report import figures
@@ -48,8 +49,8 @@ def mog(folder: RunFolder, *, quick: bool, seed: int) -> Reproduced:
     summary.json. KL, J_SM = ∫ℓ_SM dt and J_Fisher = ∫ℓ_Fisher dt
     are in nats.
     """
-    data = recipes.load_data("mixture", seed)
-    entropy = recipes.TOYS["mixture"].entropy
+    data = sources.load_data("mixture", seed)
+    entropy = sources.TOYS["mixture"].entropy
     models = {
         str(k): trained(folder, f"order-{k}", replace(recipes.mog(k, quick=quick), seed=seed), data)
         for k in ORDERS

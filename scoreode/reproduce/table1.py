@@ -13,7 +13,7 @@ import jax.random as jr
 import numpy as np
 
 from scoreode import evaluate, recipes
-from scoreode.data import Dataset
+from scoreode.data import Dataset, sources
 from scoreode.density import Density
 from scoreode.fitted import Fitted
 from scoreode.flow import DPMSolver
@@ -90,7 +90,7 @@ PRESETS = {
 
 def data_of(name: str, seed: int, data_dir: Path | None) -> Dataset:
     """The images of a row. **Raises:** `InputError` saying where to get them and how they lie."""
-    return recipes.load_data(ROWS[name].data, seed, 0.0, data_dir)
+    return sources.load_data(ROWS[name].data, seed, 0.0, data_dir)
 
 
 def table1(folder: RunFolder, data: Dataset, *, name: str, preset: str, seed: int) -> Reproduced:

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from scoreode import fitting, recipes
-from scoreode.data import tables
+from scoreode.data import sources, tables
 
 CONTRACT = {
     "n": int,
@@ -63,7 +63,7 @@ def test_list_names_what_can_be_named(cli):
     result = cli("list")
     assert result.code == 0
     words = set(result.out.split())
-    assert words >= {*recipes.DATA_NAMES, *recipes.REPRODUCTIONS, *recipes.PROCESSES}
+    assert words >= {*sources.DATA_NAMES, *recipes.REPRODUCTIONS, *recipes.PROCESSES}
 
 
 def test_the_default_is_order_3(cli, table, tmp_path):
@@ -192,7 +192,7 @@ def test_digits_have_bits_per_dim_and_lie_on_their_grid(cli, tiny, tmp_path):
     run = tmp_path / "run"
     assert cli("fit", "digits", *tiny, "--steps", 20, "--out", run).code == 0
 
-    np.save(tmp_path / "few.npy", recipes.load_data("digits").test[:3])
+    np.save(tmp_path / "few.npy", sources.load_data("digits").test[:3])
     summary = json.loads(cli("nll", run, tmp_path / "few.npy", "--json").out)
     assert summary["d"] == 64
     assert summary["probe_stderr"] > 0

@@ -9,7 +9,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from scoreode import fitting, recipes
+from scoreode import fitting
+from scoreode.data import sources
 from scoreode.examine import drawn
 
 FEW = ("--samples", 20)
@@ -132,7 +133,7 @@ def test_rows_by_the_seed_have_their_own_values(cli, written, trained, table, tm
 
 def test_by_default_rows_that_were_held_out(page, table):
     assert f"All 20 validation rows of {table}, which chose the weights." in page.text
-    held_out = recipes.load_data(str(table)).validation
+    held_out = sources.load_data(str(table)).validation
     shown = page.table("row", "NLL, nats", "length", "weight")
     weights = {f"{weight:.4g}" for weight in held_out[:, 1]}
     assert {row["weight"] for row in shown.values()} <= weights
@@ -158,7 +159,7 @@ def digits(cli, tiny, tmp_path_factory):
 
 def test_bits_per_dim_where_there_is_a_grid(cli, written, digits, tmp_path):
     run, few = digits, tmp_path / "few.npy"
-    np.save(few, recipes.load_data("digits").test[:6])
+    np.save(few, sources.load_data("digits").test[:6])
     page = written(run, "--data", few, "--samples", 4)
     summary = json.loads(cli("nll", run, few, "--json").out)
     found = page.table("", "rows", "NLL, nats")["digits"]["bits/dim"]
@@ -176,7 +177,7 @@ def test_held_out_is_what_the_runs_own_seed_held_out(written, digits):
     assert "4 of 359 test rows of digits, at random." in page.text
     assert f"scoreode nll {digits} digits --seed 2" in page.fold("Run it again")
     worst = page.table("row", "NLL, nats")
-    fitted, test = fitting.load(digits), recipes.load_data("digits", 2).test
+    fitted, test = fitting.load(digits), sources.load_data("digits", 2).test
     rows = np.array([int(number) - 1 for number in sorted(worst, key=int)])
     nats = fitted.log_likelihood(test[rows], 2).nats
     expected = {f"{rows[i] + 1}": f"{-nats[i]:.4f}" for i in range(4)}

@@ -8,7 +8,7 @@ from densities import DENSITIES
 
 from scoreode import fitting, recipes
 from scoreode.building import fresh_density
-from scoreode.data import described
+from scoreode.data import described, sources
 from scoreode.errors import InputError
 from scoreode.network import MLP
 from scoreode.process import VP
@@ -17,7 +17,7 @@ from scoreode.truth import is_known, oracle_of
 
 def fitted(name, standardise):
     """An untrained run on a toy."""
-    data = recipes.load_data(name)
+    data = sources.load_data(name)
     run = recipes.for_table(
         *data.train.shape, process=VP(t_min=1e-8), standardise=standardise, network=MLP(8, 1)
     )
@@ -29,7 +29,7 @@ def fitted(name, standardise):
 @pytest.mark.parametrize("name", ["mixture", "8gaussians"])
 def test_the_oracle_is_the_datas_density_through_the_standardisation(name, standardise):
     model, density = fitted(name, standardise), DENSITIES[name]()
-    x = np.asarray(recipes.load_data(name).test[:50], np.float64)
+    x = np.asarray(sources.load_data(name).test[:50], np.float64)
     z, log_det = model.density.bijection.forward(x)
     oracle = oracle_of(model)
     t = jnp.asarray(oracle.process.t_min)

@@ -1,0 +1,76 @@
+"""Where rows come from: a set by name, a table in a file, a folder of images, a set of the Hub."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+
+from scoreode.data import hub, images, tables, toy
+from scoreode.data.dataset import Dataset, digits, from_images, from_rows, from_sampler
+from scoreode.errors import InputError, check_seed, unknown
+
+TOYS: dict[str, toy.AbstractToy] = {
+    "mixture": toy.Mixture(),
+    "checkerboard": toy.Checkerboard(),
+    "8gaussians": toy.EightGaussians(),
+    "moons": toy.Moons(),
+    "circles": toy.Circles(),
+    "rings": toy.Rings(),
+    "swissroll": toy.SwissRoll(),
+    "2spirals": toy.TwoSpirals(),
+}
+DATA_NAMES = (*TOYS, "digits", *images.SETS)
+
+
+def is_named(source: str) -> bool:
+    """Whether it is a set by name, which has a test part, and not by its place."""
+    return source in DATA_NAMES or hub.is_id(source)
+
+
+def is_folder(source: str) -> bool:
+    """Whether it is a folder, of images; one that is called like a table is none."""
+    return os.path.isdir(source) and Path(source).suffix not in tables.SUFFIXES
+
+
+def load_data(
+    source: str, seed: int = 0, validation: float = 0.1, data_dir: Path | None = None
+) -> Dataset:
+    """A data set by name, the table in a file or the images in a folder, split by the seed.
+
+    **Arguments:** `data_dir`, where sets of images are (default: what SCOREODE_DATA names).
+
+    **Raises:** `InputError` for an unknown name (with the nearest) or what cannot be used.
+    """
+    check_seed(seed)
+    if source in TOYS:
+        return from_sampler(source, TOYS[source], seed)
+    if source == "digits":
+        return digits(seed)
+    if source in images.SETS:
+        return from_images(source, images.read(source, data_dir), seed, validation)
+    found = _read(source)
+    if isinstance(found, images.Images):
+        return from_images(source, found, seed, validation)
+    parts, columns = found
+    if "all" in parts:
+        data = from_rows(source, parts["all"], columns, seed, validation)
+    else:
+        none = parts["train"][:0]
+        held_out, test = (parts.get(part, none) for part in ("validation", "test"))
+        data = Dataset(source, parts["train"], held_out, test, columns)
+    if len(data.train) < 2:
+        n = sum(map(len, parts.values()))
+        raise InputError(f"{source}: {n} row{'s' * (n > 1)}, not enough to fit a density")
+    return data
+
+
+def _read(source: str) -> images.Images | tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """A set of the Hub, the images in a folder, or the table in a file."""
+    if hub.is_id(source):
+        return hub.read(source)
+    if is_folder(source):
+        pixels = images.folder(source)
+        return images.Images(pixels, pixels[:0])
+    if not Path(source).suffix:
+        raise InputError(unknown("data set", source, DATA_NAMES) + "; a file needs its suffix")
+    return tables.read(source)

@@ -60,15 +60,6 @@ def with_conditions(
     return lambda rows: (rows[:, rest], rows[:, given])
 
 
-def check_unconditional(data: dict[str, Any], run: Path) -> None:
-    """Raises `InputError` for a run whose density is conditional."""
-    if data["conditions"]:
-        raise InputError(
-            f"{run}: its density is conditional on {', '.join(data['conditions'])}, and this"
-            " command is for densities that are not; nll, sample --given and report are for both"
-        )
-
-
 def check_columns(fitted: Fitted, columns: Sequence[str], source: str) -> None:
     """Raises `InputError` unless these are the columns that the run was trained on, in order."""
     trained = fitted.data["columns"]

@@ -9,7 +9,7 @@ import jax.random as jr
 import numpy as np
 
 from scoreode.fitted import Fitted
-from scoreode.flow import map_rows
+from scoreode.flow import Given, map_rows
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.objective import Likelihood as LikelihoodWeighting
 from scoreode.theory import DataPath, Estimate, PathErrors, log_q_0, sde_density, theorem_1
@@ -22,8 +22,11 @@ _ROUNDING = 1e-3  # of float32 and the solver, relative to the bound
 _PATHS = 64  # of the data ODE, for Theorem 2
 
 
-def verified(fitted: Fitted, rows: np.ndarray, seed: int = 0) -> dict[str, Any]:
-    """All that can be measured, by section; `rows` are held-out data in their own units.
+def verified(
+    fitted: Fitted, rows: np.ndarray, seed: int = 0, c: np.ndarray | None = None
+) -> dict[str, Any]:
+    """All that can be measured, by section; `rows` are held-out data in their own units, and `c`
+    what they are conditioned on.
 
     **Cost:** about `_TIMES` solves a row; with a known truth 16 more, and 128 without third
     derivatives.
@@ -31,8 +34,8 @@ def verified(fitted: Fitted, rows: np.ndarray, seed: int = 0) -> dict[str, Any]:
     key, n = jr.key(seed), _DRAWS_A_ROW * len(rows)
     if fitted.dequantisation is not None:
         rows = fitted.dequantisation.fixed(rows, seed)
-    z, *_ = fitted.density.standardised(rows)
-    found = {"objectives": _objectives(fitted, z, key), "itself": _itself(fitted, z, key)}
+    z, _, c = fitted.density.standardised(rows, c)
+    found = {"objectives": _objectives(fitted, z, c, key), "itself": _itself(fitted, z, c, key)}
     if is_known(fitted):
         found |= {"theorem 1": _theorem_1(fitted, key, n), "theorem 2": _theorem_2(fitted, key)}
     return found
@@ -69,29 +72,31 @@ def _theorem_2(fitted: Fitted, key: jax.Array) -> dict[str, Any]:
     }
 
 
-def _objectives(fitted: Fitted, z: np.ndarray, key: jax.Array) -> dict[str, Any]:
+def _objectives(
+    fitted: Fitted, z: np.ndarray, c: np.ndarray | None, key: jax.Array
+) -> dict[str, Any]:
     """J1 / d, J2 / d², J2,tr / d², J3 / d³ on held-out rows, uniform in log-SNR."""
     model, d = fitted.density.score_model, z.shape[1]
     objective = DenoisingScoreMatching(model.process, 3, n_probes=16)
     key_t, key_eps, key_v = jr.split(key, 3)
     t, _ = LikelihoodWeighting().sample(model.process, key_t, len(z))
-    drawn = z, np.asarray(jr.normal(key_eps, z.shape)), np.asarray(t), jr.split(key_v, len(z))
-    terms = map_rows(_terms, (objective, model), drawn)
+    drawn = z, np.asarray(jr.normal(key_eps, z.shape)), np.asarray(t), jr.split(key_v, len(z)), c
+    terms = map_rows(Given(_terms), (model, objective), drawn)
     powers = {"first": 1, "second": 2, "second_trace": 2, "third": 3}
     return {k: Estimate.of(getattr(terms, k) / float(d) ** p) for k, p in powers.items()}
 
 
-def _terms(objective: DenoisingScoreMatching, model: Any, x_0: Any, eps: Any, t: Any, key: Any):
+def _terms(model: Any, objective: DenoisingScoreMatching, x_0: Any, eps: Any, t: Any, key: Any):
     return objective.terms(model, x_0, eps, t, key, 3)
 
 
-def _itself(fitted: Fitted, z: np.ndarray, key: jax.Array) -> dict[str, Any]:
+def _itself(fitted: Fitted, z: np.ndarray, c: np.ndarray | None, key: jax.Array) -> dict[str, Any]:
     model = fitted.density.score_model
     low, high = model.process.log_snr_range()
     log_snr = jnp.linspace(low, high, _TIMES)
     times = np.asarray(jax.vmap(model.process.t_of_log_snr)(log_snr))
-    found = consistency(model, model.process, z, times, key)
-    trip = round_trip(model, model.process, z)
+    found = consistency(model, model.process, z, times, key, c=c)
+    trip = round_trip(model, model.process, z, c=c)
     return {
         "t": times,
         "asymmetry": np.asarray(found.asymmetry.value),

@@ -14,7 +14,7 @@ from scoreode.data.output import check_suffix, write_columns
 from scoreode.errors import InputError, check_not_negative, check_positive, check_seed
 from scoreode.flow import DEFAULT_PROBES, LogLikelihood
 from scoreode.report.progress import Counted, note
-from scoreode.rows import blocks, check_columns, check_unconditional, with_conditions
+from scoreode.rows import blocks, with_conditions
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,11 @@ def verify(
     check_positive(n=n)
     check_seed(seed)
     fitted = fitting.load(run)
-    check_unconditional(fitted.data, run)
     source = str(source or fitted.data["name"])
     part = "test" if sources.is_named(source) else "validation"
     columns, parts = blocks(source, part, seed, data_dir)
-    rows = np.concatenate(list(parts))
-    check_columns(fitted, columns, source)
-    found = verified(fitted, rows[:n], seed)
+    x, c = with_conditions(fitted, columns, source)(np.concatenate(list(parts))[:n])
+    found = verified(fitted, x, seed, c)
     print(json.dumps(found, default=plain) if as_json else readable(found))
 
 

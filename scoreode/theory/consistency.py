@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Scalar, ScoreFunction
-from scoreode.flow import Likelihood, ODESampler, Solver, map_rows
+from scoreode.flow import Given, Likelihood, ODESampler, Solver, map_rows
 from scoreode.process import AbstractProcess
 from scoreode.theory.estimate import Estimate
 from scoreode.theory.model_score import AugmentedODE
@@ -51,8 +51,11 @@ def consistency(
     times: Float[np.ndarray, " times"],
     key: PRNGKeyArray,
     solver: Solver = Solver(),
+    c: Float[np.ndarray, "n k"] | None = None,
 ) -> Consistency:
     """Asymmetry of ∇s, and the distance of s from the score m of its own ODE, at x_t.
+
+    **Arguments:** `c`, what the rows are conditioned on.
 
     **Cost:** a solve of the augmented ODE for every row and time, with d tangents.
     """
@@ -61,8 +64,9 @@ def consistency(
         np.repeat(times, n),
         np.tile(x_0, (len(times), 1)),
         np.asarray(jr.normal(key, (n * len(times), x_0.shape[1]), x_0.dtype)),
+        None if c is None else np.tile(c, (len(times), 1)),
     )
-    asymmetry, own, converged = map_rows(_at, (score, process, AugmentedODE(solver)), rows)
+    asymmetry, own, converged = map_rows(Given(_at), (score, process, AugmentedODE(solver)), rows)
 
     def over_rows(values: Any) -> Estimate:
         return Estimate.of(values.reshape(len(times), n).T)
@@ -91,10 +95,12 @@ def round_trip(
     process: AbstractProcess,
     x_0: Float[np.ndarray, "n d"],
     solver: Solver = Solver(),
+    c: Float[np.ndarray, "n k"] | None = None,
 ) -> RoundTrip:
-    """What forward and backward solves disagree by, at every row."""
-    forward = map_rows(Likelihood(solver=solver), (score, process, jr.key(0)), (x_0,))
-    distance, log_density = map_rows(_back, (score, process, solver), (x_0, forward.latent))
+    """What forward and backward solves disagree by, at every row, conditioned on its c."""
+    forward = map_rows(Given(Likelihood(solver=solver)), (score, process, jr.key(0)), (x_0, c))
+    rows = x_0, forward.latent, c
+    distance, log_density = map_rows(Given(_back), (score, process, solver), rows)
     return RoundTrip(Estimate.of(distance), Estimate.of(np.abs(log_density - forward.nats)))
 
 

@@ -112,10 +112,24 @@ def test_runs_are_compared_given_the_same_conditions(cli, run, table, tmp_path):
     assert cli("compare", run, other).code == 0, "by the rows that both held out"
 
 
+def test_what_a_model_betrays_depends_on_the_conditions(cli, run, table, tmp_path):
+    other = tmp_path / "other.csv"
+    pl.read_csv(table).with_columns(dose=-pl.col("dose")).write_csv(other)
+    found = []
+    for path in (table, other):
+        result = cli("verify", run, path, "-n", 64, "--json")
+        assert result.code == 0, result.err
+        found.append(json.loads(result.out))
+    true, wrong = found
+    assert true["itself"]["unconverged"] == 0
+    assert true["itself"]["round_trip_distance"][0] < 1e-2
+    apart = wrong["objectives"]["first"][0] - true["objectives"]["first"][0]
+    assert apart > 3 * np.hypot(*(each["objectives"]["first"][1] for each in found))
+
+
 def test_what_a_conditional_run_cannot_do_is_said(cli, run, table, tmp_path):
     refused = {
         ("sample", run, "--out", tmp_path / "x.csv"): "conditional on age, dose; give --given FILE",
-        ("verify", run): "conditional on age, dose",
         ("fit", table, "--given", "age,weight"): "has no column weight to condition on",
         ("fit", table, "--given", "age,age"): "name every column once",
         ("fit", table, "--given", "dose,x,age,y"): "leave one to model",

@@ -1,11 +1,13 @@
 """What a model betrays about itself: nothing where its score is exact, else the right amount."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
 from catalogue import PROCESSES, mixture, random_model
+from jaxtyping import Array, Float
 
 from scoreode.flow import Solver
 from scoreode.process import VP
@@ -35,13 +37,25 @@ def test_asymmetry_of_a_linear_score_is_that_of_its_matrix():
     np.testing.assert_allclose(found.asymmetry.value, expected, rtol=1e-10)
 
 
+class Linear(eqx.Module):
+    """s = −c x, given one c."""
+
+    c: Float[Array, " 1"]
+
+    def __call__(self, x, _):
+        return -self.c * x
+
+    def given(self, c):
+        return Linear(c)
+
+
 @pytest.mark.usefixtures("x64")
 def test_own_score_of_a_linear_score_is_that_of_a_normal():
-    """Under s = −c x, VP's ODE is dx/dt = −½ β (1 − c) x: p_t is a normal of known variance."""
-    process, c, t = VP(), 0.8, 0.4
+    """Given c, VP's ODE is dx/dt = −½ β (1 − c) x: p_t is a normal of known variance."""
+    process, c, t = VP(), np.linspace(0.7, 1.2, 6)[:, None], 0.4
     x = np.random.default_rng(0).normal(size=(6, 2))
-    score = jax.tree_util.Partial(lambda c, x, _: -c * x, jnp.asarray(c))
-    found = consistency(score, process, x, np.array([t]), jr.key(1), TIGHT)
+    score = Linear(jnp.zeros(1))
+    found = consistency(score, process, x, np.array([t]), jr.key(1), TIGHT, c)
 
     alpha, alpha_T = (float(process.alpha(jnp.asarray(t))) for t in (t, process.t_max))
     # β integrates to −2 log α.

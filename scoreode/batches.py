@@ -9,31 +9,56 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from scoreode._typing import Batch, Pairs, Sampler
-from scoreode.data import Dataset
+from scoreode.data import Dataset, Stored
 from scoreode.flow import Uniform, declared
 from scoreode.standardise import Chain
-from scoreode.train import Rows
+from scoreode.train import Rows, Windows
 
 
 def batches(
-    data: Dataset, bijection: Chain, *, dequantise: str = "uniform", flip: bool = False
-) -> Sampler:
+    data: Dataset,
+    bijection: Chain,
+    *,
+    dequantise: str = "uniform",
+    flip: bool = False,
+    window: int = 2**15,
+    seed: int = 0,
+) -> Sampler | Windows:
     """A sampler of training rows: fresh draws, or stored ones with new noise where on a grid,
     drawn as often as their weights say; of pairs, where rows are conditioned on others.
 
     **Arguments:** `dequantise`, the run's: only "uniform" noise is added here, and where it is
     "variational" rows stay in their own units, as the loss adds it; `flip` images left to right at
-    random.
+    random; `window`, how many rows at a time, by the `seed`, of sets that are not in memory.
     """
     if data.sampler is not None:
         return Standardised(data.sampler, bijection)
-    noise, c = declared(data.bin_width, data.bin_edge), _conditions(data, bijection)
+    c = _conditions(data, bijection)
+
+    def sampler_of(x: np.ndarray) -> Sampler:
+        return _sampler(data, x, c, bijection, dequantise, flip)
+
+    if isinstance(data.train, Stored):
+        return Windows(data.train, window, seed, sampler_of)
+    return sampler_of(data.train)
+
+
+def _sampler(
+    data: Dataset,
+    x: np.ndarray,
+    c: np.ndarray | None,
+    bijection: Chain,
+    dequantise: str,
+    flip: bool,
+) -> Sampler:
+    """Of these rows of the data."""
+    noise = declared(data.bin_width, data.bin_edge)
     if noise is None:
         # In float64, and rounded last: residuals of a regression may be thin.
-        z, _ = bijection.forward(np.asarray(data.train, np.float64), c)
+        z, _ = bijection.forward(np.asarray(x, np.float64), c)
         return Rows.padded(_paired(jnp.asarray(z, jnp.float32), c), data.train_weights)
-    kind = data.train.dtype if data.train.dtype == np.uint8 else np.float32
-    stored = jnp.asarray(data.train, kind)  # bytes stay bytes until they are drawn
+    kind = x.dtype if x.dtype == np.uint8 else np.float32
+    stored = jnp.asarray(x, kind)  # bytes stay bytes until they are drawn
     rows = Rows.padded(_paired(stored, c), data.train_weights)
     drawn = Dequantised(rows, noise if dequantise == "uniform" else None)
     if flip and data.image_shape is not None:

@@ -36,8 +36,9 @@ def _check_continuous(data: Dataset) -> None:
     if data.sampler is not None:
         return
     widths = np.broadcast_to(0.0 if data.bin_width is None else data.bin_width, len(data.columns))
-    free = np.flatnonzero(widths == 0)
-    check_varied(data.train[:, free], [data.columns[j] for j in free], data.name)
+    if not widths.all():
+        free = np.flatnonzero(widths == 0).tolist()
+        check_varied(data.train, data.columns, data.name, among=free)
 
 
 def fresh_density(run: Run, data: Dataset) -> Density:

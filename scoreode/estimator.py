@@ -178,7 +178,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         if before is not None:
             widths = before.data["bin_width"]
         elif widths is None:
-            rows = np.concatenate([data.train, data.validation])
+            rows = np.concatenate([data.train[:], data.validation[:]])
             widths = bin_widths(rows, data.columns, self.discrete)
         return data if widths is None else on_grid(data, np.atleast_1d(widths).tolist())
 

@@ -37,6 +37,7 @@ from scoreode.train import (
     train,
 )
 from scoreode.train.folder import versions
+from scoreode.train.loop import CHUNK
 from scoreode.train.observers import Observer, unobserved
 from scoreode.validation import Validation
 
@@ -151,7 +152,14 @@ class Trainer:
     def _reports(self) -> Iterator[Report]:
         return train(
             self._state,
-            batches(self.data, self._bijection, dequantise=self.run.dequantise, flip=self.run.flip),
+            batches(
+                self.data,
+                self._bijection,
+                dequantise=self.run.dequantise,
+                flip=self.run.flip,
+                window=CHUNK * self.run.batch_size,
+                seed=self.run.seed,
+            ),
             self._optimiser,
             Budget(self.run.steps, self.run.seconds),
             jr.key(self.run.seed),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scoreode import evaluate, recipes
-from scoreode.data import Dataset, conditioned, described, divided, flat, images, sources, tables
+from scoreode.data import Dataset, conditioned, described, divided, flat, sources, tables
 from scoreode.errors import InputError, listed
 from scoreode.fitted import Fitted
 
@@ -17,9 +17,11 @@ def blocks(
     source: str, part: str, seed: int = 0, data_dir: Path | None = None
 ) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
     """The columns and rows of a file or folder, or of a part of a set that has parts."""
-    if sources.is_folder(source):
-        rows, columns = flat(images.folder(source))
-    elif not sources.is_named(source) and Path(source).suffix:
+    named = sources.is_named(source)
+    pixels = None if named else sources.pictures(source)
+    if pixels is not None:
+        rows, columns = flat(pixels)
+    elif not named and Path(source).suffix:
         return tables.blocks(source, part, evaluate.BLOCK)
     else:
         data = sources.load_data(source, seed, data_dir=data_dir)

@@ -10,11 +10,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
-install_import_hook("scoreode", "typecheck.checked")
-
-from catalogue import PROCESSES  # noqa: E402 (the package, only now)
-
-# Most of a test's time is compilation: it is kept, also for the processes that tests start.
+# Most of a test's time is compilation, twice as much with these emitters, and what is compiled runs
+# for milliseconds. It is kept, also for the processes that tests start.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
 for name, value in {
     "jax_compilation_cache_dir": str(Path(__file__).parent.parent / ".cache" / "jax"),
     "jax_persistent_cache_min_compile_time_secs": 0,
@@ -22,6 +20,10 @@ for name, value in {
 }.items():
     jax.config.update(name, value)
     os.environ[name.upper()] = str(value)
+
+install_import_hook("scoreode", "typecheck.checked")
+
+from catalogue import PROCESSES  # noqa: E402 (the package, only now)
 
 # Deadlines measure compilation; fixtures here are values, equal for every example.
 settings.register_profile(
@@ -35,6 +37,12 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "filterwarnings", "ignore:Error (reading|writing) persistent compilation cache"
     )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Only what is measured in tests/truth takes long enough for optimised code to pay."""
+    jax.config.update("jax_disable_most_optimizations", "truth" not in item.path.parts)
 
 
 @pytest.fixture(scope="module", autouse=True)

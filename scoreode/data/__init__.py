@@ -18,11 +18,13 @@ from scoreode.data.dataset import (
 )
 from scoreode.data.described import described
 from scoreode.data.grids import Discrete, bin_widths
+from scoreode.data.stored import Stored
 
 __all__ = [
     "Conditions",
     "Dataset",
     "Discrete",
+    "Stored",
     "bin_widths",
     "check_grid",
     "check_varied",

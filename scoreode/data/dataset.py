@@ -9,10 +9,13 @@ import jax.random as jr
 import numpy as np
 
 from scoreode._typing import Sampler
+from scoreode.data import stored
 from scoreode.data.images import Images, Pixels
+from scoreode.data.stored import Stored, blocks
 from scoreode.data.toy import AbstractToy
 from scoreode.errors import InputError, listed
 
+Part = np.ndarray | Stored
 _ON_GRID = 1e-6  # relative: how far from a multiple a value in decimals may be
 _TO_STANDARDISE = 10_000  # draws of an endless sampler that stand for its training rows
 
@@ -36,13 +39,14 @@ class Dataset:
     one there are no bits/dim. `bin_edge` is a value that lies on it. `entropy` is the truth's, in
     nats. `image_shape` says how a row is drawn as a picture. With `conditions` the density is that
     of a row given its own. Weights, where given, say how often a row of training or validation
-    counts, relative to others.
+    counts, relative to others. Parts of large sets are `Stored`, unless there are conditions or
+    weights.
     """
 
     name: str
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
+    train: Part
+    validation: Part
+    test: Part
     columns: tuple[str, ...]
     sampler: Sampler | None = None
     entropy: float | None = None
@@ -77,7 +81,7 @@ def conditioned(data: Dataset, names: Sequence[str]) -> Dataset:
     given, rest = divided(data.columns, names, data.name)
     if data.sampler is not None or data.image_shape is not None:
         raise InputError(f"{data.name}: has no columns to condition on; give a table")
-    parts = {part: getattr(data, part) for part in ("train", "validation", "test")}
+    parts = {part: getattr(data, part)[:] for part in ("train", "validation", "test")}
     c = {part: rows[:, given] for part, rows in parts.items()}
     columns = np.asarray(data.columns, object)
     conditions = Conditions(**c, columns=tuple(columns[given]))
@@ -125,14 +129,15 @@ def on_grid(data: Dataset, bin_width: Sequence[float]) -> Dataset:
         raise InputError(f"bin width: {len(widths)} numbers; give one, or one a column, {d}")
     if not all(np.isfinite(w) and w >= 0 for w in widths) or not any(widths):
         raise InputError(f"bin width {widths}: must be positive, or 0 for a continuous column")
-    first = np.asarray(data.train[0, : len(widths)], np.float64)
+    first = np.asarray(data.train[:1][0, : len(widths)], np.float64)
     edges = tuple(np.where(_off_grid(first, widths, 0.0), first, 0.0).tolist())
     one = len(widths) == 1
     data = replace(
         data, bin_width=widths[0] if one else widths, bin_edge=edges[0] if one else edges
     )
     for part in (data.train, data.validation, data.test):
-        check_grid(part, data.bin_width, data.bin_edge, data.columns, data.name)
+        for rows in blocks(part):
+            check_grid(rows, data.bin_width, data.bin_edge, data.columns, data.name)
     return data
 
 
@@ -164,10 +169,11 @@ def _off_grid(rows: np.ndarray, bin_width: Any, bin_edge: Any) -> np.ndarray:
     return (width > 0) & (np.abs(steps - np.rint(steps)) > _ON_GRID * size)
 
 
-def split(rows: np.ndarray, seed: int, validation: float, test: float = 0.0) -> list[np.ndarray]:
+def split(rows: np.ndarray, seed: int, validation: float, test: float = 0.0) -> list[Part]:
     """[train, validation, test], disjoint parts of the rows, shuffled by the seed.
 
-    A positive fraction takes at least one row; training keeps at least one.
+    A positive fraction takes at least one row; training keeps at least one. Parts of a large array
+    are not copied.
 
     **Raises:** `InputError` for a validation fraction outside [0, 1).
     """
@@ -179,7 +185,8 @@ def split(rows: np.ndarray, seed: int, validation: float, test: float = 0.0) -> 
     if sum(sizes) >= n:
         sizes = [0, 0]
     cuts = np.cumsum([n - sum(sizes), sizes[0]])
-    return [rows[part] for part in np.split(order, cuts)]
+    parts = np.split(order, cuts)
+    return [Stored(rows, part) if rows.nbytes > stored.LARGE else rows[part] for part in parts]
 
 
 def from_rows(
@@ -200,8 +207,8 @@ def from_rows(
     )
     if weights is None:
         return data
-    weighted = split(weights, seed, validation, test)
-    return replace(data, train_weights=weighted[0], validation_weights=weighted[1])
+    weighted = [part[:] for part in split(weights, seed, validation, test)]
+    return replace(data, train=train[:], train_weights=weighted[0], validation_weights=weighted[1])
 
 
 def from_sampler(
@@ -239,18 +246,29 @@ def flat(pixels: Pixels) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def check_varied(
-    rows: np.ndarray,
+    rows: Part,
     columns: Sequence[str],
     source: str,
     remedy: str = "has no density; drop it, or declare it discrete",
+    among: Sequence[int] | None = None,
 ) -> None:
     """Raises `InputError` naming every column that holds one value only, and what to do about it.
 
     A constant column has no density, and as a condition it tells nothing.
+
+    **Arguments:** `among`, the numbers of the columns that must vary (None: all).
     """
-    constant = [name for name, column in zip(columns, rows.T, strict=True) if np.ptp(column) == 0]
+    low, high = extremes(rows)
+    numbers = range(len(columns)) if among is None else among
+    constant = [columns[j] for j in numbers if low[j] == high[j]]
     if constant:
         raise InputError(
             f"{source}: constant column{'s' * (len(constant) > 1)} {listed(constant)}: a constant"
             f" {remedy} (among the {len(rows)} rows for training)"
         )
+
+
+def extremes(rows: Part) -> tuple[np.ndarray, np.ndarray]:
+    """The least and the greatest value of every column."""
+    low, high = zip(*((block.min(0), block.max(0)) for block in blocks(rows)), strict=True)
+    return np.min(low, 0), np.max(high, 0)

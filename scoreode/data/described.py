@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from scoreode.data.dataset import Dataset
+from scoreode.data.dataset import Dataset, extremes
+from scoreode.data.stored import Stored, blocks
 
 
 def described(data: Dataset) -> dict[str, Any]:
@@ -28,8 +29,10 @@ def _range(data: Dataset) -> tuple[Any, Any] | None:
     """The least and the greatest of the training values on a grid, as its widths are given."""
     if data.bin_width is None or len(data.train) == 0:
         return None
-    axis = 0 if isinstance(data.bin_width, tuple) else None
-    return data.train.min(axis).tolist(), data.train.max(axis).tolist()
+    low, high = extremes(data.train)
+    if isinstance(data.bin_width, tuple):
+        return low.tolist(), high.tolist()
+    return low.min().tolist(), high.max().tolist()
 
 
 def _fingerprint(data: Dataset) -> int:
@@ -38,9 +41,8 @@ def _fingerprint(data: Dataset) -> int:
     return found if data.conditions is None else _checksum(data.conditions.train, found)
 
 
-def _checksum(rows: np.ndarray, found: int = 0) -> int:
+def _checksum(rows: np.ndarray | Stored, found: int = 0) -> int:
     """Of the rows in float32, a part at a time: large sets are stored in bytes."""
-    for start in range(0, len(rows), 4096):
-        part = np.ascontiguousarray(rows[start : start + 4096], np.float32)
-        found = zlib.crc32(part.data, found)
+    for block in blocks(rows):
+        found = zlib.crc32(np.ascontiguousarray(block, np.float32).data, found)
     return found

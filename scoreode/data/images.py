@@ -176,6 +176,17 @@ def folder(path: str | os.PathLike[str]) -> Pixels:
     return stacked(f"{path}{os.sep}", ((file.name, _opened(file)) for file in files))
 
 
+def array(path: str | os.PathLike[str]) -> Pixels | None:
+    """The images of a .npy of bytes (n, h, w, c), which stay on the disk; None of another file."""
+    if Path(path).suffix != ".npy":
+        return None
+    try:
+        pixels = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError):  # read as a table, which says what is wrong
+        return None
+    return pixels if pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.size else None
+
+
 def _opened(file: Path) -> Any:
     from PIL import Image, UnidentifiedImageError
 

@@ -32,6 +32,11 @@ def is_folder(source: str) -> bool:
     return os.path.isdir(source) and Path(source).suffix not in tables.SUFFIXES
 
 
+def pictures(source: str) -> images.Pixels | None:
+    """The images in a folder or in an array of bytes; None of any other source."""
+    return images.folder(source) if is_folder(source) else images.array(source)
+
+
 def load_data(
     source: str, seed: int = 0, validation: float = 0.1, data_dir: Path | None = None
 ) -> Dataset:
@@ -68,8 +73,8 @@ def _read(source: str) -> images.Images | tuple[dict[str, np.ndarray], tuple[str
     """A set of the Hub, the images in a folder, or the table in a file."""
     if hub.is_id(source):
         return hub.read(source)
-    if is_folder(source):
-        pixels = images.folder(source)
+    pixels = pictures(source)
+    if pixels is not None:
         return images.Images(pixels, pixels[:0])
     if not Path(source).suffix:
         raise InputError(unknown("data set", source, DATA_NAMES) + "; a file needs its suffix")

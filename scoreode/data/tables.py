@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from scoreode.data import stored
 from scoreode.errors import InputError, listed
 
 SUFFIXES = (".csv", ".parquet", ".npy", ".npz")
@@ -22,7 +23,7 @@ _LARGEST = 1e150  # the square of more overflows, and with it the variance
 def read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """The table in a file: {"all": rows} or {"train": …, "validation": …, "test": …}; columns.
 
-    Rows are float64 (n, d), finite, with n ≥ 1.
+    Rows are float64 (n, d), finite, with n ≥ 1; those of a large .npy stay on the disk as they are.
 
     **Raises:** `InputError` for a missing, empty or damaged file, an unknown suffix, a .csv without
     a header, text in a numeric column, missing or infinite values.
@@ -146,6 +147,10 @@ def _is_number(text: str | None) -> bool:
 def _read_numpy(path: Path) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     parts, columns = _arrays(path)
     sources = {part: f"{path}[{key}]" for part, key in PARTS.items()} | {"all": str(path)}
+    if path.suffix == ".npy" and parts["all"].nbytes > stored.LARGE:
+        for i in range(0, len(parts["all"]), stored.BLOCK):
+            checked(parts["all"][i : i + stored.BLOCK], columns, str(path), i)
+        return parts, columns
     return {part: checked(rows, columns, sources[part]) for part, rows in parts.items()}, columns
 
 

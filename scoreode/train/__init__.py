@@ -13,6 +13,7 @@ from scoreode.train.loop import (
     adam,
     train,
 )
+from scoreode.train.windows import Windows
 
 __all__ = [
     "Budget",
@@ -23,6 +24,7 @@ __all__ = [
     "RunFolder",
     "Schedule",
     "TrainState",
+    "Windows",
     "adam",
     "devices",
     "load_arrays",

@@ -11,7 +11,7 @@ between chunks and taken up again is the same run.
 
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -28,6 +28,7 @@ from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Real, UInt32
 from scoreode._typing import Batch, Loss, Sampler, Scalar
 from scoreode.errors import FailureError
 from scoreode.train import devices
+from scoreode.train.windows import Windows
 
 CHUNK = 100  # steps between reports: some tenths of a second for small networks
 _TIMED = 5  # steps of a chunk before the rate is known
@@ -259,9 +260,23 @@ def advance(
     return eqx.combine(dynamic, static), means
 
 
+def _samplers(sampler: Sampler | Windows, mesh: Mesh) -> Callable[[int, int], Sampler]:
+    """What draws on every device, by a chunk's first step and its length."""
+    if isinstance(sampler, Windows):
+
+        def window(step: int, n: int) -> Sampler:
+            here = sampler.at(step)
+            sampler.prepare(step + n)  # read while the chunk runs
+            return devices.everywhere(here, mesh)
+
+        return window
+    placed = devices.everywhere(sampler, mesh)
+    return lambda _step, _n: placed
+
+
 def train(
     state: TrainState,
-    sampler: Sampler,
+    sampler: Sampler | Windows,
     optimiser: Optimiser,
     budget: Budget,
     key: PRNGKeyArray,
@@ -276,14 +291,15 @@ def train(
     begin = time.perf_counter() - elapsed
     rate, step, compiled = None, int(state.step), False
     mesh = devices.all_devices()
-    state, key, sampler = devices.everywhere((state, key, sampler), mesh)
+    state, key = devices.everywhere((state, key), mesh)
+    drawn = _samplers(sampler, mesh)
     progress = budget.progress(step, elapsed)
     while progress < 1:
         started = time.perf_counter()
         n, increment = devices.agreed(budget.chunk(step, started - begin, rate))
         counts = jnp.asarray(int(n)), jnp.float32(progress), jnp.float32(increment)
         counts = devices.everywhere(counts, mesh)
-        state, terms = advance(state, key, *counts, sampler, optimiser, mesh)
+        state, terms = advance(state, key, *counts, drawn(step, int(n)), optimiser, mesh)
         terms = {name: float(value) for name, value in terms.items()}
         now = time.perf_counter()
         # The first chunk was slowed by compilation: it tells nothing of the rate.

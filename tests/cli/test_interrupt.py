@@ -5,9 +5,11 @@ import shlex
 import signal
 import time
 
+import numpy as np
 import pytest
 
 from scoreode import density, fitting
+from scoreode.data import stored
 from scoreode.report import progress
 from scoreode.train import checkpoint, loop
 
@@ -111,6 +113,18 @@ def test_interrupted_just_after_a_checkpoint(interrupted, goes_on, tmp_path):
     goes_on(
         *interrupted(tmp_path / "run", checkpoint.Checkpoints, "save", 3, saved_then_interrupted)
     )
+
+
+def test_a_large_file_is_read_on(cli, rows, tiny, on_call, same, tmp_path, monkeypatch):
+    monkeypatch.setattr(stored, "LARGE", 0)
+    np.save(tmp_path / "rows.npy", rows)
+    fit = ("fit", tmp_path / "rows.npy", *tiny, "--steps", 30, "--out")
+    assert cli(*fit, tmp_path / "whole").code == 0
+    with monkeypatch.context() as patch:
+        on_call(patch, progress.PlainLines, "__call__", 2, ctrl_c)
+        assert cli(*fit, tmp_path / "run").code == 130
+    assert cli("fit", "--resume", tmp_path / "run").code == 0
+    same(tmp_path / "run", tmp_path / "whole")
 
 
 def test_a_second_ctrl_c_while_the_first_saves(

@@ -1,5 +1,6 @@
 """Two processes of two devices train together: one folder, the run of one process, after kills."""
 
+import os
 import shutil
 import signal
 import socket
@@ -28,7 +29,9 @@ def together(start):
         for i in range(2):
             names = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
             values = dict(zip(names, (address, "2", str(i)), strict=True))
-            values["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
+            values["XLA_FLAGS"] = (
+                f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=2"
+            )
             before = f"import os\nos.environ.update({values!r})\n{OFTEN}"
             processes.append(start(*args, "--distributed", before=before))
         deadline = time.monotonic() + 200

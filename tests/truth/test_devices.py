@@ -33,7 +33,7 @@ np.savez(sys.argv[2], *(getattr(r, name) for r in records for name in ("nats", "
 
 def found(devices: int, path: Path) -> list[np.ndarray]:
     tests = Path(__file__).parents[1]
-    flags = f"--xla_force_host_platform_device_count={devices}"
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"
     environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(tests)}
     command = [sys.executable, "-c", SCRIPT, str(devices), str(path)]
     subprocess.run(command, check=True, env=environment, timeout=300)

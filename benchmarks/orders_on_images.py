@@ -76,7 +76,8 @@ def run_of(args: argparse.Namespace, shape: Any, order: int) -> recipes.Run:
 def measured(fitted: Fitted, test: np.ndarray) -> dict[str, Any]:
     """Bits/dim of every image, and what training took."""
     records = evaluate.as_records(fitted.log_likelihood(test, n_probes=PROBES))
-    bits = -records["nats"] / test.shape[1] / np.log(2)
+    bits = fitted.bits_per_dim(records["nats"])
+    assert bits is not None  # pixels are bytes
     return {"bits": bits.tolist(), "steps": fitted.steps, "seconds": fitted.seconds}
 
 

@@ -16,11 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from scoreode.errors import FailureError
+from scoreode.errors import FailureError, listed
 from scoreode.fitted import Fitted
 
 BLOCK = 8192  # rows between two writes: some seconds of work
-_SHOWN = 10  # row numbers in a message before "…"
 RECORD = np.dtype(
     [
         ("nats", "f8"),
@@ -181,8 +180,7 @@ def readable(fitted: Fitted, summary: dict[str, Any]) -> str:
         f"network evaluations a row: {median} (median), {most} (95 %), {summary['nfe_max']} (most);"
         f" {summary['seconds']:.1f} s"
     )
-    shown = [str(row) for row in summary["unconverged_rows"][:_SHOWN]]
-    rows = ", ".join(shown) + (", …" if summary["unconverged"] > _SHOWN else "")
-    left_out = f"{summary['unconverged']} rows not converged, left out: {rows}"
-    lines.append(left_out if shown else "all rows converged")
+    left_out = summary["unconverged_rows"]
+    some = f"{len(left_out)} rows not converged, left out: {listed(left_out)}"
+    lines.append(some if left_out else "all rows converged")
     return "\n".join(lines)

@@ -17,6 +17,7 @@ from scoreode.flow import (
     ODESampler,
     Refined,
 )
+from scoreode.flow.dequantise import Nats
 from scoreode.recipes import Run
 
 _TYPICAL_ROWS = 512  # drawn from a model to know its mean log-density
@@ -86,10 +87,10 @@ class Fitted:
         """The mean log-density of draws from the model, minus its entropy, in nats."""
         return float(np.mean(self.log_likelihood(self.sample(_TYPICAL_ROWS)).nats))
 
-    def bits_per_dim(self, nats: float) -> float | None:
-        """Bits/dim from a mean log-mass in nats; None for data without a declared grid."""
+    def bits_per_dim(self, nats: Nats) -> Nats | None:
+        """Bits/dim from log-masses in nats or their mean; None for data without a declared grid."""
         noise, d = self.dequantisation, len(self.data["columns"])
-        return noise and noise.bits_per_dim(nats, d)
+        return None if noise is None else noise.bits_per_dim(nats, d)
 
     def sample(
         self,

@@ -12,7 +12,7 @@ the density of the others. bits/dim is −log2 P(cell) / d, and exists for discr
 import abc
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from scoreode.flow.likelihood import LogLikelihood
 
 Rows = Real[np.ndarray, "n d"]  # bytes too
 Widths = float | Float[np.ndarray, " widths"]
+Nats = TypeVar("Nats", float, np.ndarray)
 
 
 class AbstractDequantisation(eqx.Module):
@@ -89,8 +90,9 @@ class AbstractDequantisation(eqx.Module):
             error=np.sum(weights * stacked("error"), 0),
         )
 
-    def bits_per_dim(self, nats: float, d: int) -> float | None:
-        """Bits/dim from log P(cell) in nats of rows of d columns; None if one is continuous."""
+    def bits_per_dim(self, nats: Nats, d: int) -> Nats | None:
+        """Bits/dim from log P(cell) in nats of rows of d columns, or their mean; None if one is
+        continuous."""
         return -nats / d / math.log(2) if np.all(np.asarray(self.bin_width) > 0) else None
 
 

@@ -171,5 +171,6 @@ def _measured(fitted: Fitted, test: np.ndarray) -> tuple[np.ndarray, dict[str, A
     started = time.perf_counter()
     records = evaluate.as_records(fitted.log_likelihood(test, n_probes=_PROBES))
     summary = evaluate.summarised(fitted, records, time.perf_counter() - started)
-    bits = -records["nats"] / test.shape[1] / np.log(2)
+    bits = fitted.bits_per_dim(records["nats"])
+    assert bits is not None  # pixels are bytes
     return bits, summary | {"steps": fitted.steps, "train_seconds": fitted.seconds}

@@ -182,7 +182,7 @@ def array(path: str | os.PathLike[str]) -> Pixels | None:
         return None
     try:
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError):  # read as a table, which says what is wrong
+    except Exception:  # of any kind, where a file is damaged: read as a table it is named
         return None
     return pixels if pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.size else None
 

@@ -73,6 +73,16 @@ def test_one_table_is_split(tmp_path):
     np.testing.assert_array_equal(both[np.argsort(both[:, 0])], a[np.argsort(a[:, 0])])
 
 
+def test_training_is_split_where_no_part_is_for_validation(tmp_path):
+    a = RNG.normal(size=20)
+    data = sources.load_data(tables(tmp_path / "set", train={"a": a}, test={"a": a[:5]}))
+    assert (len(data.train), len(data.validation), len(data.test)) == (18, 2, 5)
+    np.testing.assert_array_equal(
+        np.sort(np.concatenate([data.train, data.validation]), 0)[:, 0], np.sort(a)
+    )
+    np.testing.assert_array_equal(data.test[:, 0], a[:5])
+
+
 def test_what_is_not_to_be_had(tmp_path):
     with pytest.raises(InputError, match=r"hf:nobody/nothing: cannot be had: .*nobody/nothing"):
         sources.load_data("hf:nobody/nothing")
@@ -100,3 +110,6 @@ def test_a_folder_of_images(tmp_path, monkeypatch):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="empty: no image below it"):
         sources.load_data("empty")
+    pictures(tmp_path / "one", 1)
+    with pytest.raises(InputError, match="one: 1 row, not enough to fit a density"):
+        sources.load_data("one")

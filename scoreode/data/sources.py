@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from scoreode.data import hub, images, tables, toy
-from scoreode.data.dataset import Dataset, digits, from_images, from_rows, from_sampler
+from scoreode.data.dataset import Dataset, digits, from_images, from_rows, from_sampler, split
 from scoreode.errors import InputError, check_seed, unknown
 
 TOYS: dict[str, toy.AbstractToy] = {
@@ -55,18 +55,30 @@ def load_data(
         return from_images(source, images.read(source, data_dir), seed, validation)
     found = _read(source)
     if isinstance(found, images.Images):
-        return from_images(source, found, seed, validation)
-    parts, columns = found
-    if "all" in parts:
-        data = from_rows(source, parts["all"], columns, seed, validation)
+        data = from_images(source, found, seed, validation)
     else:
-        none = parts["train"][:0]
-        held_out, test = (parts.get(part, none) for part in ("validation", "test"))
-        data = Dataset(source, parts["train"], held_out, test, columns)
+        data = _from_parts(source, *found, seed, validation)
     if len(data.train) < 2:
-        n = sum(map(len, parts.values()))
+        n = sum(map(len, (data.train, data.validation, data.test)))
         raise InputError(f"{source}: {n} row{'s' * (n > 1)}, not enough to fit a density")
     return data
+
+
+def _from_parts(
+    source: str,
+    parts: dict[str, np.ndarray],
+    columns: tuple[str, ...],
+    seed: int,
+    validation: float,
+) -> Dataset:
+    """Of a table, or of its parts; where validation is not among them, training is split."""
+    if "all" in parts:
+        return from_rows(source, parts["all"], columns, seed, validation)
+    train, none = parts["train"], parts["train"][:0]
+    held_out, test = (parts.get(part, none) for part in ("validation", "test"))
+    if len(held_out) == 0:
+        train, held_out, _ = split(train, seed, validation)
+    return Dataset(source, train, held_out, test, columns)
 
 
 def _read(source: str) -> images.Images | tuple[dict[str, np.ndarray], tuple[str, ...]]:

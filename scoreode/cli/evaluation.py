@@ -182,7 +182,7 @@ def quality(
 
     Args:
         samples: what `scoreode sample` wrote, .npy .npz .csv or .parquet.
-        data: a set of images, see `scoreode list`.
+        data: a set of images, see `scoreode list`, or a folder or .npy of them.
         features: the network.
         weights: a file with the Inception network's, as torch-fidelity publishes them.
         statistics: an .npz with the set's moments, read if it is there and written if it is not.

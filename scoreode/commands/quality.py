@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scoreode.data import images, tables
+from scoreode.data import sources, tables
 from scoreode.errors import InputError
 from scoreode.quality import FEATURES, Features, Moments, class_score, frechet_distance, of_images
 from scoreode.report.progress import Counted, note
@@ -28,8 +28,7 @@ def quality(
 ) -> None:
     """Prints the Fréchet distance of samples and a set, and the Inception Score."""
     known = Moments.read(statistics) if statistics is not None and statistics.exists() else None
-    found = images.read(source, data_dir)
-    real = found.train if part == "train" else found.test
+    real = _images(source, part, data_dir)
     drawn = _read(samples, real.shape[1:], source)
     network = FEATURES[name](weights)
     features, logits = _watched("samples", network, drawn)
@@ -52,6 +51,17 @@ def quality(
     if logits is not None and len(drawn) >= _SPLITS:
         summary["inception_score"] = class_score(logits, _SPLITS)
     print(json.dumps(summary) if as_json else _readable(summary))
+
+
+def _images(source: str, part: str, data_dir: Path | None) -> np.ndarray:
+    """A part of a set, or a folder's or an array's images, shape (n, h, w, c)."""
+    data = sources.load_data(source, validation=0.0, data_dir=data_dir)
+    rows = getattr(data, part)[:]
+    if data.image_shape is None or rows.dtype != np.uint8:
+        raise InputError(f"{source}: not a set of images")
+    if len(rows) == 0:
+        raise InputError(f"{source}: has no {part} part; leave --split out")
+    return rows.reshape(-1, *data.image_shape)
 
 
 def _watched(

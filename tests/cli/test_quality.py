@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from scoreode.commands import quality
+from scoreode.data import images
 from scoreode.quality import Moments, frechet_distance
 
 
@@ -40,7 +41,7 @@ def sets(monkeypatch):
         "train": rng.integers(50, 256, (300, 28, 28, 1)).astype(np.uint8),
         "test": rng.integers(0, 200, (200, 28, 28, 1)).astype(np.uint8),
     }
-    monkeypatch.setattr(quality.images, "read", lambda *_: quality.images.Images(**parts))
+    monkeypatch.setattr(images, "read", lambda *_: images.Images(**parts))
     return parts
 
 
@@ -93,6 +94,22 @@ def test_rows_that_are_no_images(cli, rows, message, tmp_path):
     result = cli("quality", tmp_path / "rows.npy", "mnist")
     assert result.code == 2
     assert message in result.said
+
+
+def test_ones_own_images(cli, samples, sets, tmp_path):
+    np.save(tmp_path / "own.npy", sets["train"])
+    result = cli("quality", samples, tmp_path / "own.npy", "--json")
+    same = cli("quality", samples, "mnist", "--json")
+    distances = [json.loads(each.out)["frechet_distance"] for each in (result, same)]
+    assert distances[0] == pytest.approx(distances[1], rel=1e-9)
+    for source, message in {
+        tmp_path / "own.npy": "has no test part",
+        samples: "not a set of images",
+        "digits": "not a set of images",
+    }.items():
+        refused = cli("quality", samples, source, "--split", "test")
+        assert refused.code == 2
+        assert message in refused.said
 
 
 @pytest.mark.usefixtures("sets")

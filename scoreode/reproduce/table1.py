@@ -79,7 +79,7 @@ PRESETS = {
         16,
         None,
         VE(0.01, 10.0),
-        ({"seconds": 300}, {"seconds": 180}),
+        ({"seconds": 360}, {"seconds": 240}),
         64,
         batch_size=32,
         learning_rate=2e-3,

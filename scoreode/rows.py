@@ -26,8 +26,9 @@ def blocks(
     else:
         data = sources.load_data(source, seed, data_dir=data_dir)
         rows, columns = getattr(data, part), data.columns
-    if len(rows) == 0:
-        raise InputError(f"{source}: has no {part} rows")
+        if len(rows) == 0:
+            there = [name for name in tables.PARTS if len(getattr(data, name))]
+            raise InputError(f"{source}: has no {part} rows, only {listed(there)}")
     starts = range(0, len(rows), evaluate.BLOCK)
     return columns, (rows[i : i + evaluate.BLOCK] for i in starts)
 

@@ -71,6 +71,8 @@ def test_one_table_is_split(tmp_path):
     assert (len(data.train), len(data.validation), len(data.test)) == (36, 4, 0)
     both = np.concatenate([data.train, data.validation])
     np.testing.assert_array_equal(both[np.argsort(both[:, 0])], a[np.argsort(a[:, 0])])
+    with pytest.raises(InputError, match="has no test rows, only train, validation"):
+        blocks(data.name, "test")
 
 
 def test_training_is_split_where_no_part_is_for_validation(tmp_path):

@@ -23,6 +23,7 @@ def reproduce(
     /,
     quick: Flag = False,
     preset: Annotated[Literal["full", "one-gpu-20min", "cpu-10min"] | None, default("full")] = None,
+    data: Annotated[str | None, arg(metavar="IMAGES"), default("the recipe's own")] = None,
     data_dir: DataDir = None,
     out: Annotated[Path | None, default("runs/NAME-N")] = None,
     seed: int = 0,
@@ -43,10 +44,11 @@ def reproduce(
         name: a recipe from `scoreode list`.
         quick: fewer steps and test points; minutes, not an hour.
         preset: how much of Table 1's setting there is time for.
+        data: other images for a recipe of Table 1: a set by name, a folder or .npy file of one's own.
         out: the folder of the result, which must not exist.
         seed: of everything random.
     """
     from scoreode.commands import names
 
-    sizes = {"quick": quick, "preset": preset}
-    names.reproduce(name, **sizes, data_dir=data_dir, out=out, seed=seed, as_json=json)
+    sizes, source = {"quick": quick, "preset": preset}, {"data": data, "data_dir": data_dir}
+    names.reproduce(name, **sizes, **source, out=out, seed=seed, as_json=json)

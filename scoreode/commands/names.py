@@ -27,6 +27,7 @@ def reproduce(
     *,
     quick: bool,
     preset: str | None,
+    data: str | None,
     data_dir: Path | None,
     out: Path | None,
     seed: int,
@@ -39,16 +40,16 @@ def reproduce(
     if name in recipes.TABLE_1:
         preset = preset or ("cpu-10min" if quick else "full")
         recipes.named("preset", preset, table1.PRESETS)
-        data = table1.data_of(name, seed, data_dir)
+        images = table1.data_of(name, preset, seed, data_dir, data)
         folder = RunFolder.create(out or next_folder(name))
-        summary, text = table1.table1(folder, data, name=name, preset=preset, seed=seed)
+        summary, text = table1.table1(folder, images, name=name, preset=preset, seed=seed)
         _print(folder, summary, text, as_json)
         return
     if name not in recipes.REPRODUCTIONS:
         known = (*recipes.REPRODUCTIONS, *recipes.TABLE_1)
         raise InputError(unknown("recipe", name, known))
-    if preset is not None or data_dir is not None:
-        raise InputError(f"--preset and --data-dir are for images; {name} takes --quick")
+    if (preset, data, data_dir) != (None, None, None):
+        raise InputError(f"--preset, --data and --data-dir are for images; {name} takes --quick")
     folder = RunFolder.create(out or next_folder(name))
     summary, text = REPRODUCE[name](folder, quick=quick, seed=seed)
     _print(folder, summary, text, as_json)

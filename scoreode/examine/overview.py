@@ -12,7 +12,7 @@ from scoreode.examine import again
 from scoreode.examine.held_out import Options
 from scoreode.examine.models import Examined
 from scoreode.examine.subject import Subject
-from scoreode.examine.written import of
+from scoreode.examine.written import of, value
 from scoreode.report.html import Chart, Charts, Curve, Fold, Section, Table, Text
 
 _TERMS = {
@@ -84,7 +84,7 @@ def _facts(subject: Subject) -> dict[str, str]:
         "standardisation": run.standardise,
         "budget": budget,
         "trained": "not at all" if steps is None else f"{steps} steps in {seconds:.0f} s{so_far}",
-        "best validation": "none" if best is None else f"{best:.4f} nats ({kind_of_best})",
+        "best validation": "none" if best is None else f"{value(best, '.4f')} nats ({kind_of_best})",
         "seed": f"{run.seed}",
         "training rows, CRC-32": f"{data['fingerprint']:08x}",
         "model, SHA-256": f"{evaluate.digest(model)[:16]}…" if fitted else "none",
@@ -105,11 +105,8 @@ def training(subjects: Sequence[Subject]) -> Section:
     """Terms of the loss, and the validation NLL, over steps and over seconds."""
     charts = []
     for term, (title, unit) in _TERMS.items():
-        curves = [
-            _curve(subject, number, term)
-            for number, subject in enumerate(subjects)
-            if any(record.get(term) for record in subject.metrics)
-        ]
+        found = [(number, _records(subject, term)) for number, subject in enumerate(subjects)]
+        curves = [_curve(records, number, term) for number, records in found if records]
         if curves:
             charts.append(Chart(title, "steps", unit, curves))
     if not charts:
@@ -123,10 +120,15 @@ def training(subjects: Sequence[Subject]) -> Section:
     return Section("Training", [Text(said), Charts(charts, controls=("steps", "seconds"))])
 
 
-def _curve(subject: Subject, number: int, term: str) -> Curve:
+def _records(subject: Subject, term: str) -> list[dict[str, Any]]:
     records = [record for record in subject.metrics if record.get(term) is not None]
-    if term != "validation_nats":
-        records = [record for record in records if record[term]]  # 0: not computed yet
+    if term == "validation_nats" or not records or records[0][term]:
+        return records
+    # A term is 0 until it sets in: the mean in which it does is one over steps without it, too.
+    return [record for record in records if record[term]][1:]
+
+
+def _curve(records: Sequence[dict[str, Any]], number: int, term: str) -> Curve:
     axes = {"steps": "step", "seconds": "seconds"}
     x = {name: np.array([record[key] for record in records], float) for name, key in axes.items()}
     return Curve(x, np.array([record[term] for record in records], float), run=number)

@@ -15,9 +15,10 @@ import numpy as np
 from scoreode import evaluate, recipes
 from scoreode.data import Dataset, sources
 from scoreode.density import Density
+from scoreode.errors import InputError
 from scoreode.fitted import Fitted
 from scoreode.flow import DPMSolver
-from scoreode.network import MLP, NCSNpp, UNet
+from scoreode.network import MLP, NCSNpp
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE
 from scoreode.report import figures
@@ -88,18 +89,41 @@ PRESETS = {
 }
 
 
-def data_of(name: str, seed: int, data_dir: Path | None) -> Dataset:
-    """The images of a row. **Raises:** `InputError` saying where to get them and how they lie."""
-    return sources.load_data(ROWS[name].data, seed, 0.0, data_dir)
+def data_of(
+    name: str, preset: str, seed: int, data_dir: Path | None, source: str | None = None
+) -> Dataset:
+    """The images of a row, or others; a tenth of those without a test part is theirs.
+
+    **Raises:** `InputError` saying where to get them and how they lie, or that they are no images
+    which the preset's network takes.
+    """
+    data = sources.load_data(source or ROWS[name].data, seed, 0.0, data_dir)
+    if data.image_shape is None:
+        raise InputError(
+            f"{source}: {name} is a model of images: name a set of them, a folder of pictures, or"
+            " an .npy file of bytes (n, height, width, colours)"
+        )
+    height, width, _ = data.image_shape
+    if PRESETS[preset].depth is not None and (height % 8 or width % 8):
+        raise InputError(
+            f"{source}: images of {height} × {width} cannot be halved three times, as NCSN++ does;"
+            " take --preset cpu-10min, or images of other sizes"
+        )
+    if len(data.test) == 0:
+        data = sources.load_data(data.name, seed, 0.1, data_dir)
+        data = replace(data, validation=data.test, test=data.validation)
+    if len(data.test) < 2:
+        raise InputError(f"{data.name}: too few images to hold out two for the NLL; give 20")
+    return data
 
 
 def table1(folder: RunFolder, data: Dataset, *, name: str, preset: str, seed: int) -> Reproduced:
     """One number of Table 1: bits/dim after fine-tuning, beside the published and the one before.
 
     Fine-tuning by order 1 is the control: as long, from the same weights. Writes both runs,
-    samples.png and summary.json.
+    samples.png and summary.json. For other images than the row's nothing is published.
     """
-    row, size = ROWS[name], PRESETS[preset]
+    row, size = replace(ROWS[name], data=data.name), PRESETS[preset]
     test = data.test[np.random.default_rng(seed).permutation(len(data.test))[: size.test_rows]]
     assert data.image_shape is not None
     height, width, colours = data.image_shape
@@ -115,7 +139,7 @@ def table1(folder: RunFolder, data: Dataset, *, name: str, preset: str, seed: in
         "preset": preset,
         "data": row.data,
         "order": row.order,
-        "published_bits_per_dim": row.bits,
+        "published_bits_per_dim": row.bits if row == ROWS[name] else None,
         "pre_trained": measured[0],
         "fine_tuned": measured[1],
         "change_bits_per_dim": float(np.mean(change)),
@@ -133,9 +157,11 @@ def _run(
 ) -> recipes.Run:
     """Pre-training (stage 0) or fine-tuning (1) by this order."""
     depth = (size.depth or 1) * (2 if row.deep else 1)
-    few = row.data == "cifar10"  # to be learnt by heart: ImageNet has neither flips nor dropout
+    # Few enough to be learnt by heart: ImageNet has neither flips nor dropout, and others may not
+    # be turned.
+    few = row.data == "cifar10"
     if size.depth is None:
-        network = UNet(shape, size.width, depth=depth)
+        network = replace(recipes.for_images(shape), width=size.width, depth=depth)
     else:
         # The published batch fits at order 3 too if blocks are computed again for gradients.
         network = NCSNpp(

@@ -149,6 +149,17 @@ def test_the_curves_are_those_of_the_metrics(written, whole, metrics):
     assert "J2" not in charts, "order 1 has none"
 
 
+def test_a_term_is_drawn_from_its_first_whole_mean(copied, written):
+    file = copied / "metrics.jsonl"
+    records = [json.loads(line) for line in file.read_text().splitlines()]
+    later = [{**records[-1], "step": 100 + i, "second": s} for i, s in enumerate((0.0, 0.7, 3, 2))]
+    file.write_text("".join(json.dumps(record) + "\n" for record in (*records, *later)))
+    charts = {chart["title"]: chart for chart in written(copied, *FEW).data["charts"]}
+    (curve,) = charts["J2"]["curves"]
+    assert curve["y"] == [3, 2]
+    assert curve["x"]["steps"] == [102, 103]
+
+
 @pytest.fixture(scope="module")
 def digits(cli, tiny, tmp_path_factory):
     """A run on digits that were split by another seed than 0."""

@@ -121,6 +121,16 @@ def test_axes_and_terms_can_be_chosen(opened):
     assert figure.is_visible()
 
 
+def test_a_log_scale_loses_no_value(opened):
+    """NLLs of either sign are drawn to a linear scale instead."""
+    page = opened()
+    n = len(shapes(page, "loss")[0][0].split("L"))
+    first = "page.charts.find((chart) => chart.title === 'loss').curves[0]"
+    page.evaluate(f"{first}.y = {first}.y.map((value, i) => i ? -value : value)")
+    page.get_by_role("button", name="steps").click()
+    assert len(shapes(page, "loss")[0][0].split("L")) == n > 2
+
+
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_phone_scrolls_one_way(opened, theme):
     page = opened(PHONE, theme, is_mobile=True, has_touch=True)

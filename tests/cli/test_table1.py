@@ -20,18 +20,23 @@ from scoreode.reproduce import table1
 
 
 @pytest.fixture
-def small(monkeypatch):
-    """Few small pictures, and presets of few steps of small networks."""
-    rng = np.random.default_rng(0)
-    colours = rng.uniform(60, 200, (80, 1, 1, 3)) + 10 * rng.normal(size=(80, 8, 8, 3))
-    pixels = np.clip(colours, 0, 255).astype(np.uint8)
-    data = from_images("cifar10", Images(pixels[:64], pixels[64:]), 0, 0.1)
-    monkeypatch.setattr(table1, "data_of", lambda *_: data)
+def few_steps(monkeypatch):
+    """A preset of few steps of a small network."""
     steps = ({"steps": 4}, {"steps": 2})
     sizes = {"width": 4, "process": VE(0.01, 10.0), "budgets": steps, "test_rows": 5}
     unet = table1.Preset(**sizes, depth=None, batch_size=4)
     monkeypatch.setitem(table1.PRESETS, "cpu-10min", unet)
     monkeypatch.setattr(table1, "_SAMPLING", table1.DPMSolver(4))
+
+
+@pytest.fixture
+def small(monkeypatch, few_steps):
+    """Few small pictures for few steps."""
+    rng = np.random.default_rng(0)
+    colours = rng.uniform(60, 200, (80, 1, 1, 3)) + 10 * rng.normal(size=(80, 8, 8, 3))
+    pixels = np.clip(colours, 0, 255).astype(np.uint8)
+    data = from_images("cifar10", Images(pixels[:64], pixels[64:]), 0, 0.1)
+    monkeypatch.setattr(table1, "data_of", lambda *_: data)
 
 
 @pytest.mark.usefixtures("small")
@@ -97,7 +102,44 @@ def test_a_set_that_is_not_there_leaves_nothing(cli, tmp_path):
     assert not out.exists()
 
 
-def test_presets_are_for_images(cli, tmp_path):
-    result = cli("reproduce", "mog", "--preset", "full", "--out", tmp_path / "x")
+@pytest.mark.usefixtures("few_steps")
+def test_a_row_of_ones_own_images(cli, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 10, 6, 1), np.uint8)
+    np.save(tmp_path / "own.npy", pixels)
+    source, out = tmp_path / "own.npy", tmp_path / "row"
+    options = ("--preset", "cpu-10min", "--data", source, "--out", out)
+    result = cli("reproduce", "cifar10-ve-third", *options)
+    assert result.code == 0, result.err
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["data"] == str(source)
+    assert summary["published_bits_per_dim"] is None
+    assert summary["fine_tuned"]["n"] == 4, "a tenth, which no training has seen"
+    run = fitting.load(out / "fine-tuned").run
+    assert not run.flip, "digits are not to be turned"
+    held_out = table1.data_of("cifar10-ve", "cpu-10min", 0, None, str(source))
+    assert (len(held_out.train), len(held_out.validation), len(held_out.test)) == (36, 0, 4)
+
+
+@pytest.mark.parametrize(
+    ("preset", "shape", "said"),
+    [
+        ("cpu-10min", (40, 5), "is a model of images"),
+        ("cpu-10min", (4, 8, 8, 3), "too few images"),
+        ("full", (40, 12, 16, 3), "cannot be halved three times"),
+    ],
+)
+def test_images_that_a_row_cannot_take(cli, tmp_path, preset, shape, said):
+    dtype = np.uint8 if len(shape) == 4 else float
+    np.save(tmp_path / "own.npy", np.random.default_rng(0).integers(0, 256, shape).astype(dtype))
+    options = ("--preset", preset, "--data", tmp_path / "own.npy", "--out", tmp_path / "row")
+    result = cli("reproduce", "cifar10-ve", *options)
+    assert result.code == 2
+    assert said in result.err
+    assert not (tmp_path / "row").exists()
+
+
+@pytest.mark.parametrize("option", [("--preset", "full"), ("--data", "mnist")])
+def test_presets_are_for_images(cli, tmp_path, option):
+    result = cli("reproduce", "mog", *option, "--out", tmp_path / "x")
     assert result.code == 2
     assert "--quick" in result.err

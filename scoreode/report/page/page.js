@@ -92,7 +92,7 @@ function points(curve, x, y) {
   return pairs.filter(([a, b]) => usable(a, x.log) && usable(b, y.log)).map(([a, b]) => [x.at(a), y.at(b)]);
 }
 
-/** What a figure's own controls choose: which x, and whether y is logarithmic. */
+/** What a figure's own controls choose: which x, and whether y is logarithmic where it can be. */
 function choice(figure) {
   const controls = figure.parentElement.previousElementSibling;
   const pressed = (query) => controls?.querySelector(`${query}[aria-pressed="true"]`);
@@ -104,7 +104,8 @@ function draw(figure) {
   const over = (curve) => (Array.isArray(curve.x) ? curve.x : curve.x[chosen.x]);
   const curves = chart.curves.filter((curve) => !hidden.has(curve.run)).map((curve) => ({ ...curve, x: over(curve) }));
   const width = Math.max(figure.clientWidth, 200);
-  const log = { x: chart.log.includes("x"), y: chart.log.includes("y") || chosen.log };
+  const positive = curves.every((curve) => curve.y.every((value) => value === null || value > 0));
+  const log = { x: chart.log.includes("x"), y: chart.log.includes("y") || (chosen.log && positive) };
   const x = scale(range(curves.map((curve) => curve.x), log.x), LEFT, width - RIGHT, log.x);
   const tall = curves.flatMap((curve) => [curve.y, curve.low ?? []]);
   if (curves.some((curve) => curve.kind === "steps") && !log.y) tall.push([0]);

@@ -44,7 +44,7 @@ def reproduce(
         name: a recipe from `scoreode list`.
         quick: fewer steps and test points; minutes, not an hour.
         preset: how much of Table 1's setting there is time for.
-        data: other images for a recipe of Table 1: a set by name, a folder or .npy file of one's own.
+        data: other images for a recipe of Table 1: a set by name, a folder, an .npy file.
         out: the folder of the result, which must not exist.
         seed: of everything random.
     """

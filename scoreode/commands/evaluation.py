@@ -81,7 +81,7 @@ def compare(
     *,
     data: str | None,
     to: str,
-    rows: int,
+    rows: int | None,
     seed: int,
     data_dir: Path | None,
     as_json: bool,
@@ -92,9 +92,8 @@ def compare(
     from scoreode.examine.models import log_densities
 
     check_seed(seed)
-    if rows < 2:
-        raise InputError(f"--rows {rows}: a spread takes at least 2")
-    options = examine.Options(data, rows, seed=seed, data_dir=data_dir)
+    _check_counts(rows=rows)
+    options = examine.Options(data, rows, seed=seed, data_dir=data_dir, unasked=(10_000, 1000))
     models, found = comparison.alike(runs, options), []
     try:
         for model in models:
@@ -130,7 +129,7 @@ def report(
     out: Path | None,
     *,
     data: str | None,
-    rows: int,
+    rows: int | None,
     samples: int | None,
     seed: int,
     data_dir: Path | None,
@@ -147,8 +146,12 @@ def report(
     out = out or (runs[0] if len(runs) == 1 else Path()) / "report.html"
     check_suffix(out, (".html",))
     check_seed(seed)
-    for name, count in {"rows": rows, "samples": samples}.items():
-        if count is not None and count < 2:
-            raise InputError(f"--{name} {count}: a spread takes at least 2")
+    _check_counts(rows=rows, samples=samples)
     html.write(out, examine.page(runs, examine.Options(data, rows, samples, seed, data_dir)))
     print(json.dumps({"out": str(out)}) if as_json else f"written to {out}")
+
+
+def _check_counts(**counts: int | None) -> None:
+    for name, count in counts.items():
+        if count is not None and count < 2:
+            raise InputError(f"--{name} {count}: a spread takes at least 2")

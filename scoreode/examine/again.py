@@ -54,6 +54,8 @@ def _reproduction(subject: Subject) -> str | None:
         words += ["--quick"] if summary.get("quick") else []
     elif name in recipes.TABLE_1:
         words += ["--preset", str(summary.get("preset"))]
+        if (source := str(summary.get("data"))) != name.split("-")[0]:
+            words += ["--data", source]
     else:
         return None
     return shlex.join([*words, "--seed", str(subject.run.seed)])

@@ -11,6 +11,7 @@ from scoreode import recipes
 from scoreode.data import sources
 from scoreode.errors import InputError
 from scoreode.fitted import Fitted
+from scoreode.network import MLP
 from scoreode.rows import blocks, trained_on, with_conditions
 
 
@@ -19,10 +20,21 @@ class Options:
     """How a report examines a model; None leaves the choice to what the data are."""
 
     data: str | None = None
-    rows: int = 512
+    rows: int | None = None
     samples: int | None = None
     seed: int = 0
     data_dir: Path | None = None
+    unasked: tuple[int, int] = (512, 128)
+    """Rows where none are asked for: of tables, and of images."""
+
+    def rows_of(self, fitted: Fitted) -> int:
+        """How many rows of a run to evaluate, at most."""
+        return self.rows or self.unasked[has_image_network(fitted)]
+
+
+def has_image_network(fitted: Fitted) -> bool:
+    """Whether one evaluation takes as long as hundreds of an MLP's."""
+    return not isinstance(fitted.run.network, MLP)
 
 
 @dataclass(frozen=True)
@@ -74,7 +86,8 @@ class Sources:
             else:
                 source = f"test rows of {name}" if sources.is_named(name) else name
                 columns, parts = blocks(name, "test", seed, options.data_dir)
-            self._known[key] = _chosen(source, columns, parts, options, shown, seed)
+            rows = options.rows_of(fitted)
+            self._known[key] = _chosen(source, columns, parts, rows, shown, options.seed, seed)
         found = self._known[key]
         with_conditions(fitted, found.columns, name)  # raises, of the source as the user calls it
         return found
@@ -106,12 +119,13 @@ def _chosen(
     source: str,
     columns: tuple[str, ...],
     parts: Iterable[np.ndarray],
-    options: Options,
+    evaluated: int,
     shown: int,
+    choice: int,
     seed: int,
 ) -> HeldOut:
-    """Rows as likely as any, in their order, of a table that need not fit into memory."""
-    rng, most = np.random.default_rng(options.seed), max(options.rows, shown)
+    """Rows as likely as any by the seed `choice`, in their order; not all need fit into memory."""
+    rng, most = np.random.default_rng(choice), max(evaluated, shown)
     keys, numbers, rows, total = np.empty(0), np.empty(0, int), None, 0
     for part in parts:
         keys = np.concatenate([keys, rng.random(len(part))])
@@ -122,5 +136,5 @@ def _chosen(
         total += len(part)
     assert rows is not None  # a source without rows is refused where it is read
     order = np.argsort(numbers)
-    first = np.sort(np.argsort(keys[order])[: options.rows])
+    first = np.sort(np.argsort(keys[order])[:evaluated])
     return HeldOut(source, columns, rows[order], numbers[order], total, first, seed)

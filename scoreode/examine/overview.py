@@ -66,8 +66,10 @@ def _facts(subject: Subject) -> dict[str, str]:
     if fitted is None and last is not None:
         steps, seconds = last["step"], last["seconds"]
     so_far = "" if fitted else " so far"
-    best = None if fitted is None else fitted.validation_nats
     kind_of_best = "NLL" if run.validation == "exact" else "bound on the NLL"
+    best = "none"
+    if fitted is not None and fitted.validation_nats is not None:
+        best = f"{value(fitted.validation_nats, '.4f')} nats ({kind_of_best})"
     budget = f"{run.steps} steps" if run.seconds is None else f"{run.seconds:g} s"
     model = subject.folder.path / "model.safetensors"
     return {
@@ -84,7 +86,7 @@ def _facts(subject: Subject) -> dict[str, str]:
         "standardisation": run.standardise,
         "budget": budget,
         "trained": "not at all" if steps is None else f"{steps} steps in {seconds:.0f} s{so_far}",
-        "best validation": "none" if best is None else f"{value(best, '.4f')} nats ({kind_of_best})",
+        "best validation": best,
         "seed": f"{run.seed}",
         "training rows, CRC-32": f"{data['fingerprint']:08x}",
         "model, SHA-256": f"{evaluate.digest(model)[:16]}…" if fitted else "none",

@@ -1,6 +1,7 @@
 """A set of images through the command: bytes in, bits per dimension and pictures out."""
 
 import json
+import shutil
 import struct
 
 import jax
@@ -73,6 +74,16 @@ def test_nll_is_in_bits_per_dimension(cli, run, sets, monkeypatch, tmp_path):
     summary = json.loads(result.out)
     assert (summary["n"], summary["d"]) == (16, 784)
     assert summary["bits_per_dim"] == pytest.approx(-summary["nats_mean"] / 784 / np.log(2))
+
+
+def test_runs_are_compared_by_few_probes(cli, run, sets, tmp_path):
+    options = ("fashion-mnist", "--data-dir", sets, "--json")
+    summary = json.loads(cli("nll", run, "--n-probes", 4, *options).out)
+    result = cli("compare", run, shutil.copytree(run, tmp_path / "other"), "--data", *options)
+    assert result.code == 0, result.err
+    found, _ = json.loads(result.out)["runs"]
+    assert found["nats_mean"] == pytest.approx(summary["nats_mean"], rel=1e-6)
+    assert found["probe_stderr"] == pytest.approx(summary["probe_stderr"], rel=1e-6)
     assert 2 < summary["bits_per_dim"] < 9
 
 

@@ -238,6 +238,12 @@ def test_a_reproduction_is_done_again_as_one(written, trained, tmp_path):
     (tmp_path / "figure" / "summary.json").write_text(json.dumps(summary))
     commands = written(tmp_path / "figure", *FEW).fold("Run it again")
     assert "scoreode reproduce checkerboard --quick --seed 0" in commands
+    summary = {"name": "cifar10-ve-third", "preset": "cpu-10min", "data": "own pictures"}
+    for data, words in {"own pictures": " --data 'own pictures'", "cifar10": ""}.items():
+        (tmp_path / "figure" / "summary.json").write_text(json.dumps(summary | {"data": data}))
+        commands = written(tmp_path / "figure", *FEW).fold("Run it again")
+        again = f"scoreode reproduce cifar10-ve-third --preset cpu-10min{words} --seed 0"
+        assert again in commands.splitlines()
 
 
 def test_an_unfinished_run_has_its_curves(written, stopped, trained):

@@ -30,8 +30,8 @@ def few_steps(monkeypatch):
 
 
 @pytest.fixture
-def small(monkeypatch, few_steps):
-    """Few small pictures for few steps."""
+def small(monkeypatch):
+    """Few small pictures."""
     rng = np.random.default_rng(0)
     colours = rng.uniform(60, 200, (80, 1, 1, 3)) + 10 * rng.normal(size=(80, 8, 8, 3))
     pixels = np.clip(colours, 0, 255).astype(np.uint8)
@@ -39,7 +39,7 @@ def small(monkeypatch, few_steps):
     monkeypatch.setattr(table1, "data_of", lambda *_: data)
 
 
-@pytest.mark.usefixtures("small")
+@pytest.mark.usefixtures("small", "few_steps")
 def test_a_row(cli, tmp_path):
     out = tmp_path / "row"
     result = cli("reproduce", "cifar10-ve-second", "--preset", "cpu-10min", "--out", out)

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from scoreode import evaluate, recipes
+from scoreode import evaluate, fitting, recipes
 from scoreode.data import sources
 from scoreode.fitted import Fitted
 from scoreode.network import UNet
-from scoreode.objective import DenoisingScoreMatching
+from scoreode.objective import DenoisingScoreMatching, Ramp
 from scoreode.process import VE
 from scoreode.reproduce.orders import ORDERS, trained
 from scoreode.train import RunFolder
@@ -40,6 +40,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3600.0, help="of pre-training")
     parser.add_argument("--steps", type=int, default=1000, help="of fine-tuning")
     parser.add_argument("--rows", type=int, default=64, help="of the test part")
+    parser.add_argument("--lambda1", type=float, default=1.0, help="of order 2")
+    parser.add_argument("--lambda2", type=float, default=1.0, help="of order 3")
+    parser.add_argument("--start", type=Path, help="a run of order 1, in place of pre-training")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     data = sources.load_data(args.data, args.seed, 0.0, args.data_dir)
@@ -47,7 +50,10 @@ def main() -> None:
     folder, test = RunFolder.create(args.out), data.test[chosen]
 
     before = run_of(args, data.image_shape, 1)
-    first = trained(folder, "pre-trained", replace(before, seconds=args.seconds), data)
+    if args.start is None:
+        first = trained(folder, "pre-trained", replace(before, seconds=args.seconds), data)
+    else:
+        first = fitting.load(args.start)
     found = {"pre-trained": measured(first, test)}
     gentle = args.learning_rate / 4
     for order in ORDERS:
@@ -63,7 +69,7 @@ def main() -> None:
 def run_of(args: argparse.Namespace, shape: Any, order: int) -> recipes.Run:
     """Without a budget."""
     return recipes.Run(
-        DenoisingScoreMatching(VE(0.01, 10.0), order),
+        DenoisingScoreMatching(VE(0.01, 10.0), order, Ramp(args.lambda1), Ramp(args.lambda2)),
         network=UNet(tuple(shape), args.width),
         standardise="centre",
         batch_size=args.batch,

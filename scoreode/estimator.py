@@ -22,7 +22,7 @@ from scoreode.data import (
     on_grid,
 )
 from scoreode.errors import InputError, check_positive
-from scoreode.flow import EXACT_UP_TO, LogLikelihood
+from scoreode.flow import EXACT_UP_TO, LogLikelihood, Refined
 from scoreode.network import MLP, DDPMpp, NCSNpp, UNet
 from scoreode.process import AbstractProcess
 from scoreode.recipes import PROCESSES, Run, for_table, named
@@ -214,22 +214,30 @@ class ScoreODE(DensityMixin, BaseEstimator):
         return run if before is None else _continued(run, data, before)
 
     def log_likelihood(
-        self, X: Any, C: Any = None, *, stderr: float | None = None, samples: int | None = None
+        self,
+        X: Any,
+        C: Any = None,
+        *,
+        stderr: float | None = None,
+        samples: int | None = None,
+        tolerance: float = Refined.tolerance,
     ) -> LogLikelihood:
         """The exact log-density of every row, with its error bar.
 
         **Arguments:** `C`, of shape (n, k), or one row for all; `stderr`, the largest standard
         error in nats that a row may have from its probes, 0 for none; `samples`, dequantised copies
-        of every row with discrete columns, by default 16, or 1 above 32 columns.
+        of every row with discrete columns, by default 16, or 1 above 32 columns; `tolerance`,
+        the largest estimated error of a row's solution, in nats, or in % of more than 100 nats.
 
         **Returns:** a record of arrays over rows: `nats`, in the units of X; `stderr`, of the
         divergence's probes, 0 where it is exact; `error`, of the solution in time; `nfe`;
         `converged`; `latent`.
         """
         rows, c = self._rows(X, C)
-        check_positive(samples=samples)
+        check_positive(samples=samples, tolerance=tolerance)
         default = _SAMPLES if rows.shape[1] <= EXACT_UP_TO else 1
-        return self.fitted_.log_likelihood(rows, samples=samples or default, stderr=stderr, c=c)
+        how = {"samples": samples or default, "stderr": stderr, "tolerance": tolerance}
+        return self.fitted_.log_likelihood(rows, **how, c=c)
 
     def score_samples(self, X: Any, C: Any = None) -> np.ndarray:
         """log p(x), or log p(x | c), of every row in nats, shape (n,), in the units of X."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from scoreode.errors import FailureError, listed
 from scoreode.fitted import Fitted
+from scoreode.network import MLP
 
 BLOCK = 8192  # rows between two writes: some seconds of work
 RECORD = np.dtype(
@@ -29,6 +30,7 @@ RECORD = np.dtype(
         ("converged", "?"),
     ]
 )
+_FOR_MEANS = {"n_probes": 4, "tolerance": 0.05}
 Evaluate = Callable[[np.ndarray, int], Any]
 """A `LogLikelihood` of rows, of which the first has this number in its table."""
 
@@ -112,6 +114,19 @@ def evaluated(
             done += len(rows) - skipped
         observe(first, done / (time.perf_counter() - started))
     return journal.records()
+
+
+def has_image_network(fitted: Fitted) -> bool:
+    """Whether one evaluation of its network takes as long as hundreds of an MLP's."""
+    return not isinstance(fitted.run.network, MLP)
+
+
+def for_means(fitted: Fitted) -> dict[str, Any]:
+    """Arguments of `log_likelihood` that suffice for means and differences over rows.
+
+    Images differ by tens of nats at least, by far more than what few probes and steps leave.
+    """
+    return _FOR_MEANS if has_image_network(fitted) else {}
 
 
 def as_records(found: Any) -> np.ndarray:

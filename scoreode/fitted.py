@@ -58,6 +58,7 @@ class Fitted:
         samples: int = 1,
         stderr: float | None = None,
         n_probes: int = DEFAULT_PROBES,
+        tolerance: float = Refined.tolerance,
         first_row: int = 0,
         c: np.ndarray | None = None,
     ) -> LogLikelihood:
@@ -65,14 +66,15 @@ class Fitted:
 
         **Arguments:** `seed` of probes and dequantisation; `samples`, of the bound; `stderr`, the
         largest that a row may have from its probes, of which there are `n_probes` to begin with;
-        `first_row`, the number of the first of these rows in their table; `c`, what each is
-        conditioned on.
+        `tolerance`, the largest estimated error of a row's solution, in nats, or in % of more than
+        100 nats; `first_row`, the number of the first of these rows in their table; `c`, what each
+        is conditioned on.
 
         **Raises:** `InputError` for rows off the grid, and for conditions too many or missing.
         """
 
         def log_density(x: np.ndarray) -> LogLikelihood:
-            how = Refined(stderr=stderr, n_probes=n_probes)
+            how = Refined(tolerance, stderr=stderr, n_probes=n_probes)
             return self.density.log_likelihood(x, seed, how, c)
 
         noise = self.dequantisation

@@ -17,6 +17,7 @@ def nll(
     stderr: Annotated[float | None, default("what --n-probes give")] = None,
     samples: int = 1,
     n_probes: int = 16,
+    tolerance: float = 5e-3,
     data_dir: DataDir = None,
     seed: int = 0,
     config: Config = None,
@@ -40,11 +41,13 @@ def nll(
         stderr: largest standard error in nats that a row may have from probes; 0: none, exact.
         samples: dequantised copies of every row, for data on a grid: the more the closer.
         n_probes: of every row above 32 columns; the fewer the faster, for means over many rows.
+        tolerance: largest estimated error of a row's solution, in nats, or in % of more than 100.
         seed: of the rows of a named set, and of probes and dequantisation noise.
     """
     from scoreode.commands import evaluation
 
-    options = evaluation.NllOptions(split, seed, samples, stderr, n_probes, data_dir)
+    how = {"samples": samples, "stderr": stderr, "n_probes": n_probes, "tolerance": tolerance}
+    options = evaluation.NllOptions(split, seed, **how, data_dir=data_dir)
     evaluation.nll(run, data, options, as_json=json, out=out)
 
 

@@ -12,7 +12,7 @@ from scoreode import evaluate, fitting
 from scoreode.data import sources
 from scoreode.data.output import check_suffix, write_columns
 from scoreode.errors import InputError, check_not_negative, check_positive, check_seed
-from scoreode.flow import DEFAULT_PROBES, LogLikelihood
+from scoreode.flow import DEFAULT_PROBES, LogLikelihood, Refined
 from scoreode.report.progress import Counted, note
 from scoreode.rows import blocks, with_conditions
 
@@ -26,6 +26,7 @@ class NllOptions:
     samples: int = 1
     stderr: float | None = None
     n_probes: int = DEFAULT_PROBES
+    tolerance: float = Refined.tolerance
     data_dir: Path | None = None
 
 
@@ -33,7 +34,7 @@ def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path
     """Evaluates every row and prints the summary."""
     check_seed(options.seed)
     check_not_negative(stderr=options.stderr)
-    check_positive(samples=options.samples)
+    check_positive(samples=options.samples, tolerance=options.tolerance)
     if options.n_probes < 2:
         raise InputError(f"--n-probes {options.n_probes}: at least 2, to know their error")
     if out is not None:
@@ -55,6 +56,7 @@ def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path
             samples=options.samples,
             stderr=options.stderr,
             n_probes=options.n_probes,
+            tolerance=options.tolerance,
             first_row=first_row,
             c=c,
         )

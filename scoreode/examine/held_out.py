@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from scoreode import recipes
+from scoreode import evaluate, recipes
 from scoreode.data import sources
 from scoreode.errors import InputError
 from scoreode.fitted import Fitted
-from scoreode.network import MLP
 from scoreode.rows import blocks, trained_on, with_conditions
 
 
@@ -29,12 +28,7 @@ class Options:
 
     def rows_of(self, fitted: Fitted) -> int:
         """How many rows of a run to evaluate, at most."""
-        return self.rows or self.unasked[has_image_network(fitted)]
-
-
-def has_image_network(fitted: Fitted) -> bool:
-    """Whether one evaluation takes as long as hundreds of an MLP's."""
-    return not isinstance(fitted.run.network, MLP)
+        return self.rows or self.unasked[evaluate.has_image_network(fitted)]
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,15 @@ import numpy as np
 
 from scoreode import evaluate
 from scoreode.errors import InputError
-from scoreode.examine.held_out import HeldOut, Options, Sources, has_image_network
+from scoreode.examine.held_out import HeldOut, Options, Sources
 from scoreode.examine.subject import Subject
 from scoreode.fitted import Fitted
-from scoreode.flow import DEFAULT_PROBES, DPMSolver, ODESampler
+from scoreode.flow import DPMSolver, ODESampler
 from scoreode.report.progress import note
 from scoreode.theory import Estimate
 
 _PICTURES, _POINTS, _ROWS = 40, 4000, 1000  # samples, by how they are shown
 _FOR_EYES = DPMSolver(50)  # adaptive steps of a large network take minutes
-_PROBES_OF_IMAGES = 4  # images differ by tens of nats, and their probes by some
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def _examined(subject: Subject, fitted: Fitted, sources: Sources, options: Optio
             f" {', '.join(given)}: give rows with --data"
         )
     note(f"{subject.label}: {n_samples} samples")
-    how = _FOR_EYES if has_image_network(fitted) else ODESampler()
+    how = _FOR_EYES if evaluate.has_image_network(fitted) else ODESampler()
     c = None if c is None else np.resize(c, (n_samples, c.shape[1]))
     drawn = fitted.sample(n_samples, options.seed, how, c)
     return Examined(subject, fitted, _beside(drawn, c), held_out)
@@ -112,8 +111,7 @@ def log_densities(subject: Subject, fitted: Fitted, held_out: HeldOut) -> Evalua
     rows, c = rows[held_out.evaluated], None if c is None else c[held_out.evaluated]
     note(f"{subject.label}: log-densities of {len(rows)} rows")
     started = time.perf_counter()
-    n_probes = _PROBES_OF_IMAGES if has_image_network(fitted) else DEFAULT_PROBES
-    found = fitted.log_likelihood(rows, held_out.seed, n_probes=n_probes, c=c)
+    found = fitted.log_likelihood(rows, held_out.seed, **evaluate.for_means(fitted), c=c)
     records = evaluate.as_records(found)
     scale = float(fitted.density.score_model.process.prior_scale())
     z = np.asarray(found.latent, np.float64)[records["converged"]] / scale

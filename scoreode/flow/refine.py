@@ -27,11 +27,11 @@ _UNDER_NOISE = 50  # times less than the probes' standard error, an error tells 
 class Refined(eqx.Module):
     """Log-densities to a tolerance, by grids of `n_steps` and of twice as many up to `most_steps`.
 
-    **Arguments:** `tolerance`, of the estimated error, in nats for densities up to 100 nats and a
-    hundredth of it in |log p| beyond; a fiftieth of the probes' standard error suffices; `probe`
-    and `n_probes`, as for `Likelihood`, to begin with; `stderr`, the largest standard error in nats
-    that a row may have from its probes, 0 for the exact divergence. By default the mean error of
-    trained models is below 1e-3 nats, and the largest below 1e-2.
+    **Arguments:** `tolerance`, of the estimated error, in nats, or in % of |log p| above 100 nats;
+    a fiftieth of the probes' standard error suffices; `probe` and `n_probes`, as for `Likelihood`,
+    to begin with; `stderr`, the largest standard error in nats that a row may have from its probes,
+    0 for the exact divergence. By default the mean error of trained models is below 1e-3 nats, and
+    the largest below 1e-2.
     """
 
     tolerance: float = 5e-3
@@ -44,6 +44,8 @@ class Refined(eqx.Module):
     def __check_init__(self) -> None:
         if self.most_steps < self.n_steps:
             raise ValueError(f"most_steps={self.most_steps}: at least n_steps, {self.n_steps}")
+        if not self.tolerance >= 0:
+            raise ValueError(f"tolerance={self.tolerance}: at least 0")
         if self.stderr is not None and not self.stderr >= 0:
             raise ValueError(f"stderr={self.stderr}: at least 0")
 

@@ -26,7 +26,6 @@ from scoreode.reproduce.orders import Reproduced, trained
 from scoreode.train import RunFolder
 
 _SAMPLES, _SAMPLING = 36, DPMSolver(50)
-_PROBES = 2  # of a row: what rows differ by is far above what probes differ by
 
 
 @dataclass(frozen=True)
@@ -195,7 +194,7 @@ def carried_over(density: Density, run: recipes.Run) -> Density:
 def _measured(fitted: Fitted, test: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     """Bits/dim of every test row; their summary, and what training took."""
     started = time.perf_counter()
-    records = evaluate.as_records(fitted.log_likelihood(test, n_probes=_PROBES))
+    records = evaluate.as_records(fitted.log_likelihood(test, **evaluate.for_means(fitted)))
     summary = evaluate.summarised(fitted, records, time.perf_counter() - started)
     bits = fitted.bits_per_dim(records["nats"])
     assert bits is not None  # pixels are bytes

@@ -188,6 +188,29 @@ def test_fit_and_nll_of_named_data(cli, tiny, tmp_path):
     )
 
 
+def test_rows_are_solved_to_the_tolerance(cli, trained, table, tmp_path):
+    def evaluated(tolerance):
+        out = tmp_path / f"{tolerance}.npz"
+        result = cli("nll", trained, table, "--tolerance", tolerance, "--out", out)
+        assert result.code == 0, result.err
+        return dict(np.load(out))
+
+    loose = evaluated(100)
+    assert (loose["nfe"] == 82).all(), "the coarsest grid"
+    tolerance = float(np.median(loose["error"]))
+    tight = evaluated(tolerance)
+    np.testing.assert_array_equal(tight["nfe"] > 82, loose["error"] > tolerance)
+    assert (tight["error"] <= np.where(tight["converged"], tolerance, np.inf)).all()
+    np.testing.assert_allclose(tight["nats"], loose["nats"], atol=3 * loose["error"].max())
+
+
+@pytest.mark.parametrize("tolerance", ["0", "-1", "nan"])
+def test_tolerances_are_positive(cli, trained, table, tolerance):
+    result = cli("nll", trained, table, "--tolerance", tolerance)
+    assert result.code == 2
+    assert f"tolerance {float(tolerance)}" in result.err
+
+
 def test_digits_have_bits_per_dim_and_lie_on_their_grid(cli, tiny, tmp_path):
     run = tmp_path / "run"
     assert cli("fit", "digits", *tiny, "--steps", 20, "--out", run).code == 0

@@ -237,3 +237,5 @@ def test_a_single_random_probe_knows_no_error():
 def test_a_negative_standard_error_cannot_be_asked_for():
     with pytest.raises(ValueError, match=r"stderr=-0\.1"):
         Refined(stderr=-0.1)
+    with pytest.raises(ValueError, match="tolerance=-1"):
+        Refined(tolerance=-1)

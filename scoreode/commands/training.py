@@ -131,8 +131,9 @@ def _readable(fitted: fitting.Fitted, folder: RunFolder) -> str:
     if fitted.validation_nats is not None:
         kind = "bound on the NLL" if fitted.run.validation == "bound" else "NLL"
         line += f", best validation {kind} {fitted.validation_nats:.4f} nats"
-    following = f"scoreode nll {folder.path} {fitted.data['name']}"
-    return f"{line}\nsaved to {folder.path}; next: {following}"
+    path = str(folder.path)
+    following = ["scoreode", "nll", path, fitted.data["name"]], ["scoreode", "report", path]
+    return f"{line}\nsaved to {path}; next: {', or: '.join(map(shlex.join, following))}"
 
 
 def next_folder(stem: str) -> Path:

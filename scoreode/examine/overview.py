@@ -107,8 +107,8 @@ def training(subjects: Sequence[Subject]) -> Section:
     """Terms of the loss, and the validation NLL, over steps and over seconds."""
     charts = []
     for term, (title, unit) in _TERMS.items():
-        found = [(number, _records(subject, term)) for number, subject in enumerate(subjects)]
-        curves = [_curve(records, number, term) for number, records in found if records]
+        found = [_points(subject, term) for subject in subjects]
+        curves = [_curve(points, number) for number, points in enumerate(found) if points]
         if curves:
             charts.append(Chart(title, "steps", unit, curves))
     if not charts:
@@ -122,15 +122,29 @@ def training(subjects: Sequence[Subject]) -> Section:
     return Section("Training", [Text(said), Charts(charts, controls=("steps", "seconds"))])
 
 
-def _records(subject: Subject, term: str) -> list[dict[str, Any]]:
+def _points(subject: Subject, term: str) -> list[tuple[int, float, float]]:
+    """Steps, seconds and the term there."""
     records = [record for record in subject.metrics if record.get(term) is not None]
-    if term == "validation_nats" or not records or records[0][term]:
-        return records
-    # A term is 0 until it sets in: the mean in which it does is one over steps without it, too.
-    return [record for record in records if record[term]][1:]
+    points = [(record["step"], record["seconds"], record[term]) for record in records]
+    if term == "validation_nats":
+        return points
+    if points and not points[0][-1]:
+        # It is 0 until it sets in: the mean in which it does is one over steps without it, too.
+        points = [point for point in points if point[-1]][1:]
+    return _without_rest(points)
 
 
-def _curve(records: Sequence[dict[str, Any]], number: int, term: str) -> Curve:
-    axes = {"steps": "step", "seconds": "seconds"}
-    x = {name: np.array([record[key] for record in records], float) for name, key in axes.items()}
-    return Curve(x, np.array([record[term] for record in records], float), run=number)
+def _without_rest(means: list[tuple[int, float, float]]) -> list[tuple[int, float, float]]:
+    """The last mean and the one before as one, where it is over far fewer steps than that."""
+    if len(means) < 3:
+        return means
+    (first, *_), (middle, _, before), (last, seconds, after) = means[-3:]
+    n, m = middle - first, last - middle
+    if 2 * m >= n:
+        return means
+    return [*means[:-2], (last, seconds, (n * before + m * after) / (n + m))]
+
+
+def _curve(points: Sequence[tuple[int, float, float]], number: int) -> Curve:
+    steps, seconds, values = np.array(points, float).T
+    return Curve({"steps": steps, "seconds": seconds}, values, run=number)

@@ -160,6 +160,18 @@ def test_a_term_is_drawn_from_its_first_whole_mean(copied, written):
     assert curve["x"]["steps"] == [102, 103]
 
 
+def test_the_last_mean_is_not_one_of_few_steps(copied, written):
+    file = copied / "metrics.jsonl"
+    last = json.loads(file.read_text().splitlines()[-1])
+    steps, losses = (100, 200, 300, 310), (1.0, 2, 3, 25)
+    records = [{**last, "step": s, "loss": x} for s, x in zip(steps, losses, strict=True)]
+    file.write_text("".join(json.dumps(record) + "\n" for record in records))
+    charts = {chart["title"]: chart for chart in written(copied, *FEW).data["charts"]}
+    (curve,) = charts["loss"]["curves"]
+    assert curve["y"] == [1, 2, 5]
+    assert curve["x"]["steps"] == [100, 200, 310]
+
+
 @pytest.fixture(scope="module")
 def digits(cli, tiny, tmp_path_factory):
     """A run on digits that were split by another seed than 0."""

@@ -16,6 +16,7 @@ from scoreode import flow, objective, process, score, standardise
 from scoreode.calculus import probes
 from scoreode.errors import InputError, check_positive, unknown
 from scoreode.network import MLP, DDPMpp, NCSNpp, UNet
+from scoreode.network.unet import halvings
 
 PROCESSES: dict[str, process.AbstractProcess] = {
     # The paper's range ends at σ = 50 for data of its own scale; for unit variance the prior is
@@ -236,8 +237,7 @@ def for_noise(image_shape: tuple[int, ...] | None) -> MLP | UNet:
 def for_images(shape: tuple[int, ...]) -> UNet:
     """A U-Net that halves an image (h, w, c) twice, or as often as its sides can be."""
     height, width, channels = shape
-    halvings = min(2, *((side & -side).bit_length() - 1 for side in (height, width)))
-    return UNet((height, width, channels), multipliers=(1, 2, 2)[: halvings + 1])
+    return UNet((height, width, channels), multipliers=(1, 2, 2)[: halvings(shape) + 1])
 
 
 def sampler(method: str, steps: int | None, d: int) -> flow.AbstractSampler:

@@ -169,7 +169,7 @@ def _off_grid(rows: np.ndarray, bin_width: Any, bin_edge: Any) -> np.ndarray:
     return (width > 0) & (np.abs(steps - np.rint(steps)) > _ON_GRID * size)
 
 
-def split(rows: np.ndarray, seed: int, validation: float, test: float = 0.0) -> list[Part]:
+def split(rows: Part, seed: int, validation: float, test: float = 0.0) -> list[Part]:
     """[train, validation, test], disjoint parts of the rows, shuffled by the seed.
 
     A positive fraction takes at least one row; training keeps at least one. Parts of a large array
@@ -185,8 +185,7 @@ def split(rows: np.ndarray, seed: int, validation: float, test: float = 0.0) -> 
     if sum(sizes) >= n:
         sizes = [0, 0]
     cuts = np.cumsum([n - sum(sizes), sizes[0]])
-    parts = np.split(order, cuts)
-    return [Stored(rows, part) if rows.nbytes > stored.LARGE else rows[part] for part in parts]
+    return [stored.taken(rows, part) for part in np.split(order, cuts)]
 
 
 def from_rows(

@@ -35,6 +35,17 @@ class Stored:
         """The same rows in the order in which they lie."""
         return Stored(self._rows, np.sort(self._order))
 
+    def taken(self, numbers: np.ndarray) -> "Stored":
+        """Those of these rows that have these numbers, unread."""
+        return Stored(self._rows, self._order[numbers])
+
+
+def taken(rows: np.ndarray | Stored, numbers: np.ndarray) -> np.ndarray | Stored:
+    """The rows with these numbers; those of a large array are not copied."""
+    if isinstance(rows, Stored):
+        return rows.taken(numbers)
+    return Stored(rows, numbers) if rows.nbytes > LARGE else rows[numbers]
+
 
 def blocks(rows: np.ndarray | Stored) -> Iterator[np.ndarray]:
     """All rows, a few at a time; stored ones along the disk."""

@@ -28,7 +28,8 @@ class Options:
 
     def rows_of(self, fitted: Fitted) -> int:
         """How many rows of a run to evaluate, at most."""
-        return self.rows or self.unasked[evaluate.has_image_network(fitted)]
+        tables, images = self.unasked
+        return self.rows or (images if evaluate.has_image_network(fitted) else tables)
 
 
 @dataclass(frozen=True)

@@ -141,15 +141,19 @@ class ImageUNet(eqx.Module):
         return self.readout(jax.nn.silu(self.norm(h))).ravel()
 
 
+def halvings(image_shape: tuple[int, ...]) -> int:
+    """How often both sides of an image (h, w, c) can be halved."""
+    return min((side & -side).bit_length() - 1 for side in image_shape[:2])
+
+
 def check_image_shape(
     image_shape: tuple[int, int, int], shape: tuple[int, ...], resolutions: int
 ) -> None:
     """Raises `ValueError` unless examples are such images, and can be halved often enough."""
-    height, width, _ = image_shape
-    least = 2 ** (resolutions - 1)
     if shape != (math.prod(image_shape),):
         raise ValueError(f"examples of shape {shape} are not images {image_shape}")
-    if height % least or width % least:
+    if halvings(image_shape) < resolutions - 1:
+        height, width, _ = image_shape
         raise ValueError(
             f"images of {height} × {width} cannot be halved {resolutions - 1} times;"
             " give fewer multipliers"

@@ -13,12 +13,13 @@ import jax.random as jr
 import numpy as np
 
 from scoreode import evaluate, recipes
-from scoreode.data import Dataset, sources
+from scoreode.data import Dataset, sources, split
 from scoreode.density import Density
 from scoreode.errors import InputError
 from scoreode.fitted import Fitted
 from scoreode.flow import DPMSolver
 from scoreode.network import MLP, NCSNpp
+from scoreode.network.unet import halvings
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE
 from scoreode.report import figures
@@ -102,15 +103,15 @@ def data_of(
             f"{source}: {name} is a model of images: name a set of them, a folder of pictures, or"
             " an .npy file of bytes (n, height, width, colours)"
         )
-    height, width, _ = data.image_shape
-    if PRESETS[preset].depth is not None and (height % 8 or width % 8):
+    if PRESETS[preset].depth is not None and halvings(data.image_shape) < 3:
+        height, width, _ = data.image_shape
         raise InputError(
             f"{source}: images of {height} × {width} cannot be halved three times, as NCSN++ does;"
             " take --preset cpu-10min, or images of other sizes"
         )
     if len(data.test) == 0:
-        data = sources.load_data(data.name, seed, 0.1, data_dir)
-        data = replace(data, validation=data.test, test=data.validation)
+        train, test, _ = split(data.train, seed, 0.1)
+        data = replace(data, train=train, test=test)
     if len(data.test) < 2:
         raise InputError(f"{data.name}: too few images to hold out two for the NLL; give 20")
     return data

@@ -11,9 +11,9 @@ from scoreode.discrete import suited
 from scoreode.errors import InputError
 from scoreode.flow import declared
 from scoreode.network import MLP, CellNoise, UNet
-from scoreode.recipes import STANDARDISATIONS, Run
+from scoreode.recipes import AUTO, STANDARDISATIONS, Run
 from scoreode.score import ScoreModel
-from scoreode.standardise import AbstractBijection, Chain, Conditioning
+from scoreode.standardise import AbstractBijection, Chain, Conditioning, preferred
 
 _STANDARDISED_VALUES = 2**25  # of as many rows as hold them, which decide the standardisation
 
@@ -25,6 +25,7 @@ def begun(run: Run, data: Dataset) -> tuple[Run, Density]:
     columns that are on no grid.
     """
     _check_continuous(data)
+    run = replace(run, standardise=_standardisation(run, data))
     density = fresh_density(run, data)
     run = suited(run, data, density.bijection)
     score_model = replace(density.score_model, process=run.objective.process)
@@ -41,19 +42,36 @@ def _check_continuous(data: Dataset) -> None:
         check_varied(data.train, data.columns, data.name, among=free)
 
 
+def _standardisation(run: Run, data: Dataset) -> str:
+    """What the run says, or what suits the rows."""
+    if run.standardise != AUTO:
+        return run.standardise
+    if data.sampler is not None:
+        return "scale"  # toys, whose truth is known in coordinates that are as they are
+    families = {name: STANDARDISATIONS[name] for name in ("scale", "whiten", "power")}
+    return preferred(families, _standardised_rows(data)[0])
+
+
 def fresh_density(run: Run, data: Dataset) -> Density:
     """Bijections fitted to the training rows and conditions, and an untrained score model."""
-    most = max(2, _STANDARDISED_VALUES // data.train.shape[1])
-    some, noise = data.representative(most), declared(data.bin_width, data.bin_edge)
-    rows = data.train[some]
-    # With noise in their cells even where there is none in training: columns may be constant.
-    rows = (rows if noise is None else noise.fixed(rows)).astype(np.float64)
+    rows, some = _standardised_rows(data)
     bijection = Chain.fitted(STANDARDISATIONS[run.standardise], rows)
     if data.conditions is None:
         return Density(bijection, _new_score_model(run, rows.shape[1]))
     c, z = data.conditions.train[some].astype(np.float64), np.asarray(bijection.forward(rows)[0])
     bijection = replace(bijection, condition=Conditioning.fitted(c, z, _of_residuals(run)))
     return Density(bijection, _new_score_model(run, rows.shape[1], c.shape[1]))
+
+
+def _standardised_rows(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The training rows that decide the standardisation, in float64, and their numbers.
+
+    They have noise in their cells even where there is none in training: columns may be constant.
+    """
+    most = max(2, _STANDARDISED_VALUES // data.train.shape[1])
+    some, noise = data.representative(most), declared(data.bin_width, data.bin_edge)
+    rows = data.train[some]
+    return (rows if noise is None else noise.fixed(rows)).astype(np.float64), some
 
 
 def blank_density(run: Run, d: int, n_conditions: int = 0) -> Density:

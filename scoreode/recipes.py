@@ -40,8 +40,9 @@ STANDARDISATIONS: dict[str, tuple[type[standardise.AbstractBijection], ...]] = {
     "centre": (standardise.Centring,),
     "scale": (standardise.Scaling,),
     "whiten": (standardise.Whitening,),
-    "power": (standardise.BoxCox, standardise.Whitening),
+    "power": (standardise.Power, standardise.Whitening),
 }
+AUTO = "auto"  # in place of one of these: the best for the rows, except "centre"
 
 REPRODUCTIONS = {
     "mog": "Figures 1 to 3: a 1-D mixture, where order 1 visibly fails",
@@ -74,9 +75,10 @@ class Run:
     """How a model is built and trained.
 
     **Arguments:** `objective`, with its process and order; `parametrisation`; `network`;
-    `standardise`, "centre", "scale", "whiten" or "power"; a budget in `steps` or `seconds`;
-    `batch_size`, in `micro_batches` one after another; `learning_rate`, the peak after a warm-up
-    over the part `warmup` of the budget; `ema_decay`; `clip`, of the gradient's norm; `validation`,
+    `standardise`, "centre", "scale", "whiten" or "power", or "auto" until the rows are known; a
+    budget in `steps` or `seconds`; `batch_size`, in `micro_batches` one after another;
+    `learning_rate`, the peak after a warm-up over the part `warmup` of the budget; `ema_decay`;
+    `clip`, of the gradient's norm; `validation`,
     "bound" or "exact" NLL, measured `validations` times on `validation_fraction` of the rows;
     `patience`, how many of them may pass without improvement before training stops (None: never);
     `flip` images left to right at random; for data on a grid `dequantise`, "uniform", "variational"
@@ -188,7 +190,7 @@ def for_table(
         **({} if network is None else {"width": network.width, "depth": network.depth}),
     )
     if standardise is not None:
-        named("standardisation", standardise, STANDARDISATIONS)
+        named("standardisation", standardise, {**STANDARDISATIONS, AUTO: ()})
     named("dequantisation", dequantise, DEQUANTISATIONS)
     if steps is None and seconds is None:
         steps = min(DEFAULT_STEPS, max(LEAST_STEPS, 2 * n))
@@ -208,10 +210,11 @@ def for_table(
     if image_shape is not None:
         chosen, units, batch, rate = for_images(image_shape), "centre", 128, 1e-3
     elif flat:
-        chosen, units, batch, rate = FLAT_NETWORK, "scale", 500, 1e-3
+        chosen, units, batch, rate = FLAT_NETWORK, AUTO, 500, 1e-3
     else:
-        straight = n < 20 * d or dequantise == "truncated-normal"
-        chosen, units, batch, rate = MLP(), "scale" if straight else "power", 256, 3e-3
+        chosen, units, batch, rate = MLP(), AUTO, 256, 3e-3
+    if dequantise == "truncated-normal" and units == AUTO:
+        units = "scale"
     return Run(
         score_matching,
         network=network or chosen,

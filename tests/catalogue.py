@@ -124,7 +124,7 @@ TOYS: Mapping[str, Callable[[], toy.AbstractToy]] = {
 }
 
 BIJECTIONS: Mapping[str, tuple[type[standardise.AbstractBijection], ...]] = {
-    "box-cox": (standardise.BoxCox,),
+    "bent": (standardise.Power,),
     **recipes.STANDARDISATIONS,
 }
 

@@ -48,7 +48,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
     - `batch_size`, `learning_rate`, `network` (an `MLP`, a `UNet` …), `n_probes` an example in
       training.
     - `standardise`: "centre" all values alike, "scale" the columns, "whiten" them, or "power":
-      power transforms, then whitening. The Jacobian is in the likelihood.
+      long tails are bent, then all is whitened. By default rows left out decide between the last
+      three. The Jacobian is in the likelihood.
     - `discrete`: columns of counts or codes, by index or name, or "auto" for those of few values
       on a grid (see `data.grids`). Log-densities are then log P of the discrete columns plus log p
       of the others given them, bounded by dequantisation, and samples lie on the grid.

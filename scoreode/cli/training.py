@@ -40,7 +40,7 @@ def fit(
     n_probes: Annotated[int | None, default("1")] = None,
     lambda1: Annotated[float | None, default("late in training")] = None,
     lambda2: Annotated[float | None, default("late in training")] = None,
-    standardise: Annotated[str | None, default("by the data")] = None,
+    standardise: Annotated[str | None, default("auto for tables")] = None,
     validation: Literal["bound", "exact"] = "bound",
     validation_fraction: float = 0.1,
     patience: Annotated[int | None, default("never")] = None,
@@ -86,7 +86,7 @@ def fit(
         n_probes: probes an example for orders 2 and 3.
         lambda1: weight of order 2, constant from the first step.
         lambda2: weight of order 3, constant from the first step.
-        standardise: centre, scale, whiten or power.
+        standardise: centre, scale, whiten or power, or auto: what suits rows left out.
         validation: measure the bound (fast) or the exact NLL.
         validation_fraction: part of the rows held out.
         patience: stop after so many validations without improvement.

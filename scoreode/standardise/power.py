@@ -22,8 +22,9 @@ from scipy import optimize
 from scoreode.standardise.affine import MIN_RELATIVE_VARIANCE, deviation
 from scoreode.standardise.bijection import AbstractBijection, Array
 
-_FITTED_ROWS = 8000  # rows that decide; more do not move the parameters
+_FITTED_ROWS = 4000  # rows that decide; more do not move the parameters
 _REFLECTED = 1 / 3  # of the shift: new rows may lie below those fitted, and yet on the same curve
+_GAINS = (0.0, 0.1, np.inf)  # nats a row from which a column may have two tails
 _LOG_BELOW = 1e-6  # |λ| below which the transform is the logarithm
 # Mean and standard deviation of the priors, and bounds, of both parameters of a map.
 _ONE_TAIL = (1.0, -1.0), (1.0, 4.0), (0.0, -9.0), (3.0, 3.0)  # λ, log shift
@@ -56,17 +57,20 @@ class Power(AbstractBijection):
         loss_one, loss_two = one.losses(powers), two.losses(johnsons)
         worth = np.log(len(rows)) / len(rows)  # what two parameters cost by BIC, in nats a row
         bent = np.minimum(loss_one, loss_two) < one.losses(straight) - worth
-        two_sided = bent & (loss_two < loss_one)
-        columns = _Columns((x[rows] - np.where(two_sided, middle, low)) / scale, two_sided)
-        start = np.where(bent, np.where(two_sided, johnsons, powers), straight)
-        parameters = columns.together(start, bent)
-        if not bent.all():
-            every = columns.together(start, np.ones_like(bent))
-            gain = columns.loss(parameters) - columns.loss(every)
-            parameters = every if gain > worth * np.sum(~bent) else parameters
-        first, second = parameters
-        origin = np.where(two_sided, middle, low)
-        return cls(origin, scale, first, np.exp(second), two_sided.astype(float))
+        fits = []
+        # What is most normal column by column may not be what becomes linear between columns.
+        for two_sided in np.unique(
+            [bent & (loss_one - loss_two > gain) for gain in _GAINS], axis=0
+        ):
+            origin = np.where(two_sided, middle, low)
+            columns = _Columns((x[rows] - origin) / scale, two_sided)
+            start = np.where(bent, np.where(two_sided, johnsons, powers), straight)
+            for free in np.unique([bent, np.ones_like(bent)], axis=0):
+                parameters = columns.together(start, free)
+                loss = columns.loss(parameters) + worth * free.sum()
+                fits.append((loss, origin, *parameters, two_sided))
+        _, origin, first, log_second, two_sided = min(fits, key=lambda fit: fit[0])
+        return cls(origin, scale, first, np.exp(log_second), two_sided.astype(float))
 
     @classmethod
     def identity(cls, d: int) -> Self:

@@ -178,8 +178,9 @@ class BoxCox(AbstractBijection):
     def forward(self, x: Array) -> tuple[Array, Array]:
         xp = x.__array_namespace__()
         u = (x - self.low) / self.scale
-        # Clipped on both sides of the seam, so that no branch overflows under differentiation.
-        above, below = xp.maximum(u, 0.0), xp.minimum(u, 0.0) / self.shift
+        # Clipped on both sides of the seam, so that no branch overflows under differentiation; not
+        # by maximum, whose derivative at the seam itself, the least row, is a half.
+        above, below = xp.where(u > 0, u, 0.0), xp.where(u > 0, 0.0, u) / self.shift
         log_w = xp.where(u > 0, xp.log(above + self.shift), xp.log(self.shift) + below)
         log_dw = xp.where(u > 0, 0.0, below)
         z, _ = _box_cox(log_w, self.lam)

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Scalar
-from scoreode.calculus import AbstractProbe, Basis, Hadamard, divergence
+from scoreode.calculus import Basis, Hadamard
 from scoreode.errors import InputError
 from scoreode.flow import (
     DEFAULT_PROBES,
@@ -24,20 +24,18 @@ from scoreode.flow import (
     LogLikelihood,
     ODESampler,
     Refined,
-    drawn,
     map_rows,
-    mean_and_error,
     nll_bound,
     rows_at_once,
     tangents,
 )
-from scoreode.score import ScoreModel, given
+from scoreode.gradients import Groups, LogDensity, NetworkScore, ODEScore
+from scoreode.score import ScoreModel
 from scoreode.standardise import Chain
 
 Rows = Float[np.ndarray, "n d"]
 Row = Float[Array, " d"]
 Conditions = Float[np.ndarray, "n k"]
-Condition = Float[Array, " k"] | None
 
 
 class Density(eqx.Module):
@@ -140,61 +138,90 @@ class Density(eqx.Module):
         z = ODESampler()(self.score_model, self.score_model.process, (d,), key)
         return jnp.asarray(self.bijection.inverse(z))
 
-    def score(self, x: Rows, t: float, c: Conditions | None = None) -> Rows:
-        """∇_x log q_t(x) as the network has it, in the units of x."""
-        rows = np.asarray(x, np.float32), _rounded(self._standardised_conditions(c, len(x)))
-        return map_rows(_score, (self, self._time(t)), rows, rows_at_once(x.shape[1], 0))
+    def score(
+        self,
+        x: Rows,
+        t: float = 0.0,
+        c: Conditions | None = None,
+        seed: int = 0,
+        how: Refined = Refined(),
+    ) -> Rows:
+        """∇ log p(x) of every row for t = 0, and for t > 0 the network's ∇_x log q_t(x).
 
-    def hessian_product(self, x: Rows, v: Rows, t: float, c: Conditions | None = None) -> Rows:
-        """∇²_x log q_t(x) v for every row, as the network has it, in the units of x."""
-        c = self._standardised_conditions(c, len(x))
-        rows = np.asarray(x, np.float32), np.asarray(v, np.float32), _rounded(c)
-        chunk = rows_at_once(x.shape[1], 1)
-        return map_rows(_hessian_product, (self, self._time(t)), rows, chunk)
+        At t = 0 it is the gradient of `log_likelihood` with the same `seed` and `how`, of its
+        estimate where the divergence is estimated: above 32 dimensions the probes are the same.
+
+        **Raises:** `InputError` for a t that is not in [0, T].
+
+        **Cost** of a row at t = 0: the log-likelihood, its evaluations twice more on its last grid,
+        and a reverse sweep over them; at t > 0 one evaluation.
+        """
+        return self._at(x, t, c, seed, how).gradient()
+
+    def network_score(self, x: Rows, t: float, c: Conditions | None = None) -> Rows:
+        """s_θ(·, t) in the units of x, for t up to t_min at t_min. **Cost:** one evaluation a row.
+
+        **Raises:** `InputError` for a t that is not in [0, T].
+        """
+        return self._differentiable(x, c, self._of_network(x, t)).gradient()
+
+    def hessian_product(
+        self,
+        x: Rows,
+        v: Rows,
+        t: float = 0.0,
+        c: Conditions | None = None,
+        seed: int = 0,
+        how: Refined = Refined(),
+    ) -> Rows:
+        """∇² log p(x) v for every row, for t > 0 the network's ∇²_x log q_t(x) v; see `score`.
+
+        **Cost:** that of `score`, with a tangent.
+        """
+        return self._at(x, t, c, seed, how).hessian_products(np.asarray(v)[:, None])[:, 0]
 
     def laplacian(
-        self, x: Rows, t: float, n_probes: int | None = None, c: Conditions | None = None
+        self,
+        x: Rows,
+        t: float = 0.0,
+        n_probes: int | None = None,
+        c: Conditions | None = None,
+        seed: int = 0,
+        how: Refined = Refined(),
     ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-        """tr ∇²_x log q_t(x) of every row in the units of x, and its standard error.
+        """tr ∇² log p(x) of every row, for t > 0 the network's tr ∇²_x log q_t(x), and its standard
+        error; see `score`.
 
         **Arguments:** `n_probes`: None for the exact trace up to 32 dimensions, 16 probes above.
-        """
-        d = x.shape[1]
-        exact = n_probes is None and d <= EXACT_UP_TO
-        probe, n = (Basis(), d) if exact else (Hadamard(), n_probes or DEFAULT_PROBES)
-        rows = np.asarray(x, np.float32), _rounded(self._standardised_conditions(c, len(x)))
-        return map_rows(_laplacian, (self, self._time(t), probe, n), rows, rows_at_once(d, n))
 
-    def _time(self, t: float) -> Scalar:
+        **Cost:** that of `score`, with d or `n_probes` tangents.
+        """
+        exact = n_probes is None and x.shape[1] <= EXACT_UP_TO
+        probe, n = (Basis(), 1) if exact else (Hadamard(), n_probes or DEFAULT_PROBES)
+        return self._at(x, t, c, seed, how).laplacian(probe, n)
+
+    def _at(self, x: Rows, t: float, c: Conditions | None, seed: int, how: Refined) -> LogDensity:
+        """log p at t = 0, log q_t at t > 0."""
+        if t != 0:
+            return self._differentiable(x, c, self._of_network(x, t))
+        z, _, rounded = self.standardised(x, c)
+        key, score = jr.key(seed), self.score_model
+        _, grids = how.solve(score, score.process, key, z, c=rounded)
+        return self._differentiable(x, c, [(ODEScore(grid, key), rows) for grid, rows in grids])
+
+    def _of_network(self, x: Rows, t: float) -> Groups:
         process = self.score_model.process
-        return jnp.clip(jnp.asarray(t, jnp.float32), process.t_min, process.t_max)
+        if not 0 <= t <= process.t_max:
+            raise InputError(f"t {t}: must be between 0, the data, and T = {process.t_max}")
+        return [(NetworkScore(jnp.asarray(max(t, process.t_min), jnp.float32)), np.arange(len(x)))]
+
+    def _differentiable(self, x: Rows, c: Conditions | None, groups: Groups) -> LogDensity:
+        x = np.asarray(x, np.float64)
+        c = self._standardised_conditions(c, len(x))
+        z = np.asarray(self.bijection.forward(x, c)[0], np.float32)
+        return LogDensity(self.score_model, self.bijection, groups, x, z, c)
 
 
 def _rounded(c: Conditions | None) -> Conditions | None:
     """As the score model takes it."""
     return None if c is None else c.astype(np.float32)
-
-
-def _score(density: Density, t: Scalar, x: Row, c: Condition) -> Row:
-    """(∂T/∂x)ᵀ s_θ(T(x), t) + ∇ log |det ∂T/∂x|."""
-
-    def forward(x: Row) -> tuple[Row, Scalar]:
-        z, log_det = density.bijection.forward(x, c)
-        return jnp.asarray(z), jnp.asarray(log_det)
-
-    (z, log_det), pullback = jax.vjp(forward, x)
-    score = given(density.score_model, c)
-    return pullback((score(z, t), jnp.ones_like(log_det)))[0]
-
-
-def _laplacian(
-    density: Density, t: Scalar, probe: AbstractProbe, n: int, x: Row, c: Condition
-) -> tuple[Scalar, Scalar]:
-    """∇·s in the units of x, and the standard error of its mean over probes."""
-    _, probes = drawn(probe, n, jr.key(0), x)
-    _, terms = divergence(lambda x: _score(density, t, x, c), x, probes, probe.exact)
-    return mean_and_error(terms, probes)
-
-
-def _hessian_product(density: Density, t: Scalar, x: Row, v: Row, c: Condition) -> Row:
-    return jax.jvp(lambda x: _score(density, t, x, c), (x,), (v,))[1]

@@ -73,6 +73,18 @@ def test_numpyro(est, X, truth):
     np.testing.assert_allclose(jax.grad(joint)(x), slope, rtol=1e-2, atol=2e-2)
 
 
+def test_gradients_are_those_of_the_log_density(X):
+    """Of a model that is no Gaussian, in float32, as NUTS takes them."""
+    tiny = {"order": 1, "steps": 300, "network": MLP(width=16, depth=1), "batch_size": 32}
+    learnt = ScoreODE(**tiny, learning_rate=1e-2, standardise="power").fit(np.exp(X / 3))
+    x = np.exp(X[:20] / 3)
+    numpyro = pytest.importorskip("scoreode.adapters.numpyro")
+    p = numpyro.Distribution(learnt)
+    found = jax.vmap(jax.grad(p.log_prob))(jnp.asarray(x, jnp.float32))
+    scale = x.std(0)
+    np.testing.assert_allclose(found * scale, learnt.score_function(x) * scale, atol=1e-2)
+
+
 def test_masses_are_no_densities(X):
     discrete = np.column_stack([X[:, 0], X[:, 1] > 3])
     tiny = {"order": 1, "steps": 20, "network": MLP(width=16, depth=1), "batch_size": 32}

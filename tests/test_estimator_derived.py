@@ -78,3 +78,61 @@ def test_in_pipelines_and_searches(X):
     assert search.best_params_ == {
         "learning_rate": (1e-12, 1e-3)[np.argmax(search.cv_results_["mean_test_score"])]
     }
+
+
+@pytest.fixture(scope="module")
+def learnt():
+    """Of a skew table in unlike units, learnt a little: the network's score at t_min is rough."""
+    rng = np.random.default_rng(1)
+    table = np.array([1.7e9, 0.0]) + np.array([1.0, 1e-9]) * rng.gamma(3.0, size=(300, 2))
+    est = small(steps=300, learning_rate=1e-2, standardise="whiten", validation_fraction=0.0)
+    return est.fit(table), table
+
+
+def differences(function, x, v, h=1e-2):
+    near, far = (function(x + k * h * v) - function(x - k * h * v) for k in (1, 2))
+    return (8 * near - far) / (12 * h)
+
+
+def test_score_function_is_the_gradient_of_score_samples(learnt):
+    est, table = learnt
+    x, scale = table[:30], table.std(0)
+    slopes = np.stack([differences(est.score_samples, x, e) for e in np.diag(scale)], 1)
+    found = est.score_function(x) * scale
+    assert np.sqrt(np.mean((found - slopes) ** 2)) < 0.01
+    network = est.network_score(x, 0.0) * scale
+    assert np.sqrt(np.mean((network - slopes) ** 2)) > 0.1, "which is another function"
+    np.testing.assert_array_equal(est.score_function(x[5:6]), est.score_function(x)[5:6])
+    np.testing.assert_array_equal(est.score_function(x, 0.3), est.network_score(x, 0.3))
+
+
+def test_hessians_are_of_score_samples(learnt):
+    est, table = learnt
+    x, scale = table[:30], table.std(0)
+    columns = [est.hessian_product(x, np.tile(e, (30, 1))) * scale for e in np.diag(scale)]
+    hessian = np.stack(columns, 2)
+    np.testing.assert_allclose(hessian, hessian.transpose(0, 2, 1), atol=1e-2)
+    slopes = [differences(est.score_function, x, e) * scale for e in np.diag(scale)]
+    np.testing.assert_allclose(hessian, np.stack(slopes, 2), atol=2e-2)
+    trace = np.sum(np.diagonal(hessian, axis1=1, axis2=2) / scale**2, 1)
+    np.testing.assert_allclose(est.laplacian(x)[0], trace, rtol=1e-3)
+
+
+def test_images_are_their_rows():
+    images = np.random.default_rng(0).normal(size=(40, 2, 2, 1))
+    est = small(network=MLP(16, 1)).fit(images)
+    np.testing.assert_array_equal(
+        est.score_function(images), est.score_function(images.reshape(40, 4))
+    )
+
+
+def test_times_outside_the_diffusion(normal, X):
+    for call in (
+        lambda t: normal.score_function(X, t),
+        lambda t: normal.network_score(X, t),
+        lambda t: normal.hessian_product(X, X, t),
+        lambda t: normal.laplacian(X, t),
+    ):
+        for t in (-0.1, 1.1, float("nan")):
+            with pytest.raises(ValueError, match=f"t {t}: must be between 0, the data, and T"):
+                call(t)

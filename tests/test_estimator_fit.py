@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from scoreode import ScoreODE, fitting
-from scoreode.building import fresh_density
+from scoreode.building import begun
 from scoreode.data import Dataset, described, from_rows
 from scoreode.network import MLP
 from scoreode.process import VP
@@ -104,7 +104,7 @@ def test_validation_is_weighted():
     )
     names, none = ("a", "b"), x[:0]
     weighted = Dataset("x", x, x, none, names, validation_weights=weights.astype(float))
-    density = fresh_density(run, weighted)
+    run, density = begun(run, weighted)
     repeated = Dataset("x", x, np.repeat(x, weights, 0), none, names)
     assert Validation(run, weighted).nats(density) == pytest.approx(
         Validation(run, repeated).nats(density), rel=1e-6
@@ -207,17 +207,17 @@ def test_a_run_that_is_under_way(frame, tmp_path):
     data = from_rows("rows", rows, ("x0", "x1"), 0, 0.1)
     options = {"process": PROCESSES["ve"], "steps": 20, "network": TINY, "batch_size": 32}
     run = for_table(108, 2, order=1, **options)
+    run, density = begun(run, data)
     folder = fitting.new_folder(tmp_path / "run", run, described(data))
-    density = fresh_density(run, data)
     trainer = fitting.Trainer(run, data, density, folder)
     trainer.save()
-    begun = ScoreODE.from_run(folder.path)
-    np.testing.assert_array_equal(begun.score_samples(rows), density.log_likelihood(rows).nats)
-    assert begun.get_params()["steps"] == 20
+    started = ScoreODE.from_run(folder.path)
+    np.testing.assert_array_equal(started.score_samples(rows), density.log_likelihood(rows).nats)
+    assert started.get_params()["steps"] == 20
     fitted = trainer.fit()
     whole = ScoreODE.from_run(folder.path)
     np.testing.assert_array_equal(whole.score_samples(rows), fitted.log_likelihood(rows).nats)
-    assert not np.array_equal(whole.score_samples(rows), begun.score_samples(rows))
+    assert not np.array_equal(whole.score_samples(rows), started.score_samples(rows))
     with pytest.raises(ValueError, match="not a run"):
         ScoreODE.from_run(tmp_path / "none")
 

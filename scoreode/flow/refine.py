@@ -7,6 +7,8 @@ is left fills whole chunks again. A row's value depends on itself alone, and eve
 and a number of probes is compiled once.
 """
 
+from collections.abc import Iterator
+
 import equinox as eqx
 import jax
 import numpy as np
@@ -66,13 +68,26 @@ class Refined(eqx.Module):
         **Cost:** 2 `n_steps` + 2 evaluations of the score a row, half of them with tangents; `nfe`
         counts those of all its grids.
         """
+        return self.solve(score, process, key, x, chunk, c)[0]
+
+    def solve(
+        self,
+        score: ScoreFunction,
+        process: AbstractProcess,
+        key: PRNGKeyArray,
+        x: Float[np.ndarray, "n ..."],
+        chunk: int | None = None,
+        c: Float[np.ndarray, "n k"] | None = None,
+    ) -> tuple[LogLikelihood, list[tuple[GridLikelihood, np.ndarray]]]:
+        """The record of `__call__`, and each last grid with the indices of the rows solved on it.
+
+        What is derived from a log-density, such as its gradient, takes the row's last grid.
+        """
         found, rows, d = None, np.arange(len(x)), x[0].size
         first = EXACT if self.stderr == 0 else self.n_probes
         steps, probes = np.full(len(x), self.n_steps), np.full(len(x), first)
         while True:
-            for n_steps, k in np.unique(np.stack([steps, probes], 1)[rows], axis=0).tolist():
-                group = rows[(steps[rows] == n_steps) & (probes[rows] == k)]
-                how = GridLikelihood(Basis() if k == EXACT else self.probe, k or 1, n_steps)
+            for how, group in self._grids(steps, probes, rows):
                 size = chunk or rows_at_once(d, tangents(how.probe, how.n_probes, d))
                 size = size if found is None else min(size, FEW)
                 picked = x[group], None if c is None else c[group]
@@ -83,11 +98,20 @@ class Refined(eqx.Module):
             finer = coarse & (2 * steps <= self.most_steps)
             rows = np.flatnonzero(finer | noisy)
             if not len(rows):
-                return eqx.tree_at(lambda r: r.converged, found, found.converged & ~coarse)
+                found = eqx.tree_at(lambda r: r.converged, found, found.converged & ~coarse)
+                return found, list(self._grids(steps, probes, np.arange(len(x))))
             steps[finer] *= 2
             if self.stderr:
                 ratio = np.asarray(found.stderr)[noisy] / self.stderr
                 probes[noisy] = _needed(probes[noisy], ratio, d)
+
+    def _grids(
+        self, steps: np.ndarray, probes: np.ndarray, rows: np.ndarray
+    ) -> Iterator[tuple[GridLikelihood, np.ndarray]]:
+        """Every grid that some of these rows take, with these."""
+        for n_steps, k in np.unique(np.stack([steps, probes], 1)[rows], axis=0).tolist():
+            group = rows[(steps[rows] == n_steps) & (probes[rows] == k)]
+            yield GridLikelihood(Basis() if k == EXACT else self.probe, k or 1, n_steps), group
 
     def _coarse(self, found: LogLikelihood) -> np.ndarray:
         # Rounding alone keeps a density of many nats, far from all data, from being closer.

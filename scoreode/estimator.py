@@ -1,6 +1,7 @@
 """The front door for Python: a scikit-learn density estimator with an exact likelihood."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
@@ -28,7 +30,7 @@ from scoreode.process import AbstractProcess
 from scoreode.recipes import PROCESSES, Run, for_table, named
 from scoreode.report.progress import shown
 from scoreode.train import RunFolder
-from scoreode.train.observers import Observer, observed_by, unobserved
+from scoreode.train.observers import Observer, observed_by, recovery, unobserved
 
 _MAX_SEED = np.iinfo(np.int32).max
 _SAMPLES = 16  # of a row with discrete columns: 4 are 0.02 nats worse, see the log
@@ -138,7 +140,11 @@ class ScoreODE(DensityMixin, BaseEstimator):
         **Raises:** `ValueError` for missing or infinite values, text, constant columns, fewer than
         two rows of positive weight, conditions for another number of rows, and a y of real numbers
         in one dimension, which may be meant as a condition; with `warm_start`, for other columns
-        than those fitted.
+        than those fitted. `FailureError` when the loss is no longer finite, at an eighth of the
+        learning rate, too.
+
+        **Warns:** `ConvergenceWarning`, once, where training went back to its last finite state
+        and on with half the learning rate; `fitted_.recoveries` has the steps.
         """
         image_shape = X.shape[1:] if isinstance(X, np.ndarray) and X.ndim == 4 else None
         before = getattr(self, "fitted_", None) if self.warm_start else None
@@ -155,6 +161,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
                 self.fitted_ = trainer.fit(observed_by(bar, observe))
         else:
             self.fitted_ = trainer.fit(observe)
+        if self.fitted_.recoveries:
+            warnings.warn(recovery(self.fitted_.recoveries), ConvergenceWarning, stacklevel=2)
         return self
 
     def _dataset(self, X: np.ndarray, C: Any, weights: np.ndarray | None, seed: int) -> Dataset:

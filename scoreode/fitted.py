@@ -34,6 +34,8 @@ class Fitted:
     seconds: float
     validation_nats: float | None
     """The best validation NLL met in training, in nats per row."""
+    recoveries: tuple[int, ...] = ()
+    """The steps that training went back to with half the learning rate, as it had diverged."""
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -43,6 +45,7 @@ class Fitted:
             "steps": self.steps,
             "seconds": self.seconds,
             "validation_nats": self.validation_nats,
+            "recoveries": list(self.recoveries),
         }
 
     @cached_property

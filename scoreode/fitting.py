@@ -21,6 +21,7 @@ from scoreode.density import Density
 from scoreode.discrete import WithNoise
 from scoreode.errors import InputError
 from scoreode.fitted import Fitted
+from scoreode.memory import check_training
 from scoreode.recipes import Run, from_json, to_json
 from scoreode.score import ScoreModel
 from scoreode.standardise import Chain
@@ -214,10 +215,19 @@ class Trainer:
 
 
 _DESCRIBED = {"name", "columns", "n_train", "entropy", "bin_width", "image_shape", "fingerprint"}
+# What runs of before do not hold: where grids lie and end, conditions, ranges of columns.
+_BEFORE = {
+    "bin_edge": 0.0,
+    "bin_range": None,
+    "conditions": [],
+    "train_range": None,
+    "conditions_range": None,
+}
 
 
 def _check_batch(run: Run) -> None:
-    """Raises `InputError` unless every device has an equal part of every micro-batch."""
+    """Raises `InputError` unless every device has an equal part of every micro-batch, that fits."""
+    check_training(run)
     parts = run.micro_batches * jax.device_count()
     if run.batch_size % parts:
         raise InputError(
@@ -254,8 +264,7 @@ def read_config(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
         raise InputError(f"{file}: {error}{_by_another(config)}") from error
     if not isinstance(run, Run) or not isinstance(data, dict) or not data.keys() >= _DESCRIBED:
         raise InputError(f"{file}: not the configuration of a run{_by_another(config)}")
-    # Runs from before grids could lie elsewhere, had ends, and rows be conditioned on others.
-    return run, {"bin_edge": 0.0, "bin_range": None, "conditions": []} | data
+    return run, _BEFORE | data
 
 
 def _by_another(config: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ import optax
 import pytest
 
 from scoreode.errors import FailureError
-from scoreode.train import Budget, Optimiser, Rows, Schedule, TrainState, train
+from scoreode.train import Budget, Optimiser, Rows, Schedule, TrainState, adam, train
 from scoreode.train.loop import CHUNK
 
 
@@ -67,6 +67,36 @@ def test_steps_and_moving_average_follow_their_recursions():
     np.testing.assert_allclose(state.model.value, value, atol=steps * 1e-7)
     np.testing.assert_allclose(state.ema.value, ema, atol=steps * 1e-7)
     assert int(state.step) == int(state.loss.seen) == steps
+
+
+def test_the_average_of_a_young_run_is_short():
+    """(1 + n)/(10 + n) stands for a larger decay: the first weights are soon forgotten."""
+    optimiser, steps = sgd(decay=0.999), 20
+    value, ema, slow = (np.ones(3) for _ in range(3))
+    for step in range(steps):
+        key_x, _ = jr.split(jr.fold_in(KEY, step))
+        rate = float(optimiser.schedule(jnp.float32((step + 1) / steps)))
+        value = value - rate * (value - np.asarray(ROWS(key_x, 8), np.float64).mean(0))
+        ema = (1 + step) / (10 + step) * ema + 9 / (10 + step) * value
+        slow = 0.999 * slow + 0.001 * value
+    found = final(start(optimiser), optimiser, steps).ema.value
+    np.testing.assert_allclose(found, ema, atol=steps * 1e-7)
+    assert np.abs(slow - ema).min() > 0.2, "a constant decay would be far from it"
+
+
+def test_adam_clips_and_forgets_as_it_is_defined():
+    """Kingma and Ba (2015) with β1 = 0.9, β2 = 0.99, after clipping the norm to 1."""
+    gradients = (
+        3 * np.random.default_rng(0).normal(size=(6, 3)) * [[1], [0.05], [1], [2], [0.1], [1]]
+    )
+    transformation, m, v = adam(), np.zeros(3), np.zeros(3)
+    moments = transformation.init(jnp.zeros(3))
+    for n, g in enumerate(gradients, 1):
+        update, moments = transformation.update(jnp.asarray(g, jnp.float32), moments)
+        g = g / max(1.0, np.linalg.norm(g))
+        m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g**2
+        expected = m / (1 - 0.9**n) / (np.sqrt(v / (1 - 0.99**n)) + 1e-8)
+        np.testing.assert_allclose(update, expected, rtol=1e-4)
 
 
 def test_a_run_in_two_parts_is_bit_equal_to_one():

@@ -10,6 +10,7 @@ from scoreode.density import Density
 from scoreode.discrete import suited
 from scoreode.errors import InputError
 from scoreode.flow import declared
+from scoreode.memory import check_training
 from scoreode.network import MLP, CellNoise, UNet
 from scoreode.recipes import AUTO, STANDARDISATIONS, Run
 from scoreode.score import ScoreModel
@@ -21,9 +22,10 @@ _STANDARDISED_VALUES = 2**25  # of as many rows as hold them, which decide the s
 def begun(run: Run, data: Dataset) -> tuple[Run, Density]:
     """The run as the data have it, and the density that its training starts from.
 
-    **Raises:** `InputError` for a dequantisation that does not suit the data, and for constant
-    columns that are on no grid.
+    **Raises:** `InputError` for a dequantisation that does not suit the data, for constant columns
+    that are on no grid, and for what takes more memory than there is.
     """
+    check_training(run)
     _check_continuous(data)
     run = replace(run, standardise=_standardisation(run, data))
     density = fresh_density(run, data)

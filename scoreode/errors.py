@@ -3,6 +3,7 @@
 import difflib
 import math
 from collections.abc import Iterable, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 INSTALL_ALL = "pip install 'scoreode[all]'"
@@ -23,26 +24,57 @@ def listed(items: Sequence[Any]) -> str:
     return shown + (f", … ({len(items)} in all)" if len(items) > _LISTED else "")
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+def unknown(kind: str, name: Any, known: Iterable[str]) -> str:
     """A message for a name that is not known, with the nearest that is."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]!r}?" if near else f"choose from {', '.join(known)}"
     return f"unknown {kind} {name!r}: {hint}"
 
 
-def check_positive(**options: float | None) -> None:
-    """Raises `InputError` for an option that is given and not positive and finite."""
-    for name, value in options.items():
-        if value is not None and not 0 < value < math.inf:
-            raise InputError(f"{name} {value}: must be positive and finite")
+def is_number(value: Any) -> bool:
+    """Whether this is a real number, of Python or NumPy; truth values are none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
-def check_not_negative(**options: float | None) -> None:
-    """Raises `InputError` for an option that is given and negative or not finite."""
+def whole(name: str, value: Any, least: int = 1) -> int:
+    """The value as an int. **Raises:** `InputError` unless it is a whole number, at least this."""
+    if not (is_number(value) and isinstance(value, Integral) and int(value) >= least):
+        raise _unfit(name, value, f"a whole number, at least {least}")
+    return int(value)
+
+
+def check_counts(**options: Any) -> None:
+    """Raises `InputError` for an option that is given and no whole number above 0."""
     for name, value in options.items():
-        if value is not None and not 0 <= value < math.inf:
-            raise InputError(f"{name} {value}: must be finite and not negative")
+        if value is not None:
+            whole(name, value)
+
+
+def check_positive(**options: Any) -> None:
+    """Raises `InputError` for an option that is given and no positive, finite number."""
+    for name, value in options.items():
+        if value is not None and not (is_number(value) and 0 < value < math.inf):
+            raise _unfit(name, value, "a number, positive and finite")
+
+
+def check_not_negative(**options: Any) -> None:
+    """Raises `InputError` for an option that is given and no number from 0 on, and finite."""
+    for name, value in options.items():
+        if value is not None and not (is_number(value) and 0 <= value < math.inf):
+            raise _unfit(name, value, "a number, finite and not negative")
+
+
+def check_fraction(**options: Any) -> None:
+    """Raises `InputError` for what is no number from 0 on and below 1."""
+    for name, value in options.items():
+        if not (is_number(value) and 0 <= value < 1):
+            raise _unfit(name, value, "a number, at least 0 and below 1")
+
+
+def _unfit(name: str, value: Any, kind: str) -> InputError:
+    shown = repr(value) if isinstance(value, str) else value
+    return InputError(f"{name} {shown}: must be {kind}")
 
 
 def check_seed(seed: int) -> None:

@@ -1,6 +1,7 @@
 """The front door for Python: a scikit-learn density estimator with an exact likelihood."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 from sklearn.base import BaseEstimator, DensityMixin
-from sklearn.utils import check_random_state
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from scoreode import conditions, fitting, inputs
@@ -21,16 +22,24 @@ from scoreode.data import (
     from_rows,
     on_grid,
 )
-from scoreode.errors import InputError, check_positive
+from scoreode.errors import (
+    InputError,
+    check_counts,
+    check_fraction,
+    check_not_negative,
+    check_positive,
+    whole,
+)
 from scoreode.flow import EXACT_UP_TO, LogLikelihood, Refined
+from scoreode.memory import check_memory
 from scoreode.network import MLP, DDPMpp, NCSNpp, UNet
 from scoreode.process import AbstractProcess
 from scoreode.recipes import PROCESSES, Run, for_table, named
 from scoreode.report.progress import shown
 from scoreode.train import RunFolder
-from scoreode.train.observers import Observer, observed_by, unobserved
+from scoreode.train.observers import Observer, observed_by, recovery, unobserved
 
-_MAX_SEED = np.iinfo(np.int32).max
+_OF_RUN = ("order", "steps", "seconds", "batch_size", "learning_rate", "n_probes", "dequantise")
 _SAMPLES = 16  # of a row with discrete columns: 4 are 0.02 nats worse, see the log
 
 
@@ -61,7 +70,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
     - `patience`: stop when so many validations pass without a better one (None: never). There are
       20, and 200 for fewer than 5000 rows, but at most one in 100 steps.
     - `warm_start`: `fit` goes on from the fitted weights, with rows of the same columns.
-    - `random_state`: an int, for equal results on the same machine.
+    - `random_state`: an int, for equal results on the same machine; or a NumPy Generator or
+      RandomState, from which the seed is drawn.
     - `verbose`: show the progress of training.
 
     **Attributes:** `fitted_`, the trained density and what is known of its training;
@@ -139,13 +149,17 @@ class ScoreODE(DensityMixin, BaseEstimator):
         **Raises:** `ValueError` for missing or infinite values, text, constant columns, fewer than
         two rows of positive weight, conditions for another number of rows, and a y of real numbers
         in one dimension, which may be meant as a condition; with `warm_start`, for other columns
-        than those fitted.
+        than those fitted. `FailureError` when the loss is no longer finite, at an eighth of the
+        learning rate, too.
+
+        **Warns:** `ConvergenceWarning`, once, where training went back to its last finite state
+        and on with half the learning rate; `fitted_.recoveries` has the steps.
         """
         image_shape = X.shape[1:] if isinstance(X, np.ndarray) and X.ndim == 4 else None
         before = getattr(self, "fitted_", None) if self.warm_start else None
         rows = inputs.rows_of(self, X, fitting=before is None)
         weights = inputs.weights_of(sample_weight, len(rows))
-        seed = int(check_random_state(self.random_state).randint(_MAX_SEED))
+        seed = inputs.seed_of(self.random_state)
         data = self._dataset(rows, conditions.among(y, C), weights, seed)
         data = replace(self._on_grid(data, before), image_shape=image_shape)
         run = self._run(data, seed, before)
@@ -156,6 +170,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
                 self.fitted_ = trainer.fit(observed_by(bar, observe))
         else:
             self.fitted_ = trainer.fit(observe)
+        if self.fitted_.recoveries:
+            warnings.warn(recovery(self.fitted_.recoveries), ConvergenceWarning, stacklevel=2)
         return self
 
     def _dataset(self, X: np.ndarray, C: Any, weights: np.ndarray | None, seed: int) -> Dataset:
@@ -168,12 +184,14 @@ class ScoreODE(DensityMixin, BaseEstimator):
         if weights is not None:
             both, weights = both[weights > 0], weights[weights > 0]
         fraction = self.validation_fraction
+        check_fraction(validation_fraction=fraction)
         data = from_rows("X", both, names + given, seed, fraction, weights=weights)
         return conditioned(data, given) if given else data
 
     def _on_grid(self, data: Dataset, before: fitting.Fitted | None) -> Dataset:
         """The data with the grid that was declared, detected, or fitted before."""
         widths = self.bin_width
+        inputs.check_discrete(self.discrete)
         if widths is not None and self.discrete is not None:
             raise InputError("give discrete or bin_width, not both")
         if before is not None:
@@ -181,12 +199,13 @@ class ScoreODE(DensityMixin, BaseEstimator):
         elif widths is None:
             rows = np.concatenate([data.train[:], data.validation[:]])
             widths = bin_widths(rows, data.columns, self.discrete)
-        return data if widths is None else on_grid(data, np.atleast_1d(widths).tolist())
+        return data if widths is None else on_grid(data, inputs.widths_of(widths))
 
     def _run(self, data: Dataset, seed: int, before: fitting.Fitted | None) -> Run:
         """How to train on these data; a warm start has the model that was fitted before."""
+        given = inputs.plain(self.get_params(deep=False))
         process, network, standardise = self.process, self.network, self.standardise
-        if isinstance(process, str):
+        if not isinstance(process, AbstractProcess):
             process = named("process", process, PROCESSES)
         if before is not None:
             network = network or before.run.network
@@ -196,21 +215,15 @@ class ScoreODE(DensityMixin, BaseEstimator):
                 process = before.run.objective.process
         run = for_table(
             *data.train.shape,
-            order=self.order,
             process=process,
-            validation_fraction=self.validation_fraction,
             seed=seed,
-            steps=self.steps,
-            seconds=self.seconds,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
             network=network,
-            n_probes=self.n_probes,
             standardise=standardise,
-            patience=self.patience,
             image_shape=data.image_shape,
             n_conditions=data.n_conditions,
-            dequantise=self.dequantise,
+            validation_fraction=given["validation_fraction"],
+            patience=given["patience"],
+            **{name: given[name] for name in _OF_RUN},
         )
         return run if before is None else _continued(run, data, before)
 
@@ -232,10 +245,12 @@ class ScoreODE(DensityMixin, BaseEstimator):
 
         **Returns:** a record of arrays over rows: `nats`, in the units of X; `stderr`, of the
         divergence's probes, 0 where it is exact; `error`, of the solution in time; `nfe`;
-        `converged`; `latent`.
+        `converged`; `latent`. Errors say nothing of rows that `beyond_training` finds.
         """
         rows, c = self._rows(X, C)
-        check_positive(samples=samples, tolerance=tolerance)
+        check_counts(samples=samples)
+        check_positive(tolerance=tolerance)
+        check_not_negative(stderr=stderr)
         default = _SAMPLES if rows.shape[1] <= EXACT_UP_TO else 1
         how = {"samples": samples or default, "stderr": stderr, "tolerance": tolerance}
         return self.fitted_.log_likelihood(rows, **how, c=c)
@@ -247,6 +262,20 @@ class ScoreODE(DensityMixin, BaseEstimator):
     def score(self, X: Any, y: Any = None, *, C: Any = None) -> float:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The mean log-density of the rows in nats. **Arguments:** `y` or `C`, as for `fit`."""
         return float(np.mean(self.score_samples(X, conditions.among(y, C))))
+
+    def beyond_training(self, X: Any, C: Any = None) -> np.ndarray:
+        """Which values lie beyond the range of their column in training, bool of shape (n, d + k).
+
+        There log p rests on no row: tails beyond the data are the model's guess. Pixels of images
+        share one range. The last k columns are those of C.
+
+        **Raises:** `InputError` for a model that was saved without the ranges.
+        """
+        rows, c = self._rows(X, C)
+        found = self.fitted_.beyond(rows, c)
+        if found is None:
+            raise InputError("this model was saved without the ranges of its columns; fit it again")
+        return found
 
     def typicality(self, X: Any, C: Any = None, *, reference: Any = None) -> np.ndarray:
         """How far the log-density of every row is from that of typical rows, in nats, shape (n,).
@@ -275,7 +304,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
     ) -> Any:
         """n exact draws from the model, shape (n, d); of a conditional one n draws given every c.
 
-        **Arguments:** `C`, one condition, of shape (k,) or (1, k), or several, (m, k); `output`,
+        **Arguments:** `C`, one condition, of shape (k,) or (1, k), or several, (m, k);
+        `random_state`, an int, or a NumPy Generator or RandomState to draw a seed from; `output`,
         "numpy", "pandas" or "polars": DataFrames have the fitted names, and columns of integers
         where the data lie on a grid of whole numbers.
 
@@ -283,9 +313,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
         """
         check_is_fitted(self)
         inputs.check_output(output)
-        if n < 1:
-            raise InputError(f"n {n}: draw at least one sample")
-        seed = int(check_random_state(random_state).randint(_MAX_SEED))
+        n, seed = whole("n", n), inputs.seed_of(random_state)
+        check_memory("n", n, 8.0 * n * self.n_features_in_)
         c = conditions.checked(C, self.fitted_.data["conditions"])
         if c is None or len(c) == 1:
             drawn = self.fitted_.sample(n, seed, c=conditions.beside(c, n))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scoreode.data import check_grid
+from scoreode.data import beyond, check_grid
 from scoreode.density import Density
 from scoreode.discrete import dequantisation
 from scoreode.flow import (
@@ -34,6 +34,8 @@ class Fitted:
     seconds: float
     validation_nats: float | None
     """The best validation NLL met in training, in nats per row."""
+    recoveries: tuple[int, ...] = ()
+    """The steps that training went back to with half the learning rate, as it had diverged."""
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -43,6 +45,7 @@ class Fitted:
             "steps": self.steps,
             "seconds": self.seconds,
             "validation_nats": self.validation_nats,
+            "recoveries": list(self.recoveries),
         }
 
     @cached_property
@@ -83,6 +86,10 @@ class Fitted:
         width, edge, columns = (self.data[name] for name in ("bin_width", "bin_edge", "columns"))
         check_grid(x, width, edge, columns, "data", first_row)
         return noise.log_mass(log_density, x, samples, seed, first_row)
+
+    def beyond(self, x: np.ndarray, c: np.ndarray | None = None) -> np.ndarray | None:
+        """Which values lie beyond their training range, bool (n, d + k); None if it is unknown."""
+        return beyond(self.data, x, c)
 
     @cached_property
     def mean_nats(self) -> float:

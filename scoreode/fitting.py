@@ -4,6 +4,7 @@ Builds the model, trains it, keeps the best weights by validation, and writes an
 folder. A run with a folder can be stopped at any moment and taken up where its last checkpoint is.
 """
 
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,7 @@ from scoreode.density import Density
 from scoreode.discrete import WithNoise
 from scoreode.errors import InputError
 from scoreode.fitted import Fitted
+from scoreode.memory import check_training
 from scoreode.recipes import Run, from_json, to_json
 from scoreode.score import ScoreModel
 from scoreode.standardise import Chain
@@ -51,7 +53,7 @@ class _Best:
         self.model, self.value, self.waited = model, value, waited
 
     def update(self, model: ScoreModel, value: float) -> None:
-        if self.value is None or value < self.value:
+        if math.isfinite(value) and (self.value is None or value < self.value):
             self.model, self.value, self.waited = model, value, 0
         else:
             self.waited += 1
@@ -79,6 +81,7 @@ class Trainer:
         self._state = TrainState.initial(density.score_model, loss, self._optimiser)
         self._best = _Best(density.score_model)
         self._validated, self._elapsed = 0, 0.0
+        self._recoveries: tuple[int, ...] = ()
         self._checkpoints = None if folder is None else folder.checkpoints()
         self._validation = Validation(run, data)
 
@@ -90,6 +93,7 @@ class Trainer:
         trainer._state, best, trainer._bijection = tree
         trainer._best = _Best(best, record["best"], record["waited"])
         trainer._validated, trainer._elapsed = record["validated"], record["elapsed"]
+        trainer._recoveries = _recoveries(record)
         if trainer.folder is not None:
             trainer.folder.rewind_metrics(trainer.step)
         return trainer
@@ -140,6 +144,7 @@ class Trainer:
             "waited": self._best.waited,
             "validated": self._validated,
             "elapsed": self._elapsed,
+            "recoveries": list(self._recoveries),
         }
         self._checkpoints.save(self.step, self._tree(), record)
 
@@ -164,6 +169,7 @@ class Trainer:
             Budget(self.run.steps, self.run.seconds),
             jr.key(self.run.seed),
             self._elapsed,
+            self._recoveries,
         )
 
     def _validations_due(self, report: Report) -> int:
@@ -178,6 +184,7 @@ class Trainer:
     def _accept(self, report: Report, value: float | None) -> None:
         """Makes a chunk's outcome what a checkpoint holds."""
         self._state, self._elapsed = report.state, report.seconds
+        self._recoveries = report.recoveries
         self._validated = self._validations_due(report)
         if self._validation.absent:
             self._best = _Best(report.state.ema)
@@ -199,6 +206,7 @@ class Trainer:
             self.step,
             self._elapsed,
             self._best.value,
+            self._recoveries,
         )
         self.save()
         if self.folder is not None:
@@ -207,10 +215,19 @@ class Trainer:
 
 
 _DESCRIBED = {"name", "columns", "n_train", "entropy", "bin_width", "image_shape", "fingerprint"}
+# What runs of before do not hold: where grids lie and end, conditions, ranges of columns.
+_BEFORE = {
+    "bin_edge": 0.0,
+    "bin_range": None,
+    "conditions": [],
+    "train_range": None,
+    "conditions_range": None,
+}
 
 
 def _check_batch(run: Run) -> None:
-    """Raises `InputError` unless every device has an equal part of every micro-batch."""
+    """Raises `InputError` unless every device has an equal part of every micro-batch, that fits."""
+    check_training(run)
     parts = run.micro_batches * jax.device_count()
     if run.batch_size % parts:
         raise InputError(
@@ -247,8 +264,7 @@ def read_config(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
         raise InputError(f"{file}: {error}{_by_another(config)}") from error
     if not isinstance(run, Run) or not isinstance(data, dict) or not data.keys() >= _DESCRIBED:
         raise InputError(f"{file}: not the configuration of a run{_by_another(config)}")
-    # Runs from before grids could lie elsewhere, had ends, and rows be conditioned on others.
-    return run, {"bin_edge": 0.0, "bin_range": None, "conditions": []} | data
+    return run, _BEFORE | data
 
 
 def _by_another(config: dict[str, Any]) -> str:
@@ -278,7 +294,7 @@ def load(path: Path) -> Fitted:
     steps, seconds, nats = (summary.get(name) for name in ("steps", "seconds", "validation_nats"))
     if steps is None or seconds is None:
         raise InputError(f"{path}/summary.json: not the summary of a run; restore a copy")
-    return Fitted(run, density, data, steps, seconds, nats)
+    return Fitted(run, density, data, steps, seconds, nats, _recoveries(summary))
 
 
 def at_checkpoint(path: Path) -> Fitted:
@@ -293,7 +309,13 @@ def at_checkpoint(path: Path) -> Fitted:
     tree = state, blank.score_model, blank.bijection
     (state, best, bijection), record = folder.checkpoints().restore(tree)
     density, steps = Density(bijection, best), int(state.step)
-    return Fitted(run, density, data, steps, record["elapsed"], record["best"])
+    known = record["elapsed"], record["best"], _recoveries(record)
+    return Fitted(run, density, data, steps, *known)
+
+
+def _recoveries(record: dict[str, Any]) -> tuple[int, ...]:
+    """Of a summary or a checkpoint, which from before there were any do not hold them."""
+    return tuple(record.get("recoveries", ()))
 
 
 def _optimiser(run: Run) -> Optimiser:

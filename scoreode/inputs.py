@@ -5,12 +5,54 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, validate_data
 
 from scoreode.data import tables
 from scoreode.errors import InputError
 
 OUTPUTS = ("numpy", "pandas", "polars")
+_MAX_SEED = np.iinfo(np.int32).max
+
+
+def seed_of(random_state: Any) -> int:
+    """A seed from an int, a NumPy Generator or RandomState, which are drawn from, or None.
+
+    **Raises:** `InputError` for anything else.
+    """
+    if isinstance(random_state, np.random.Generator):
+        return int(random_state.integers(_MAX_SEED))
+    try:
+        if isinstance(random_state, bool):
+            raise ValueError("a truth value")
+        return int(check_random_state(random_state).randint(_MAX_SEED))
+    except ValueError as error:
+        raise InputError(
+            f"random_state {random_state!r}: takes an int between 0 and {2**32 - 1}, a"
+            " numpy.random.Generator or RandomState, or None"
+        ) from error
+
+
+def plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters whose NumPy numbers are Python's, which compiled code and JSON take."""
+    return {k: v.item() if isinstance(v, np.generic) else v for k, v in parameters.items()}
+
+
+def check_discrete(discrete: Any) -> None:
+    """Raises `InputError` for what is no list of columns, nor a name."""
+    if discrete is not None and not isinstance(discrete, str) and np.ndim(discrete) != 1:
+        raise InputError(f'discrete {discrete!r}: give "auto", or a list of columns')
+
+
+def widths_of(bin_width: Any) -> list[float]:
+    """Widths of bins as numbers. **Raises:** `InputError` for what is no number nor a list."""
+    try:
+        widths = np.atleast_1d(np.asarray(bin_width))
+    except ValueError:  # rows of unequal length
+        widths = np.empty((0, 0))
+    if widths.ndim != 1 or widths.dtype.kind not in "iuf":
+        raise InputError(f"bin_width {bin_width!r}: takes a number, or a list of one a column")
+    return [float(width) for width in widths]
 
 
 def rows_of(estimator: BaseEstimator, X: Any, *, fitting: bool) -> np.ndarray:
@@ -42,6 +84,8 @@ def weights_of(weights: Any, n: int) -> np.ndarray | None:
     """
     if weights is None:
         return None
+    if np.asarray(weights).ndim == 0:
+        raise InputError(f"sample_weight {weights!r}: give one number a row, {n} in all")
     options: dict[str, Any] = {"dtype": np.float64, "ensure_2d": False}
     weights = np.asarray(check_array(weights, input_name="sample_weight", **options))
     if weights.shape != (n,):
@@ -50,6 +94,8 @@ def weights_of(weights: Any, n: int) -> np.ndarray | None:
         raise InputError(f"sample_weight: row {np.argmax(weights < 0) + 1} has a negative one")
     if np.count_nonzero(weights) < 2:
         raise InputError("sample_weight: all but one or all are zero; two rows have to count")
+    if not np.isfinite(np.sum(weights)):
+        raise InputError("sample_weight: the sum is not finite; divide them all by the largest")
     return weights
 
 

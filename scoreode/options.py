@@ -10,7 +10,7 @@ import numpy as np
 
 from scoreode import recipes
 from scoreode.data import Dataset, conditioned, on_grid, sources
-from scoreode.errors import check_not_negative, check_positive
+from scoreode.errors import check_counts, check_not_negative
 from scoreode.objective import Ramp
 
 
@@ -55,7 +55,7 @@ class FitOptions:
         """The resolved run for n rows of d columns, given others."""
         sizes = {"width": self.width, "depth": self.depth}
         lambdas = {"lambda1": self.lambda1, "lambda2": self.lambda2}
-        check_positive(**sizes)
+        check_counts(**sizes)
         check_not_negative(**lambdas)
         run = recipes.for_table(
             n,

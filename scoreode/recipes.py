@@ -14,7 +14,14 @@ import jax
 
 from scoreode import flow, objective, process, score, standardise
 from scoreode.calculus import probes
-from scoreode.errors import InputError, check_positive, unknown
+from scoreode.errors import (
+    InputError,
+    check_counts,
+    check_not_negative,
+    check_positive,
+    is_number,
+    unknown,
+)
 from scoreode.network import MLP, DDPMpp, NCSNpp, UNet
 from scoreode.network.unet import halvings
 
@@ -175,20 +182,20 @@ def for_table(
 
     **Raises:** `InputError` for an option outside its range.
     """
-    if order not in (1, 2, 3):
+    if not (is_number(order) and isinstance(order, int) and order in (1, 2, 3)):
         raise InputError(f"order {order}: choose 1, 2 or 3")
     if steps is not None and seconds is not None:
         raise InputError("give steps or seconds, not both")
-    check_positive(
+    check_positive(seconds=seconds, learning_rate=learning_rate)
+    check_counts(
         steps=steps,
-        seconds=seconds,
         batch_size=batch_size,
-        learning_rate=learning_rate,
         n_probes=n_probes,
         patience=others.get("patience"),
         micro_batches=others.get("micro_batches"),
-        **({} if network is None else {"width": network.width, "depth": network.depth}),
     )
+    if network is not None:
+        _check_network(network)
     if standardise is not None:
         named("standardisation", standardise, {**STANDARDISATIONS, AUTO: ()})
     named("dequantisation", dequantise, DEQUANTISATIONS)
@@ -230,6 +237,16 @@ def for_table(
     )
 
 
+def _check_network(network: Any) -> None:
+    """Raises `InputError` for what is no network's specification, and for sizes it cannot have."""
+    if isinstance(network, type) or not hasattr(network, "build"):
+        raise InputError(f"network {network!r}: takes a network, such as MLP(width=128, depth=4)")
+    check_counts(width=network.width, depth=network.depth)
+    if isinstance(network, MLP):
+        check_not_negative(n_features=network.n_features)
+        check_positive(bandwidth=network.bandwidth)
+
+
 def for_noise(image_shape: tuple[int, ...] | None) -> MLP | UNet:
     """A small network for variational dequantisation."""
     if image_shape is None:
@@ -248,7 +265,7 @@ def sampler(method: str, steps: int | None, d: int) -> flow.AbstractSampler:
 
     **Raises:** `InputError` for steps that it cannot take, and for a corrector in few dimensions.
     """
-    check_positive(steps=steps)
+    check_counts(steps=steps)
     if method == "pc" and d < LEAST_CORRECTED:
         raise InputError(
             f"--method pc: its steps follow the norm of one score, which tells too little in {d}"
@@ -336,8 +353,8 @@ def from_json(value: Any) -> Any:
         raise InputError(f"cannot rebuild {name!r} ({error})") from error
 
 
-def named(kind: str, name: str, known: Mapping[str, Any]) -> Any:
+def named(kind: str, name: Any, known: Mapping[str, Any]) -> Any:
     """The entry of that name. **Raises:** `InputError` with the nearest known name."""
-    if name in known:
+    if isinstance(name, str) and name in known:
         return known[name]
     raise InputError(unknown(kind, name, known))

@@ -46,7 +46,8 @@ class Validation:
     def _exact_nats(self, density: Density) -> float:
         x, c, log_r = self._inside(density, *self._solved)
         found = density.log_likelihood(x, how=_FEW_PROBES, c=c)
-        return self._mean(log_r - np.asarray(found.nats))
+        nats = self._mean(log_r - np.asarray(found.nats))
+        return nats if np.isfinite(nats) else np.inf  # any model is better
 
     def _mean(self, nats: np.ndarray) -> float:
         weights = None if self._weights is None else self._weights[: len(nats)]

@@ -1,17 +1,22 @@
 """What fit takes beyond rows: discrete columns, weights, a model to go on from; bad input."""
 
+import jax
 import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
 from scipy import stats
+from sklearn.exceptions import ConvergenceWarning
 
 from scoreode import ScoreODE, fitting
 from scoreode.building import begun
 from scoreode.data import Dataset, described, from_rows
+from scoreode.errors import FailureError
 from scoreode.network import MLP
 from scoreode.process import VP
 from scoreode.recipes import PROCESSES, for_table
+from scoreode.score import ScoreModel, Velocity
+from scoreode.train import loop
 from scoreode.validation import Validation
 
 TINY = MLP(width=16, depth=1)
@@ -231,3 +236,32 @@ def test_few_rows_are_trained_on_briefly_and_watched(n):
     assert run.steps == 10_000 or run.steps <= 100 * run.validations
     for_long = for_table(n, 5, process=PROCESSES["ve"], seconds=600.0)
     assert for_long.validations == (200 if n < 5000 else 20)
+
+
+def test_a_fit_that_diverges_goes_on_with_half_the_rate(frame, monkeypatch):
+    X = frame[["size"]] + np.random.default_rng(1).normal(size=(120, 1))
+    advance = loop.advance
+
+    def diverging(state, key, n, at, increment, scale, *rest):
+        after, terms, finite = advance(state, key, n, at, increment, scale, *rest)
+        return after, terms, finite & (scale < 0.3)
+
+    monkeypatch.setattr(loop, "advance", diverging)
+    said = "went back to step 0, and on from there with 1/4 of the learning rate"
+    with pytest.warns(ConvergenceWarning, match=said) as warned:
+        est = small().fit(X)
+    assert len(warned) == 1
+    assert est.fitted_.recoveries == (0, 0)
+    assert np.isfinite(est.score(X))
+    monkeypatch.setattr(loop, "advance", lambda *args: (*advance(*args)[:2], np.False_))
+    with pytest.raises(FailureError, match="1/8 of the learning rate: lower the learning rate"):
+        small().fit(X)
+
+
+def test_a_validation_that_is_no_number_is_no_better_than_another():
+    models = [ScoreModel(VP(), Velocity(), TINY.build((1,), jax.random.key(i))) for i in range(5)]
+    best = fitting._Best(models[0])
+    for model, nats in zip(models[1:], [np.nan, 2.0, np.nan, 3.0], strict=True):
+        best.update(model, nats)
+    assert best.model is models[2]
+    assert (best.value, best.waited) == (2.0, 2)

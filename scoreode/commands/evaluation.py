@@ -2,14 +2,14 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from scoreode import evaluate, fitting
-from scoreode.data import sources
+from scoreode.data import Beyond, sources
 from scoreode.data.output import check_suffix, write_columns
 from scoreode.errors import InputError, check_not_negative, check_positive, check_seed
 from scoreode.flow import DEFAULT_PROBES, LogLikelihood, Refined
@@ -43,7 +43,7 @@ def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path
             raise InputError(f"--out {out}: these are the data; choose another file")
     fitted = fitting.load(run)
     columns, parts = blocks(source, options.part, options.seed, options.data_dir)
-    apart = with_conditions(fitted, columns, source)
+    apart, outside = with_conditions(fitted, columns, source), Beyond(fitted.data)
     decisive = asdict(replace(options, data_dir=None))
     identity = evaluate.identity(run, source, decisive)
     journal = evaluate.Journal(out and out.with_name(f"{out.name}.journal"), identity)
@@ -61,11 +61,16 @@ def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path
             c=c,
         )
 
+    def seen(parts: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+        for rows in parts:
+            outside.add(*apart(rows))
+            yield rows
+
     started, known = time.perf_counter(), len(journal)
     if known:
         note(f"going on after row {known}, from {journal.path}")
     try:
-        records = evaluate.evaluated(parts, evaluated, journal, Counted("nll"))
+        records = evaluate.evaluated(seen(parts), evaluated, journal, Counted("nll"))
     except KeyboardInterrupt:
         if journal.path is None or not len(journal):
             raise
@@ -74,7 +79,10 @@ def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path
     if out is not None:
         write_columns(out, {name: records[name] for name in evaluate.RECORD.names or ()})
     journal.remove()
+    if outside.note is not None:
+        note(outside.note)
     summary = evaluate.summarised(fitted, records, time.perf_counter() - started)
+    summary |= {"beyond_training": outside.rows, "beyond_training_columns": outside.columns}
     print(json.dumps(summary) if as_json else evaluate.readable(fitted, summary))
 
 

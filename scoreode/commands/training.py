@@ -12,11 +12,11 @@ from scoreode.density import Density
 from scoreode.errors import InputError
 from scoreode.fitted import Fitted
 from scoreode.options import FitOptions
-from scoreode.report.progress import shown
+from scoreode.report.progress import note, shown
 from scoreode.report.tensorboard import events
 from scoreode.rows import check_columns, trained_on
 from scoreode.train import RunFolder, devices
-from scoreode.train.observers import Observer, observed_by
+from scoreode.train.observers import Observer, observed_by, recoveries_told
 
 RUNS = Path("runs")
 
@@ -109,7 +109,8 @@ def _train(trainer: fitting.Trainer, folder: RunFolder, told: Told) -> None:
         return
     try:
         with ExitStack() as stack:
-            observers: list[Observer] = [stack.enter_context(shown(f"order {order}"))]
+            shows = stack.enter_context(shown(f"order {order}"))
+            observers: list[Observer] = [shows, recoveries_told(note)]
             if told.tensorboard:
                 observers.append(stack.enter_context(events(folder.path, trainer.step)))
             fitted = trainer.fit(observed_by(*observers))

@@ -1,5 +1,6 @@
 """Data: toys with exact samplers, tables and images from files, the bundled digits."""
 
+from scoreode.data.beyond import Beyond, beyond
 from scoreode.data.dataset import (
     Conditions,
     Dataset,
@@ -21,10 +22,12 @@ from scoreode.data.grids import Discrete, bin_widths
 from scoreode.data.stored import Stored
 
 __all__ = [
+    "Beyond",
     "Conditions",
     "Dataset",
     "Discrete",
     "Stored",
+    "beyond",
     "bin_widths",
     "check_grid",
     "check_varied",

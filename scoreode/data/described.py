@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from scoreode.data.dataset import Dataset, extremes
+from scoreode.data.dataset import Dataset, Part, extremes
 from scoreode.data.stored import Stored, blocks
 
 
 def described(data: Dataset) -> dict[str, Any]:
     """What a run remembers of its data; the fingerprint tells other rows of the same shape."""
+    given, ranges = data.conditions, _range(data, data.train)
     return {
         "name": data.name,
         "columns": list(data.columns),
@@ -18,21 +19,35 @@ def described(data: Dataset) -> dict[str, Any]:
         "entropy": data.entropy,
         "bin_width": data.bin_width,
         "bin_edge": data.bin_edge,
-        "bin_range": _range(data),
+        "bin_range": _bin_range(data, ranges),
         "image_shape": data.image_shape,
-        "conditions": [] if data.conditions is None else list(data.conditions.columns),
+        "conditions": [] if given is None else list(given.columns),
+        "train_range": ranges,
+        "conditions_range": None if given is None else _range(data, given.train),
         "fingerprint": _fingerprint(data),
     }
 
 
-def _range(data: Dataset) -> tuple[Any, Any] | None:
-    """The least and the greatest of the training values on a grid, as its widths are given."""
-    if data.bin_width is None or len(data.train) == 0:
+Range = tuple[list[float], list[float]]
+
+
+def _range(data: Dataset, rows: Part) -> Range | None:
+    """The least and the greatest value of every column, or of all pixels; None where there are no
+    rows, or where they are drawn without end."""
+    if len(rows) == 0 or data.sampler is not None:
         return None
-    low, high = extremes(data.train)
-    if isinstance(data.bin_width, tuple):
-        return low.tolist(), high.tolist()
-    return low.min().tolist(), high.max().tolist()
+    low, high = extremes(rows)
+    if data.image_shape is not None:
+        low, high = low.min(keepdims=True), high.max(keepdims=True)
+    return low.tolist(), high.tolist()
+
+
+def _bin_range(data: Dataset, ranges: Range | None) -> tuple[Any, Any] | None:
+    """The least and the greatest of the training values on a grid, as its widths are given."""
+    if data.bin_width is None or ranges is None:
+        return None
+    low, high = ranges
+    return (low, high) if isinstance(data.bin_width, tuple) else (min(low), max(high))
 
 
 def _fingerprint(data: Dataset) -> int:

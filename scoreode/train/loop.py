@@ -6,12 +6,14 @@ nothing anew. Every device takes its part of a batch. What to do between chunks 
 save, stop) is the caller's `for`.
 
 A step is a function of the state, its number and the run's key alone; a run that is stopped
-between chunks and taken up again is the same run.
+between chunks and taken up again is the same run. A chunk after which a number is no longer finite
+does not count: it is repeated with half the learning rate and other draws, and its first step is
+all that has to be kept of that.
 """
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -23,7 +25,7 @@ import jax.random as jr
 import numpy as np
 import optax
 from jax.sharding import Mesh
-from jaxtyping import Array, Int, PRNGKeyArray, PyTree, Real, UInt32
+from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree, Real, UInt32
 
 from scoreode._typing import Batch, Loss, Sampler, Scalar
 from scoreode.errors import FailureError
@@ -31,6 +33,7 @@ from scoreode.train import devices
 from scoreode.train.windows import Windows
 
 CHUNK = 100  # steps between reports: some tenths of a second for small networks
+RECOVERIES = 3  # of a run, until it fails: an eighth of the learning rate is another setting
 _TIMED = 5  # steps of a chunk before the rate is known
 _PADDED = 2**16  # rows; what larger tables would take more is no longer small
 _LAST = np.iinfo(np.uint32).max
@@ -163,7 +166,11 @@ class Budget:
 
 @dataclass(frozen=True)
 class Report:
-    """Where training stands after a chunk; `terms` are means over its steps."""
+    """Where training stands after a chunk; `terms` are means over its steps.
+
+    `recoveries` are the steps that training went back to, as what followed was no longer finite;
+    each has halved the learning rate.
+    """
 
     state: TrainState
     step: int
@@ -171,12 +178,14 @@ class Report:
     seconds: float
     steps_per_second: float
     terms: dict[str, float]
+    recoveries: tuple[int, ...] = ()
 
     @property
     def numbers(self) -> dict[str, float]:
         """All of it but the state: what metrics.jsonl and other records of training hold."""
         names = ("step", "progress", "seconds", "steps_per_second")
-        return {name: getattr(self, name) for name in names} | self.terms
+        halvings = {"halvings": len(self.recoveries)}
+        return {name: getattr(self, name) for name in names} | self.terms | halvings
 
 
 def _gradient(
@@ -220,11 +229,13 @@ def advance(
     n: Int[Array, ""],
     progress: Scalar,
     increment: Scalar,
+    scale: Scalar,
     sampler: Sampler,
     optimiser: Optimiser,
     mesh: Mesh,
-) -> tuple[TrainState, Mapping[str, Scalar]]:
-    """n steps; returns the new state and the terms' means."""
+) -> tuple[TrainState, Mapping[str, Scalar], Bool[Array, ""]]:
+    """n steps at `scale` times the scheduled rates; returns the new state, the terms' means, and
+    whether the loss and all of the state are finite."""
 
     def step(dynamic: TrainState, at: Scalar) -> tuple[TrainState, Mapping[str, Scalar]]:
         state = eqx.combine(dynamic, static)
@@ -234,7 +245,7 @@ def advance(
         updates, moments = optimiser.transformation.update(
             grads, state.moments, eqx.filter(state.model, eqx.is_inexact_array)
         )
-        rate = optimiser.schedule(at)
+        rate = scale * optimiser.schedule(at)
         model = eqx.apply_updates(state.model, jax.tree.map(lambda u: -rate * u, updates))
         # A young average would remember the initial weights: it starts short and grows.
         age = state.step.astype(at.dtype)
@@ -257,7 +268,9 @@ def advance(
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), terms)
     dynamic, sums = jax.lax.fori_loop(0, n, body, (dynamic, zeros))
     means = jax.tree.map(lambda total: total / n.astype(total.dtype), sums)
-    return eqx.combine(dynamic, static), means
+    numbers = means["loss"], eqx.filter(dynamic, eqx.is_inexact_array)
+    finite = jnp.stack([jnp.all(jnp.isfinite(a)) for a in jax.tree.leaves(numbers)])
+    return eqx.combine(dynamic, static), means, devices.whole(jnp.all(finite), mesh)
 
 
 def _samplers(sampler: Sampler | Windows, mesh: Mesh) -> Callable[[int, int], Sampler]:
@@ -281,33 +294,56 @@ def train(
     budget: Budget,
     key: PRNGKeyArray,
     elapsed: float = 0.0,
+    recoveries: Sequence[int] = (),
 ) -> Iterator[Report]:
     """Yields a `Report` after every chunk of steps until the budget is spent.
 
-    **Arguments:** `state`, fresh or from a checkpoint; `elapsed`, seconds spent before.
+    **Arguments:** `state`, fresh or from a checkpoint; `elapsed`, seconds spent before, and
+    `recoveries`, steps gone back to before, as the last report had them.
 
-    **Raises:** `FailureError` when the loss is no longer finite.
+    **Raises:** `FailureError` when the loss is no longer finite, and was not in `RECOVERIES` other
+    attempts at smaller learning rates.
     """
     begin = time.perf_counter() - elapsed
     rate, step, compiled = None, int(state.step), False
     mesh = devices.all_devices()
-    state, key = devices.everywhere((state, key), mesh)
+    state = devices.everywhere(state, mesh)
     drawn = _samplers(sampler, mesh)
-    progress = budget.progress(step, elapsed)
+    progress, recoveries = budget.progress(step, elapsed), tuple(recoveries)
     while progress < 1:
         started = time.perf_counter()
         n, increment = devices.agreed(budget.chunk(step, started - begin, rate))
         counts = jnp.asarray(int(n)), jnp.float32(progress), jnp.float32(increment)
-        counts = devices.everywhere(counts, mesh)
-        state, terms = advance(state, key, *counts, drawn(step, int(n)), optimiser, mesh)
+        how = _attempt(key, len(recoveries)), *counts, jnp.float32(0.5 ** len(recoveries))
+        how = devices.everywhere(how, mesh)
+        after, terms, finite = advance(state, *how, drawn(step, int(n)), optimiser, mesh)
         terms = {name: float(value) for name, value in terms.items()}
         now = time.perf_counter()
         # The first chunk was slowed by compilation: it tells nothing of the rate.
-        step, rate, compiled = step + int(n), n / (now - started) if compiled else None, True
+        rate, compiled = n / (now - started) if compiled else None, True
+        if finite:
+            state, step = after, step + int(n)
+        elif len(recoveries) < RECOVERIES:
+            recoveries = (*recoveries, step)
+        else:
+            raise FailureError(_diverged(terms["loss"], step, int(n), recoveries))
         (progress,) = devices.agreed([budget.progress(step, now - begin)])
-        if not math.isfinite(terms["loss"]):
-            raise FailureError(
-                f"the loss became {terms['loss']} at step {step}: lower the learning rate, or look"
-                " for extreme rows in the data"
-            )
-        yield Report(devices.here(state), step, progress, now - begin, n / (now - started), terms)
+        if finite:
+            pace = n / (now - started)
+            here = devices.here(state)
+            yield Report(here, step, progress, now - begin, pace, terms, recoveries)
+
+
+def _attempt(key: PRNGKeyArray, number: int) -> PRNGKeyArray:
+    """The key of a further attempt: the draws that ended badly are not drawn again."""
+    return jr.fold_in(key, 2**31 + number) if number else key  # steps are below 2³¹
+
+
+def _diverged(loss: float, step: int, n: int, recoveries: tuple[int, ...]) -> str:
+    what = "a weight" if math.isfinite(loss) else "the loss"
+    became = "no longer finite" if math.isfinite(loss) else f"{loss}"
+    return (
+        f"{what} became {became} at step {step + n}, also from step {recoveries[-1]} with"
+        f" 1/{2 ** len(recoveries)} of the learning rate: lower the learning rate, or look for"
+        " extreme rows in the data"
+    )

@@ -37,13 +37,33 @@ def trained(micro_batches=1, order=3):
     return np.concatenate(arrays), np.array(list(last.terms.values()))
 
 
+class Unstable(eqx.Module):
+    """½ k ‖model − x‖², averaged: a step at a rate above 2/k diverges."""
+
+    k: float
+
+    def __call__(self, model, x, _key, _progress) -> tuple[Any, tuple[dict, "Unstable"]]:
+        loss = 0.5 * self.k * jnp.mean(jnp.sum((model - x) ** 2, 1))
+        return loss, ({"loss": loss}, self)
+
+
+def recovered():
+    """A vector that diverged at the first rate and at the second, and the steps gone back to."""
+    optimiser = Optimiser(optax.identity(), Schedule(0.1, warmup=0.0), 0.9, 16)
+    state = TrainState.initial(jnp.ones(3), Unstable(100.0), optimiser)
+    rows = Rows(jr.normal(jr.key(0), (50, 3)))
+    *_, last = train(state, rows, optimiser, Budget(steps=100), jr.key(1))
+    return last.state.model, last.recoveries
+
+
 SCRIPT = """
 import sys, numpy as np
-from test_training_devices import trained
+from test_training_devices import recovered, trained
 import jax
 assert jax.device_count() == 8
 weights, terms = trained(int(sys.argv[2]))
-np.savez(sys.argv[1], weights=weights, terms=terms)
+vector, recoveries = recovered()
+np.savez(sys.argv[1], weights=weights, terms=terms, vector=vector, recoveries=recoveries)
 """
 
 
@@ -58,6 +78,9 @@ def test_eight_devices_train_as_one(tmp_path, micro_batches):
         # Sums over the batch are taken in another order, at every one of the steps.
         np.testing.assert_allclose(found["weights"], weights, atol=STEPS * 1e-5)
         np.testing.assert_allclose(found["terms"], terms, rtol=1e-3)
+        vector, recoveries = recovered()
+        assert tuple(found["recoveries"]) == recoveries == (0, 0)
+        np.testing.assert_allclose(found["vector"], vector, atol=1e-4)
 
 
 class Counting(eqx.Module):

@@ -248,7 +248,7 @@ def read_config(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
     if not isinstance(run, Run) or not isinstance(data, dict) or not data.keys() >= _DESCRIBED:
         raise InputError(f"{file}: not the configuration of a run{_by_another(config)}")
     # Runs from before grids could lie elsewhere, had ends, and rows be conditioned on others.
-    return run, {"bin_edge": 0.0, "bin_range": None, "conditions": []} | data
+    return run, {"bin_edge": 0.0, "bin_range": None, "pixel_range": None, "conditions": []} | data
 
 
 def _by_another(config: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from scoreode.data.dataset import (
     Conditions,
     Dataset,
+    Origin,
     check_grid,
     check_varied,
     conditioned,
@@ -24,6 +25,7 @@ __all__ = [
     "Conditions",
     "Dataset",
     "Discrete",
+    "Origin",
     "Stored",
     "bin_widths",
     "check_grid",

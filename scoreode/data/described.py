@@ -20,6 +20,7 @@ def described(data: Dataset) -> dict[str, Any]:
         "bin_edge": data.bin_edge,
         "bin_range": _range(data),
         "image_shape": data.image_shape,
+        "pixel_range": _pixel_range(data),
         "conditions": [] if data.conditions is None else list(data.conditions.columns),
         "fingerprint": _fingerprint(data),
     }
@@ -33,6 +34,17 @@ def _range(data: Dataset) -> tuple[Any, Any] | None:
     if isinstance(data.bin_width, tuple):
         return low.tolist(), high.tolist()
     return low.min().tolist(), high.max().tolist()
+
+
+def _pixel_range(data: Dataset) -> tuple[float, float] | None:
+    """The values of a black and of a white pixel: 0 and 255 of bytes, and else the ends of what is
+    in training."""
+    if data.image_shape is None:
+        return None
+    if data.train.dtype == np.uint8:
+        return 0.0, 255.0
+    low, high = extremes(data.train)
+    return float(low.min()), float(high.max())
 
 
 def _fingerprint(data: Dataset) -> int:

@@ -67,13 +67,14 @@ class Refined(eqx.Module):
         counts those of all its grids.
         """
         found, rows, d = None, np.arange(len(x)), x[0].size
+        hidden = getattr(score, "hidden_size", 0)
         first = EXACT if self.stderr == 0 else self.n_probes
         steps, probes = np.full(len(x), self.n_steps), np.full(len(x), first)
         while True:
             for n_steps, k in np.unique(np.stack([steps, probes], 1)[rows], axis=0).tolist():
                 group = rows[(steps[rows] == n_steps) & (probes[rows] == k)]
                 how = GridLikelihood(Basis() if k == EXACT else self.probe, k or 1, n_steps)
-                size = chunk or rows_at_once(d, tangents(how.probe, how.n_probes, d))
+                size = chunk or rows_at_once(d, tangents(how.probe, how.n_probes, d), hidden)
                 size = size if found is None else min(size, FEW)
                 picked = x[group], None if c is None else c[group]
                 again = map_rows(Given(how), (score, process, key), picked, size)

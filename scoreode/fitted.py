@@ -101,6 +101,12 @@ class Fitted:
         noise, d = self.dequantisation, len(self.data["columns"])
         return None if noise is None else noise.bits_per_dim(nats, d)
 
+    @property
+    def pixel_range(self) -> tuple[float, float] | None:
+        """The values of a black and of a white pixel; None where they are not known."""
+        known = self.data["pixel_range"] or self.data["bin_range"]
+        return None if known is None else (float(np.min(known[0])), float(np.max(known[1])))
+
     def sample(
         self,
         n: int,

@@ -219,6 +219,7 @@ _DESCRIBED = {"name", "columns", "n_train", "entropy", "bin_width", "image_shape
 _BEFORE = {
     "bin_edge": 0.0,
     "bin_range": None,
+    "pixel_range": None,
     "conditions": [],
     "train_range": None,
     "conditions_range": None,

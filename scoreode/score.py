@@ -84,6 +84,11 @@ class ScoreModel(eqx.Module):
         F = self.network(y, log_snr, *conditions)
         return self.parametrisation.score(F, x, alpha, sigma)
 
+    @property
+    def hidden_size(self) -> int:
+        """How many values the largest hidden state of the network has; 0 where it does not say."""
+        return getattr(self.network, "hidden_size", 0)
+
     def given(self, c: Float[Array, " k"]) -> Self:
         """s_θ(·, · | c), for one standardised c."""
         return type(self)(self.process, self.parametrisation, self.network, c)

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from scoreode.cli.arguments import Config, Debug, Json, Quiet, Run, default
+from scoreode.cli.arguments import Config, Debug, Flag, Json, Quiet, Run, default
 
 
 def sample(
@@ -17,6 +17,7 @@ def sample(
     method: Literal["ode", "dpm", "sde", "ancestral", "pc"] = "ode",
     steps: Annotated[int | None, default("20 for dpm, else 1000; ode chooses its own")] = None,
     seed: int = 0,
+    sheet: Flag = False,
     config: Config = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -30,21 +31,25 @@ def sample(
 
     Example: scoreode sample run -n 1000 --out samples.csv
 
-    Example: scoreode sample run -n 100 --out samples.png --method dpm --steps 20
+    Example: scoreode sample run -n 100 --out pictures/ --method dpm --steps 20
+
+    Example: scoreode sample run -n 100 --out samples.png --sheet
 
     Example: scoreode sample run --given observed.csv -n 500 --out posterior.csv
 
     Args:
-        out: .npy .npz .csv .parquet, or .png for one or two columns and for images.
+        out: .npy .npz .csv .parquet, or .png for one or two columns and for one image, or for
+            images a new folder, of a .png each.
         n: how many, for every row of --given.
         given: a table with the columns that the density is conditional on, and maybe others.
         method: how they are drawn.
         steps: of the method.
         seed: of the samples.
+        sheet: draw all images, enlarged, into one .png.
     """
     from scoreode.commands import models
 
-    models.sample(run, n, out, seed, method, steps, given, as_json=json)
+    models.sample(run, n, out, seed, method, steps, given, sheet=sheet, as_json=json)
 
 
 def export(

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,12 @@ from scoreode.data import named_columns, tables
 from scoreode.data.output import check_suffix, write_rows
 from scoreode.errors import InputError, check_seed
 from scoreode.fitted import Fitted
-from scoreode.report import figures
+from scoreode.report import figures, pixels
 from scoreode.train import RunFolder
 
 _DRAWS = 1000
+_PICTURES = ("", ".png")  # suffixes: a folder, a file
+_SUFFIXES = ", ".join(tables.SUFFIXES)
 
 
 def sample(
@@ -27,14 +30,18 @@ def sample(
     steps: int | None,
     given: Path | None,
     *,
+    sheet: bool,
     as_json: bool,
 ) -> None:
-    """Draws samples into a file; of a conditional density n for every row of `given`, beside it."""
-    check_suffix(out, (*tables.SUFFIXES, ".png"))
+    """Draws samples into a file, images also one a file into a folder; of a conditional density n
+    for every row of `given`, beside it."""
+    if out.suffix:
+        check_suffix(out, (*tables.SUFFIXES, ".png"))
     check_seed(seed)
     if n is not None and n < 1:
         raise InputError(f"-n {n}: draw at least one sample")
     fitted = fitting.load(run)
+    _check_pictures(out, fitted.data["image_shape"], n or _DRAWS, sheet)
     how = recipes.sampler(method, steps, len(fitted.data["columns"]))
     c = _conditions(fitted, run, given)
     c = None if c is None else np.repeat(c, n or 1, axis=0)
@@ -42,10 +49,8 @@ def sample(
     began = time.perf_counter()
     rows, columns = fitted.sample(n, seed, how, c), fitted.data["columns"]
     seconds = time.perf_counter() - began
-    if out.suffix == ".png":
-        shape = fitted.data["image_shape"]
-        figure = figures.pictures(rows, tuple(shape)) if shape else figures.points(rows, columns)
-        figures.write(figure, out)
+    if out.suffix in _PICTURES:
+        _draw(fitted, rows, out, sheet)
     elif c is None:
         write_rows(out, rows, columns)
     else:
@@ -53,6 +58,37 @@ def sample(
     found = {"n": n, "d": len(columns), "method": method, "seconds": seconds, "out": str(out)}
     text = f"{n} samples in {out}; {seconds:.1f} s, compilation included"
     print(json.dumps(found) if as_json else text)
+
+
+def _check_pictures(out: Path, shape: Sequence[int] | None, n: int, sheet: bool) -> None:
+    """Raises `InputError` for pictures that cannot be written there, before any work is done."""
+    if sheet and (out.suffix != ".png" or not shape):
+        raise InputError("--sheet: is of images, in a .png")
+    if not out.suffix and not shape:
+        raise InputError(f"{out}: no suffix: a folder takes images, a table one of {_SUFFIXES}")
+    if out.suffix not in _PICTURES or not shape:
+        return
+    if out.suffix and n > 1 and not sheet:
+        raise InputError(
+            f"{out}: one .png, but {n} images: give --out {out.with_suffix('')}/ for a file each,"
+            " or --sheet for all in one, enlarged"
+        )
+    pixels.check(out, tuple(shape))
+
+
+def _draw(fitted: Fitted, rows: np.ndarray, out: Path, sheet: bool) -> None:
+    """Images as they are, or as a sheet; one or two columns as points."""
+    shape = fitted.data["image_shape"]
+    if not shape:
+        figures.write(figures.points(rows, fitted.data["columns"]), out)
+        return
+    images = pixels.of_rows(rows, tuple(shape), fitted.pixel_range)
+    if sheet:
+        figures.write(figures.pictures(images), out)
+    elif out.suffix:
+        pixels.write(images[0], out)
+    else:
+        pixels.write_folder(images, out)
 
 
 def _conditions(fitted: Fitted, run: Path, given: Path | None) -> np.ndarray | None:

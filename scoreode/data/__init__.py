@@ -4,6 +4,7 @@ from scoreode.data.beyond import Beyond, beyond
 from scoreode.data.dataset import (
     Conditions,
     Dataset,
+    Origin,
     check_grid,
     check_varied,
     conditioned,
@@ -26,6 +27,7 @@ __all__ = [
     "Conditions",
     "Dataset",
     "Discrete",
+    "Origin",
     "Stored",
     "beyond",
     "bin_widths",

@@ -1,8 +1,8 @@
 """A data set: rows in three parts, or an endless sampler, and what is known of their truth."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax.random as jr
@@ -31,6 +31,15 @@ class Conditions:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where the rows of a part are in their source: their numbers from 0 in `part`, or in all of
+    it, where that is empty."""
+
+    numbers: np.ndarray
+    part: str = ""
+
+
+@dataclass(frozen=True)
 class Dataset:
     """Rows for training, validation and test, each (n, d), in the data's own units.
 
@@ -40,7 +49,7 @@ class Dataset:
     nats. `image_shape` says how a row is drawn as a picture. With `conditions` the density is that
     of a row given its own. Weights, where given, say how often a row of training or validation
     counts, relative to others. Parts of large sets are `Stored`, unless there are conditions or
-    weights.
+    weights. `origins` are those of parts that were drawn from others.
     """
 
     name: str
@@ -56,6 +65,7 @@ class Dataset:
     conditions: Conditions | None = None
     train_weights: np.ndarray | None = None
     validation_weights: np.ndarray | None = None
+    origins: Mapping[str, Origin] = field(default_factory=dict)
 
     def representative(self, most: int) -> np.ndarray:
         """The numbers of at most so many training rows that stand for all; of weighted ones each as
@@ -170,22 +180,34 @@ def _off_grid(rows: np.ndarray, bin_width: Any, bin_edge: Any) -> np.ndarray:
 
 
 def split(rows: Part, seed: int, validation: float, test: float = 0.0) -> list[Part]:
-    """[train, validation, test], disjoint parts of the rows, shuffled by the seed.
+    """[train, validation, test], disjoint parts of the rows, as `parted` numbers them.
 
-    A positive fraction takes at least one row; training keeps at least one. Parts of a large array
-    are not copied.
+    Parts of a large array are not copied.
+    """
+    return [stored.taken(rows, part) for part in parted(len(rows), seed, validation, test)]
+
+
+def parted(n: int, seed: int, validation: float, test: float = 0.0) -> list[np.ndarray]:
+    """The numbers of [train, validation, test] among n rows, shuffled by the seed.
+
+    A positive fraction takes at least one row; training keeps at least one.
 
     **Raises:** `InputError` for a validation fraction outside [0, 1).
     """
     if not 0 <= validation < 1:
         raise InputError(f"validation_fraction {validation}: must be at least 0 and below 1")
-    n = len(rows)
     order = np.random.default_rng(seed).permutation(n)
     sizes = [max(1, round(fraction * n)) if fraction > 0 else 0 for fraction in (validation, test)]
     if sum(sizes) >= n:
         sizes = [0, 0]
     cuts = np.cumsum([n - sum(sizes), sizes[0]])
-    return [stored.taken(rows, part) for part in np.split(order, cuts)]
+    return np.split(order, cuts)
+
+
+def origins(n: int, seed: int, validation: float, test: float = 0.0) -> dict[str, Origin]:
+    """Those of the parts that `split` holds out."""
+    _, *held_out = parted(n, seed, validation, test)
+    return dict(zip(("validation", "test"), map(Origin, held_out), strict=True))
 
 
 def from_rows(
@@ -202,7 +224,14 @@ def from_rows(
     """A data set from one array, and a weight for every row or None, split by the seed."""
     train, held_out, tested = split(rows, seed, validation, test)
     data = Dataset(
-        name, train, held_out, tested, tuple(columns), bin_width=bin_width, image_shape=image_shape
+        name,
+        train,
+        held_out,
+        tested,
+        tuple(columns),
+        bin_width=bin_width,
+        image_shape=image_shape,
+        origins=origins(len(rows), seed, validation, test),
     )
     if weights is None:
         return data
@@ -235,7 +264,10 @@ def from_images(name: str, images: Images, seed: int, validation: float) -> Data
     rows, columns = flat(images.train)
     train, held_out, _ = split(rows, seed, validation)
     test, shape = flat(images.test)[0], images.train.shape[1:]
-    return Dataset(name, train, held_out, test, columns, bin_width=1.0, image_shape=shape)
+    drawn = {"validation": Origin(parted(len(rows), seed, validation)[1])}
+    return Dataset(
+        name, train, held_out, test, columns, bin_width=1.0, image_shape=shape, origins=drawn
+    )
 
 
 def flat(pixels: Pixels) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -21,6 +21,7 @@ def described(data: Dataset) -> dict[str, Any]:
         "bin_edge": data.bin_edge,
         "bin_range": _bin_range(data, ranges),
         "image_shape": data.image_shape,
+        "pixel_range": _pixel_range(data, ranges),
         "conditions": [] if given is None else list(given.columns),
         "train_range": ranges,
         "conditions_range": None if given is None else _range(data, given.train),
@@ -48,6 +49,17 @@ def _bin_range(data: Dataset, ranges: Range | None) -> tuple[Any, Any] | None:
         return None
     low, high = ranges
     return (low, high) if isinstance(data.bin_width, tuple) else (min(low), max(high))
+
+
+def _pixel_range(data: Dataset, ranges: Range | None) -> tuple[float, float] | None:
+    """The values of a black and of a white pixel: 0 and 255 of bytes, and else the ends of what is
+    in training."""
+    if data.image_shape is None or ranges is None:
+        return None
+    if data.train.dtype == np.uint8:
+        return 0.0, 255.0
+    (low,), (high,) = ranges
+    return low, high
 
 
 def _fingerprint(data: Dataset) -> int:

@@ -170,10 +170,16 @@ def folder(path: str | os.PathLike[str]) -> Pixels:
 
     **Raises:** `InputError` naming the first file that differs from the others, or is damaged.
     """
-    files = sorted(f for f in Path(path).iterdir() if f.suffix.lower() in SUFFIXES)
-    if not files:
+    names = ((file.name, _opened(file)) for file in files(path))
+    return stacked(f"{path}{os.sep}", names)
+
+
+def files(path: str | os.PathLike[str]) -> list[Path]:
+    """The images of a folder by name. **Raises:** `InputError` if there are none."""
+    found = sorted(f for f in Path(path).iterdir() if f.suffix.lower() in SUFFIXES)
+    if not found:
         raise InputError(f"{path}: no image below it ({', '.join(SUFFIXES)})")
-    return stacked(f"{path}{os.sep}", ((file.name, _opened(file)) for file in files))
+    return found
 
 
 def array(path: str | os.PathLike[str]) -> Pixels | None:

@@ -6,7 +6,16 @@ from pathlib import Path
 import numpy as np
 
 from scoreode.data import hub, images, tables, toy
-from scoreode.data.dataset import Dataset, digits, from_images, from_rows, from_sampler, split
+from scoreode.data.dataset import (
+    Dataset,
+    Origin,
+    digits,
+    from_images,
+    from_rows,
+    from_sampler,
+    parted,
+    split,
+)
 from scoreode.errors import InputError, check_seed, unknown
 
 TOYS: dict[str, toy.AbstractToy] = {
@@ -76,9 +85,11 @@ def _from_parts(
         return from_rows(source, parts["all"], columns, seed, validation)
     train, none = parts["train"], parts["train"][:0]
     held_out, test = (parts.get(part, none) for part in ("validation", "test"))
-    if len(held_out) == 0:
-        train, held_out, _ = split(train, seed, validation)
-    return Dataset(source, train, held_out, test, columns)
+    if len(held_out):
+        return Dataset(source, train, held_out, test, columns)
+    drawn = {"validation": Origin(parted(len(train), seed, validation)[1], "train")}
+    train, held_out, _ = split(train, seed, validation)
+    return Dataset(source, train, held_out, test, columns, origins=drawn)
 
 
 def _read(source: str) -> images.Images | tuple[dict[str, np.ndarray], tuple[str, ...]]:

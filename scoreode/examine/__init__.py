@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scoreode.examine import drawn, findings, overview
+from scoreode.examine.headline import headline
 from scoreode.examine.held_out import Options
 from scoreode.examine.models import evaluated, examined
 from scoreode.examine.subject import subjects
@@ -26,12 +27,14 @@ def page(paths: Sequence[Path], options: Options) -> str:
     sections = [overview.runs(found, models, options), overview.training(found)]
     if models:
         sections.append(drawn.samples(models))
+    lines = list[str]()
     rows = [e for model in models if (e := evaluated(model)) is not None]
     if rows:
+        lines = headline(rows)
         sections += [findings.likelihood(rows), findings.calibrated(rows), findings.solver(rows)]
     names = dict.fromkeys(Path(subject.data["name"]).name or "a model" for subject in found)
     labels = [subject.label for subject in found]
-    return rendered(", ".join(names), labels, sections, _written(options))
+    return rendered(", ".join(names), labels, lines, sections, _written(options))
 
 
 def _written(options: Options) -> str:

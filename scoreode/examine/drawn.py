@@ -4,12 +4,13 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from scoreode.examine import calibration
 from scoreode.examine.models import Examined
 from scoreode.examine.written import of, value
 from scoreode.flow import GridLikelihood
-from scoreode.report import figures
+from scoreode.report import figures, pixels
 from scoreode.report.html import Picture, Pictures, Section, Table, Text
 
 _FOR_EYES = GridLikelihood(n_steps=24)  # a colour shows no more
@@ -60,11 +61,11 @@ def _pictures(
     examined: Examined, compared: Sequence[calibration.Column], shown: bool, whose: str
 ) -> Iterator[Picture]:
     """Of data that were shown before only the model's part."""
-    rows, data = examined.samples, examined.rows
+    data = examined.rows
     data = None if data is None else data.astype(np.float64)
     shape, columns = examined.fitted.data["image_shape"], examined.fitted.data["columns"]
     if shape:
-        yield from _images(None if shown else data, rows, tuple(shape), whose)
+        yield from _images(examined, None if shown else data, whose)
     elif examined.fitted.data["conditions"]:
         yield _pairs(examined, data, compared, whose)
     elif len(columns) == 1:
@@ -75,27 +76,39 @@ def _pictures(
         yield _pairs(examined, data, compared, whose)
 
 
-def _images(
-    data: np.ndarray | None, samples: np.ndarray, shape: tuple[int, ...], whose: str
-) -> Iterator[Picture]:
+def _images(examined: Examined, data: np.ndarray | None, whose: str) -> Iterator[Picture]:
+    fitted, samples = examined.fitted, examined.samples
+    shape = tuple(fitted.data["image_shape"])
+
+    def sheet(rows: np.ndarray) -> Figure:
+        return figures.pictures(pixels.of_rows(rows, shape, fitted.pixel_range), columns=8)
+
     if data is not None:
         rows = data[: len(samples)]
-        yield Picture(f"Data, {len(rows)} rows", figures.pictures(rows, shape, columns=8))
-    picture = figures.pictures(samples, shape, columns=8)
-    yield Picture(f"Samples{whose}, {len(samples)} rows", picture)
+        yield Picture(f"Data, {len(rows)} rows", sheet(rows))
+    yield Picture(f"Samples{whose}, {len(samples)} rows", sheet(samples))
+
+
+def _shown(rows: np.ndarray, *sides: tuple[float, float]) -> str:
+    """How many rows there are, and how many of them a figure with these sides leaves out."""
+    left_out = figures.outside(rows, *sides)
+    return f"{len(rows)} rows" + (f", {left_out} outside" if left_out else "")
 
 
 def _line(examined: Examined, data: np.ndarray | None, whose: str) -> Picture:
     """The model's density over the data's, or the samples' where there are none."""
     name, rows = ("samples", examined.samples) if data is None else ("data", data)
-    x = np.linspace(*figures.limits(rows), _LINE)
-    heights, edges = np.histogram(rows, _BINS, density=True)
+    sides = figures.limits(rows)
+    x = np.linspace(*sides, _LINE)
+    heights, edges = np.histogram(rows, _BINS, sides)
+    heights = heights / len(rows) / np.diff(edges)
     at = np.searchsorted(edges, x, "right")
     histogram = np.concatenate([[0.0], heights, [0.0]])[at]
     nats = examined.fitted.density.log_likelihood(x[:, None], how=_FOR_EYES).nats
     curves = {name: histogram, "model": np.exp(nats)}
     label = examined.fitted.data["columns"][0]
-    return Picture(f"Density{whose}", figures.lines(x, {"": curves}, label))
+    title = f"Density{whose}, {name}: {_shown(rows, sides)}"
+    return Picture(title, figures.lines(x, {"": curves}, label))
 
 
 def _plane(
@@ -105,9 +118,9 @@ def _plane(
     box = figures.around(rows if data is None else data)
     if data is not None and not shown:
         picture = figures.points(data, columns, box, figures.DATA)
-        yield Picture(f"Data, {len(data)} rows", picture)
+        yield Picture(f"Data, {_shown(data, box[:2], box[2:])}", picture)
     picture = figures.points(rows, columns, box, figures.SAMPLES)
-    yield Picture(f"Samples{whose}, {len(rows)} rows", picture)
+    yield Picture(f"Samples{whose}, {_shown(rows, box[:2], box[2:])}", picture)
     grid = figures.grid(box, _GRID)
     nats = np.asarray(examined.fitted.density.log_likelihood(grid, how=_FOR_EYES).nats)
     yield Picture(f"Log-density{whose}", figures.log_density(nats, columns, box))
@@ -124,7 +137,8 @@ def _pairs(
     picked = sorted(map(columns.index, names))
     which = "the columns of largest KS" if len(compared) > room else "columns in pairs"
     which += f", given {', '.join(given)} of the data" if given else ""
-    sides = "" if data is None else ": data below the diagonal (blue), samples above (orange)"
+    halves = "" if data is None else ": data below the diagonal (blue), samples above (orange)"
     shown = None if data is None else data[:, picked]
-    figure = figures.pairs(shown, rows[:, picked], [columns[i] for i in picked])
-    return Picture(f"Samples{whose}, {which}{sides}", figure, wide=True)
+    figure, left_out = figures.pairs(shown, rows[:, picked], [columns[i] for i in picked])
+    outside = f"; rows outside: {left_out}" if left_out else ""
+    return Picture(f"Samples{whose}, {which}{halves}{outside}", figure, wide=True)

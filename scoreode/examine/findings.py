@@ -12,7 +12,7 @@ from scoreode.examine import calibration
 from scoreode.examine.held_out import HeldOut
 from scoreode.examine.models import Evaluated, difference
 from scoreode.examine.written import NONE, of, plus_minus, value
-from scoreode.report import figures
+from scoreode.report import figures, pixels
 from scoreode.report.html import Chart, Charts, Curve, Picture, Pictures, Section, Table, Text
 
 _BINS = 40
@@ -96,13 +96,17 @@ def _difference(evaluated: Evaluated, first: Evaluated) -> str:
 
 
 def _histograms(each: dict[int, np.ndarray], title: str, unit: str, log: bool = False) -> Chart:
-    """Rows by value, in bins that the runs share; on a logarithmic axis 0 is in the lowest."""
+    """Rows by value, in bins that the runs share; on a logarithmic axis 0 is in the lowest.
+
+    A few rows far from the others are not drawn, but counted.
+    """
     everything = np.concatenate(list(each.values()))
     if log:
         least = np.min(everything[everything > 0], initial=1.0)
         everything = np.log(np.maximum(everything, least))
         each = {number: np.log(np.maximum(values, least)) for number, values in each.items()}
-    edges = np.histogram_bin_edges(everything, _BINS)
+    sides = figures.ends(everything) if len(everything) else None
+    edges = np.histogram_bin_edges(everything, _BINS, sides)
     curves = [
         Curve(
             np.exp(edges) if log else edges,
@@ -112,7 +116,16 @@ def _histograms(each: dict[int, np.ndarray], title: str, unit: str, log: bool = 
         )
         for number, values in each.items()
     ]
-    return Chart(title, unit, "rows", curves, log="x" if log else "")
+    below, above = everything[everything < edges[0]], everything[everything > edges[-1]]
+    note = _left_out(*((np.exp(below), np.exp(above)) if log else (below, above)))
+    return Chart(title, unit, "rows", curves, log="x" if log else "", note=note)
+
+
+def _left_out(below: np.ndarray, above: np.ndarray) -> str:
+    """What a chart does not show."""
+    said = [f"{len(below)} below, down to {value(np.min(below), '.4g')}"] if len(below) else []
+    said += [f"{len(above)} above, up to {value(np.max(above), '.4g')}"] if len(above) else []
+    return f"Not drawn: {'; '.join(said)}." if said else ""
 
 
 def _worst(group: Sequence[Evaluated]) -> Iterator[Any]:
@@ -122,24 +135,29 @@ def _worst(group: Sequence[Evaluated]) -> Iterator[Any]:
     order = np.argsort(-np.mean(nll, 0), kind="stable")[:_WORST]
     shape = fitted.data["image_shape"]
     rows = held_out.rows[held_out.evaluated][order]
+    numbers = held_out.numbers[held_out.evaluated][order]
     names = held_out.columns[: 0 if shape else _VALUES]
+    files = ["file"] if held_out.files else []
     more = ["…"] if 0 < len(names) < len(held_out.columns) else []
     several = f" on average over {len(group)} runs" if len(group) > 1 else ""
     yield Text(f"Least likely rows{several}", "heading")
+    yield Text(f"Numbers are those of {held_out.numbered}, from 1.")
     yield Table(
-        ["row", *(f"NLL{of(e.subject, group)}, nats" for e in group), *names, *more],
+        ["row", *files, *(f"NLL{of(e.subject, group)}, nats" for e in group), *names, *more],
         [
             [
-                f"{held_out.numbers[held_out.evaluated[i]]}",
+                f"{number}",
+                *(held_out.files[number - 1 : number]),
                 *(value(x, ".4f") if np.isfinite(x) else "not converged" for x in nll[:, i]),
                 *(value(x, ".4g") for x in row[: len(names)]),
                 *more,
             ]
-            for i, row in zip(order, rows, strict=True)
+            for i, number, row in zip(order, numbers, rows, strict=True)
         ],
     )
     if shape:
-        picture = figures.pictures(rows, tuple(shape), columns=_WORST)
+        worst = pixels.of_rows(rows, tuple(shape), fitted.pixel_range)
+        picture = figures.pictures(worst, columns=_WORST)
         yield Pictures([Picture("These rows, in this order", picture)])
 
 
@@ -167,6 +185,10 @@ def _pit_charts(evaluated: Evaluated, found: Sequence[Evaluated]) -> Iterator[Ch
     number, whose = evaluated.subject.number, of(evaluated.subject, found)
     pit = calibration.pit_histogram(evaluated.z)
     norms = calibration.squared_norms(evaluated.z)
+    lengths = np.sum(evaluated.z.astype(np.float64) ** 2, 1)
+    # A few rows far out would leave no room for the others; but most stay where they are.
+    top = max(figures.ends(lengths)[1], norms.high[-1])
+    found_below = np.where(norms.found <= top, norms.found, np.nan)
     uniform = [
         Curve(pit.x, pit.high, "band", low=pit.low),
         Curve(pit.x, pit.found, "steps", run=number),
@@ -176,9 +198,11 @@ def _pit_charts(evaluated: Evaluated, found: Sequence[Evaluated]) -> Iterator[Ch
     ranked = [
         Curve(norms.x, norms.high, "band", low=norms.low),
         Curve(norms.x, norms.expected),
-        Curve(norms.x, norms.found, "dots", run=number),
+        Curve(norms.x, found_below, "dots", run=number),
     ]
-    yield Chart(f"Squared length{whose}", "quantiles of χ²", "quantiles found", ranked)
+    note = _left_out(lengths[:0], lengths[lengths > top])
+    title = f"Squared length{whose}"
+    yield Chart(title, "quantiles of χ²", "quantiles found", ranked, note=note)
 
 
 def solver(found: Sequence[Evaluated]) -> Section:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scoreode import evaluate, recipes
-from scoreode.data import sources
+from scoreode.data import Origin, images, sources
 from scoreode.errors import InputError
 from scoreode.fitted import Fitted
 from scoreode.rows import blocks, trained_on, with_conditions
@@ -43,7 +43,11 @@ class HeldOut:
     columns: tuple[str, ...]
     rows: np.ndarray
     numbers: np.ndarray
-    """Of the rows in their source, from 1."""
+    """Of the rows among `numbered`, from 1."""
+    numbered: str
+    """What the numbers count, such as "rows of data.csv"."""
+    files: tuple[str, ...]
+    """Of all rows by number, where every one is an image in a file."""
     total: int
     evaluated: np.ndarray
     seed: int
@@ -55,6 +59,18 @@ class HeldOut:
         **Raises:** `InputError` unless the columns are those of the run.
         """
         return with_conditions(fitted, self.columns, self.source)(self.rows)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Rows in blocks, of which the i-th has the number 1 + `origin[i]`, or 1 + i, in `numbered`."""
+
+    name: str
+    columns: tuple[str, ...]
+    parts: Iterable[np.ndarray]
+    numbered: str = ""
+    origin: np.ndarray | None = None
+    files: tuple[str, ...] = ()
 
 
 class Sources:
@@ -76,18 +92,13 @@ class Sources:
         if own:
             key += (run.seed, run.validation_fraction, fitted.data["fingerprint"])
         if key not in self._known:
-            if own:
-                source, columns, parts = self._not_trained_on(fitted)
-            else:
-                source = f"test rows of {name}" if sources.is_named(name) else name
-                columns, parts = blocks(name, "test", seed, options.data_dir)
-            rows = options.rows_of(fitted)
-            self._known[key] = _chosen(source, columns, parts, rows, shown, options.seed, seed)
+            rows = self._not_trained_on(fitted) if own else _given(name, seed, options.data_dir)
+            self._known[key] = _chosen(rows, options.rows_of(fitted), shown, options.seed, seed)
         found = self._known[key]
         with_conditions(fitted, found.columns, name)  # raises, of the source as the user calls it
         return found
 
-    def _not_trained_on(self, fitted: Fitted) -> tuple[str, tuple[str, ...], list[np.ndarray]]:
+    def _not_trained_on(self, fitted: Fitted) -> _Rows:
         """The test rows of a run's own file, or those that chose its weights."""
         name = fitted.data["name"]
         data = trained_on(fitted.run, fitted.data, self._options.data_dir)
@@ -99,8 +110,29 @@ class Sources:
                 if given is not None:
                     rows = np.concatenate([rows, getattr(given, part)], axis=1)
                     columns += given.columns
-                return what.format(name), columns, [rows]
+                origin = data.origins.get(part, Origin(np.arange(len(rows)), part))
+                counted = _counted(name, origin.part)
+                found = what.format(name), columns, [rows], counted
+                return _Rows(*found, origin.numbers, _files(name))
         raise InputError(f"{name} was trained on whole")
+
+
+def _given(name: str, seed: int, data_dir: Path | None) -> _Rows:
+    """The test part of a set that has parts, or all rows of a file."""
+    columns, parts = blocks(name, "test", seed, data_dir)
+    if sources.is_named(name):
+        return _Rows(f"test rows of {name}", columns, parts, _counted(name, "test"))
+    which = " (of its test part, if it has parts)" if Path(name).suffix == ".npz" else ""
+    return _Rows(name, columns, parts, f"the rows of {name}{which}", files=_files(name))
+
+
+def _counted(name: str, part: str) -> str:
+    return f"the rows of the {part} part of {name}" if part else f"the rows of {name}"
+
+
+def _files(name: str) -> tuple[str, ...]:
+    """The names of a folder's images; none of another source."""
+    return tuple(f.name for f in images.files(name)) if sources.is_folder(name) else ()
 
 
 def evaluation_seed(data: dict[str, Any], run: recipes.Run, options: Options) -> int:
@@ -110,19 +142,11 @@ def evaluation_seed(data: dict[str, Any], run: recipes.Run, options: Options) ->
     return run.seed if whole and options.data is None else options.seed
 
 
-def _chosen(
-    source: str,
-    columns: tuple[str, ...],
-    parts: Iterable[np.ndarray],
-    evaluated: int,
-    shown: int,
-    choice: int,
-    seed: int,
-) -> HeldOut:
+def _chosen(source: _Rows, evaluated: int, shown: int, choice: int, seed: int) -> HeldOut:
     """Rows as likely as any by the seed `choice`, in their order; not all need fit into memory."""
     rng, most = np.random.default_rng(choice), max(evaluated, shown)
     keys, numbers, rows, total = np.empty(0), np.empty(0, int), None, 0
-    for part in parts:
+    for part in source.parts:
         keys = np.concatenate([keys, rng.random(len(part))])
         numbers = np.concatenate([numbers, total + 1 + np.arange(len(part))])
         rows = part if rows is None else np.concatenate([rows, part])
@@ -132,4 +156,17 @@ def _chosen(
     assert rows is not None  # a source without rows is refused where it is read
     order = np.argsort(numbers)
     first = np.sort(np.argsort(keys[order])[:evaluated])
-    return HeldOut(source, columns, rows[order], numbers[order], total, first, seed)
+    numbers = numbers[order]
+    if source.origin is not None:
+        numbers = 1 + source.origin[numbers - 1]
+    return HeldOut(
+        source.name,
+        source.columns,
+        rows[order],
+        numbers,
+        source.numbered,
+        source.files,
+        total,
+        first,
+        seed,
+    )

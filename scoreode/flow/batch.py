@@ -23,19 +23,26 @@ from scoreode.score import given
 
 CHUNK = 512
 _AT_ONCE = 2**17  # values of rows and tangents: enough for a core, and in its cache's reach
+_HIDDEN = 2**19  # values of hidden states and their tangents that stay in a core's caches
 _MOST_AT_A_TIME = 8  # chunks: each takes memory of its own
 
 
-def rows_at_once(size: int, tangents: int) -> int:
+def rows_at_once(size: int, tangents: int, hidden: int = 0) -> int:
     """How many rows of so many values, each with so many tangents, to evaluate together.
 
     It depends on the machine and on what a row is, never on how many rows there are: a row's last
     bits may change with the shape that it is computed in.
+
+    **Arguments:** `hidden`, the values of a hidden state of the network that evaluates a row, where
+    these are far more than the row has, as for images.
     """
-    budget = _AT_ONCE * (1 if jax.default_backend() == "cpu" else 32)
+    cpu = jax.default_backend() == "cpu"
+    budget = _AT_ONCE * (1 if cpu else 32)
     # A network's work grows with a row's size faster than what it reads: few images, many pairs.
-    fit = budget // max((1 + tangents) * max(size, 64), 16 * size)
-    return 2 ** min(max(fit, 8).bit_length() - 1, 8 if jax.default_backend() == "cpu" else 13)
+    fit = max(budget // max((1 + tangents) * max(size, 64), 16 * size), 8)
+    if cpu and hidden:
+        fit = min(fit, max(_HIDDEN // ((1 + tangents) * hidden), 1))
+    return 2 ** min(fit.bit_length() - 1, 8 if cpu else 13)
 
 
 @eqx.filter_jit

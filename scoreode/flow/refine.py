@@ -84,11 +84,12 @@ class Refined(eqx.Module):
         What is derived from a log-density, such as its gradient, takes the row's last grid.
         """
         found, rows, d = None, np.arange(len(x)), x[0].size
+        hidden = getattr(score, "hidden_size", 0)
         first = EXACT if self.stderr == 0 else self.n_probes
         steps, probes = np.full(len(x), self.n_steps), np.full(len(x), first)
         while True:
             for how, group in self._grids(steps, probes, rows):
-                size = chunk or rows_at_once(d, tangents(how.probe, how.n_probes, d))
+                size = chunk or rows_at_once(d, tangents(how.probe, how.n_probes, d), hidden)
                 size = size if found is None else min(size, FEW)
                 picked = x[group], None if c is None else c[group]
                 again = map_rows(Given(how), (score, process, key), picked, size)

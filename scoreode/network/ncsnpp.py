@@ -252,6 +252,11 @@ class PlusPlus(eqx.Module):
         self.up, self.up_attention, self.double = tuple(up), tuple(up_attention), tuple(doubling)
         self.norm, self.readout = _norm(n), _conv(n, colours, 3, next(keys), scale=0.0)
 
+    @property
+    def hidden_size(self) -> int:
+        """How many values a hidden state has at the finest resolution, where they are most."""
+        return math.prod(self.spec.image_shape[:2]) * self.spec.width
+
     def dropping(self, key: PRNGKeyArray) -> Self:
         """The network with hidden values dropped as the key says; itself where none ever are."""
         if self.spec.dropout == 0:

@@ -120,6 +120,11 @@ class ImageUNet(eqx.Module):
         self.up = tuple(up)
         self.norm, self.readout = _norm(n), _conv(n, shape[-1], 3, 0.01, next(keys))
 
+    @property
+    def hidden_size(self) -> int:
+        """How many values a hidden state has at the finest resolution, where they are most."""
+        return math.prod(self.shape[:2]) * self.first.out_channels
+
     def __call__(
         self, x: Float[Array, " d"], log_snr: Scalar, c: Float[Array, " k"] | None = None
     ) -> Float[Array, " d"]:

@@ -7,6 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from scoreode._files import replaced
 from scoreode.errors import InputError
@@ -14,6 +15,7 @@ from scoreode.errors import InputError
 DATA, SAMPLES = "#0072b2", "#d55e00"  # told apart by the colour-blind too
 Box = tuple[float, float, float, float]
 """Left, right, bottom, top."""
+_REACH = 5.0  # interquartile ranges
 _LIMIT = 4.5  # half the side of the window in which the 2-D toys are shown
 
 
@@ -76,22 +78,17 @@ def fisher_curves(models: Mapping[str, OverTime]) -> Figure:
     return figure
 
 
-def pictures(rows: np.ndarray, shape: tuple[int, ...], columns: int = 10) -> Figure:
-    """Rows as pictures (h, w), (h, w, 1) or (h, w, 3), in a grid."""
-    n_rows = -(-len(rows) // columns)
-    height, width, channels = (*shape, 1)[:3]
-    # A few outlying pixels would turn the paper grey.
-    low, high = np.quantile(rows, [0.02, 0.98])
-    shades = np.clip((rows - low) / ((high - low) or 1.0), 0, 1)
-    sheet = np.ones((n_rows * (height + 1), columns * (width + 1), channels))
-    for i, picture in enumerate(shades.reshape(-1, height, width, channels)):
+def pictures(pixels: np.ndarray, columns: int = 10) -> Figure:
+    """Pixels of bytes (n, h, w, 1), (n, h, w, 3) or (n, h, w, 4) as an enlarged sheet."""
+    n, height, width, channels = pixels.shape
+    n_rows = -(-n // columns)
+    sheet = np.full((n_rows * (height + 1), columns * (width + 1), channels), 255, np.uint8)
+    for i, picture in enumerate(pixels):
         top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
-        # One channel is ink on paper, three are light.
-        drawn = 1 - picture if channels == 1 else picture
-        sheet[top : top + height, left : left + width] = drawn
+        sheet[top : top + height, left : left + width] = picture
     figure = Figure(figsize=(0.6 * columns, 0.6 * n_rows), layout="constrained")
     axis = figure.subplots()
-    axis.imshow(sheet, cmap="gray", vmin=0, vmax=1)
+    axis.imshow(sheet, cmap="gray", vmin=0, vmax=255)
     axis.axis("off")
     return figure
 
@@ -131,28 +128,38 @@ def log_density(nats: np.ndarray, columns: Sequence[str], box: Box) -> Figure:
     return figure
 
 
-def pairs(data: np.ndarray | None, samples: np.ndarray, columns: Sequence[str]) -> Figure:
-    """Every pair of columns, data below the diagonal and samples above; each column on it."""
+def pairs(
+    data: np.ndarray | None, samples: np.ndarray, columns: Sequence[str]
+) -> tuple[Figure, int]:
+    """Every pair of columns, data below the diagonal and samples above; each column on it.
+
+    **Returns:** the figure, and how many rows lie outside of it.
+    """
     d = len(columns)
     figure = Figure(figsize=(1.5 * d, 1.5 * d), layout="constrained")
     axes = figure.subplots(d, d, squeeze=False)
     drawn = [(samples, SAMPLES)] if data is None else [(data, DATA), (samples, SAMPLES)]
     together = np.concatenate([rows for rows, _ in drawn])
-    # A few values far out would leave no room for the others.
-    ends = [limits(together[:, i], 0.002) for i in range(d)]
+    sides = [limits(together[:, i]) for i in range(d)]
     for place, axis in enumerate(axes.flat):
         i, j = divmod(place, d)
-        axis.set(xlim=ends[j], xticks=[], yticks=[])
+        axis.set(xlim=sides[j], xticks=[], yticks=[])
+        if i == d - 1:
+            axis.set_xticks(
+                **_ticks(sides[j]), fontsize=7, rotation=45, ha="right", rotation_mode="anchor"
+            )
         if i == j:
             for rows, colour in drawn:
                 shape = {"histtype": "step", "color": colour, "linewidth": 1.2}
-                axis.hist(rows[:, i], bins=30, range=ends[i], density=True, **shape)
+                axis.hist(rows[:, i], bins=30, range=sides[i], density=True, **shape)
         else:
             rows, colour = drawn[0 if i > j else -1]
             axis.scatter(rows[:, j], rows[:, i], s=1.5, alpha=0.4, color=colour, linewidths=0)
-            axis.set(ylim=ends[i])
+            axis.set(ylim=sides[i])
+            if j == 0:
+                axis.set_yticks(**_ticks(sides[i]), fontsize=7)
         _name(axis, columns[j] if i == d - 1 else "", columns[i] if j == 0 else "")
-    return figure
+    return figure, outside(together, *sides)
 
 
 def _name(axis: Axes, x: str, y: str) -> None:
@@ -162,11 +169,39 @@ def _name(axis: Axes, x: str, y: str) -> None:
     axis.set_ylabel(short_y, parse_math=False)
 
 
-def limits(values: np.ndarray, outside: float = 0.0) -> tuple[float, float]:
-    """What holds the values with a margin, but for the part `outside` at either end."""
-    low, high = np.quantile(values, [outside, 1 - outside])
+def _ticks(ends: tuple[float, float]) -> dict[str, Any]:
+    """Two or three round values between the ends, with digits that tell them apart."""
+    at = np.asarray(MaxNLocator(3).tick_values(*ends))
+    at = at[(at >= ends[0]) & (at <= ends[1])]
+    step = at[1] - at[0] if len(at) > 1 else 1.0
+    size = max(np.max(np.abs(at), initial=0.0) / step, 1.0)
+    digits = max(int(np.ceil(np.log10(size))) + 1, 10)
+    return {"ticks": at, "labels": [f"{x:.{digits}g}".replace("-", "−") for x in at]}
+
+
+def ends(values: np.ndarray) -> tuple[float, float]:
+    """Between what to draw values, of which a few far out would leave no room for the others.
+
+    All of them within five interquartile ranges of the quartiles, and 98 % of them in any case.
+    """
+    first, third = np.quantile(values, [0.25, 0.75])
+    reach = _REACH * (third - first)
+    low = min(np.quantile(values, 0.01, method="higher"), first - reach)
+    high = max(np.quantile(values, 0.99, method="lower"), third + reach)
+    return float(max(low, np.min(values))), float(min(high, np.max(values)))
+
+
+def limits(values: np.ndarray) -> tuple[float, float]:
+    """The `ends` with a margin."""
+    low, high = ends(values)
     margin = 0.05 * (high - low) or 1.0
-    return float(low - margin), float(high + margin)
+    return low - margin, high + margin
+
+
+def outside(rows: np.ndarray, *sides: tuple[float, float]) -> int:
+    """How many rows lie outside of what a figure shows of their columns."""
+    low, high = np.asarray(sides).T
+    return int(np.sum(np.any((rows < low) | (rows > high), axis=1)))
 
 
 def around(rows: np.ndarray) -> Box:

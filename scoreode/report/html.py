@@ -95,13 +95,17 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves on common axes; `log` names those that are logarithmic: "", "x", "y" or "xy"."""
+    """Curves on common axes; `log` names those that are logarithmic: "", "x", "y" or "xy".
+
+    `note` says what is not drawn.
+    """
 
     title: str
     x: str
     y: str
     curves: Sequence[Curve]
     log: str = ""
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,8 +125,15 @@ class Section:
     blocks: Sequence[Any]
 
 
-def rendered(title: str, runs: Sequence[str], sections: Sequence[Section], written: str) -> str:
-    """The page. `runs` are their labels; `written` says by what it was written, and when."""
+def rendered(
+    title: str,
+    runs: Sequence[str],
+    headline: Sequence[str],
+    sections: Sequence[Section],
+    written: str,
+) -> str:
+    """The page. `runs` are their labels; `headline` says in lines what was found; `written` says
+    by what it was written, and when."""
     import jinja2
 
     environment = jinja2.Environment(
@@ -139,6 +150,7 @@ def rendered(title: str, runs: Sequence[str], sections: Sequence[Section], writt
     return environment.get_template("page.html").render(
         title=title,
         runs=runs,
+        headline=headline,
         sections=sections,
         written=written,
         style=style,

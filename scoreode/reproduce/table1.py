@@ -22,7 +22,7 @@ from scoreode.network import MLP, NCSNpp
 from scoreode.network.unet import halvings
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE
-from scoreode.report import figures
+from scoreode.report import figures, pixels
 from scoreode.reproduce.orders import Reproduced, trained
 from scoreode.train import RunFolder
 
@@ -145,8 +145,8 @@ def table1(folder: RunFolder, data: Dataset, *, name: str, preset: str, seed: in
         "change_bits_per_dim": float(np.mean(change)),
         "change_stderr": float(np.std(change, ddof=1) / len(change) ** 0.5),
     }
-    pixels = second.sample(_SAMPLES, seed, _SAMPLING)
-    figures.write(figures.pictures(pixels, shape, columns=6), folder.path / "samples.png")
+    drawn = pixels.of_rows(second.sample(_SAMPLES, seed, _SAMPLING), shape, second.pixel_range)
+    figures.write(figures.pictures(drawn, columns=6), folder.path / "samples.png")
     folder.write_summary(summary)
     text = f"{json.dumps(summary, indent=1)}\nfigure: {folder.path / 'samples.png'}"
     return Reproduced(summary, text)

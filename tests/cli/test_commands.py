@@ -230,7 +230,7 @@ def test_digits_have_bits_per_dim_and_lie_on_their_grid(cli, tiny, tmp_path):
     assert drawn.shape == (5, 64)
     np.testing.assert_array_equal(drawn, np.round(drawn))
     picture = tmp_path / "x.png"
-    assert cli("sample", run, "-n", 5, "--out", picture).code == 0
+    assert cli("sample", run, "-n", 5, "--out", picture, "--sheet").code == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 

@@ -1,6 +1,7 @@
 """A set of images through the command: bytes in, bits per dimension and pictures out."""
 
 import json
+import re
 import shutil
 import struct
 
@@ -9,12 +10,15 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from PIL import Image
 from standard_errors import assert_mean
 
 from scoreode import fitting
 from scoreode.batches import Flipped
-from scoreode.data import images
+from scoreode.data import images, sources
+from scoreode.errors import FailureError
 from scoreode.network import UNet
+from scoreode.report import figures, pixels
 from scoreode.train import Rows
 
 
@@ -92,8 +96,131 @@ def test_samples_are_pictures_of_bytes(cli, run, tmp_path):
     drawn = np.load(tmp_path / "x.npy")
     assert drawn.shape == (3, 784)
     np.testing.assert_array_equal(drawn, np.round(drawn))
-    assert cli("sample", run, "-n", 3, "--out", tmp_path / "x.png").code == 0
+    sheet = tmp_path / "x.png"
+    assert cli("sample", run, "-n", 3, "--out", sheet, "--sheet").code == 0
     assert images.folder(tmp_path).ndim == 4
+
+
+def read(path):
+    """The pixels of a PNG as it is."""
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def test_a_folder_has_a_file_of_true_pixels_for_every_image(cli, run, tmp_path):
+    assert cli("sample", run, "-n", 3, "--out", tmp_path / "x.npy").code == 0
+    drawn = np.load(tmp_path / "x.npy").reshape(3, 28, 28)
+    result = cli("sample", run, "-n", 3, "--out", f"{tmp_path}/folder/")
+    assert result.code == 0, result.err
+    assert sorted(f.name for f in (tmp_path / "folder").iterdir()) == ["1.png", "2.png", "3.png"]
+    for i in range(3):
+        np.testing.assert_array_equal(read(tmp_path / "folder" / f"{i + 1}.png"), drawn[i])
+    np.testing.assert_array_equal(images.folder(tmp_path / "folder")[..., 0], drawn)
+
+
+def test_one_image_is_a_file_of_true_pixels(cli, run, tmp_path):
+    assert cli("sample", run, "-n", 1, "--out", tmp_path / "x.npy").code == 0
+    assert cli("sample", run, "-n", 1, "--out", tmp_path / "x.png").code == 0
+    pixels = np.load(tmp_path / "x.npy").reshape(28, 28)
+    np.testing.assert_array_equal(read(tmp_path / "x.png"), pixels)
+
+
+def test_pictures_that_cannot_be_written_are_refused_before_any_work(cli, run, contents, tmp_path):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("text")
+    before = contents(tmp_path)
+    refused = {
+        ("-n", 3, "--out", folder): "folder is not empty",
+        ("-n", 3, "--out", tmp_path / "x.png"): f"give --out {tmp_path / 'x'}/ for a file each",
+        ("--out", tmp_path / "x.png"): "--sheet for all in one",
+        ("--sheet", "--out", tmp_path / "x.npy"): "--sheet: is of images, in a .png",
+    }
+    for options, said in refused.items():
+        result = cli("sample", run, *options)
+        assert result.code == 2, options
+        assert said in result.said
+    assert contents(tmp_path) == before
+
+
+def test_a_table_has_no_pictures_one_a_file(cli, trained, tmp_path):
+    for options, said in {
+        ("--out", tmp_path / "folder"): "a folder takes images, a table one of .csv",
+        ("--out", tmp_path / "x.png", "--sheet"): "--sheet: is of images",
+    }.items():
+        result = cli("sample", trained, "-n", 2, *options)
+        assert result.code == 2
+        assert said in result.said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
+    written = np.arange(12 * 4, dtype=np.uint8).reshape(12, 2, 2, 1)
+    pixels.write_folder(written, tmp_path / "good")
+    names = [f.name for f in sorted((tmp_path / "good").iterdir())]
+    assert names == [f"{i:02}.png" for i in range(1, 13)]
+    np.testing.assert_array_equal(images.folder(tmp_path / "good"), written)
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(FailureError, match="No space left"):
+        pixels.write_folder(written, tmp_path / "bad")
+    assert [f.name for f in tmp_path.iterdir()] == ["good"]
+
+
+def test_zero_is_black_and_nothing_is_stretched():
+    dim = np.arange(40, 56.0).reshape(1, 16)
+    np.testing.assert_array_equal(pixels.of_rows(dim, (4, 4), (0, 255)).ravel(), dim.ravel())
+    levels = np.arange(17.0)[None]
+    expected = np.rint(levels * 255 / 16).ravel()
+    np.testing.assert_array_equal(pixels.of_rows(levels, (1, 17), (0, 16)).ravel(), expected)
+    figure = figures.pictures(pixels.of_rows(dim, (4, 4, 1), (0, 255)), columns=1)
+    (sheet,) = figure.axes[0].get_images()
+    assert sheet.get_clim() == (0, 255)
+    np.testing.assert_array_equal(np.asarray(sheet.get_array())[:4, :4, 0].ravel(), dim.ravel())
+
+
+def test_runs_know_what_is_black_and_white(cli, run, tiny, tmp_path):
+    assert fitting.load(run).pixel_range == (0, 255)
+    digits = tmp_path / "digits"
+    assert cli("fit", "digits", *tiny, "--steps", 5, "--out", digits).code == 0
+    assert fitting.load(digits).pixel_range == (0, 16)
+    assert cli("sample", digits, "-n", 2, "--out", tmp_path / "x.npy").code == 0
+    assert cli("sample", digits, "-n", 2, "--out", tmp_path / "folder").code == 0
+    drawn = np.load(tmp_path / "x.npy").reshape(2, 8, 8)
+    for i in range(2):
+        pixel = read(tmp_path / "folder" / f"{i + 1}.png")
+        np.testing.assert_array_equal(pixel, np.rint(drawn[i] * 255 / 16))
+
+
+def test_least_likely_images_have_the_names_of_their_files(cli, run, sets, tmp_path):
+    folder, out = tmp_path / "own", tmp_path / "page.html"
+    folder.mkdir()
+    test = images.read("fashion-mnist", sets).test
+    for i in range(6):
+        Image.fromarray(test[i, ..., 0]).save(folder / f"photo-{'fedcba'[i]}.png")
+    few = ("--samples", 2, "--rows", 4)
+    result = cli("report", run, "--data", folder, *few, "--out", out)
+    assert result.code == 0, result.err
+    text = out.read_text()
+    assert '<th scope="col">file</th>' in text
+    for number, name in re.findall(r'<th scope="row">(\d)</th><td>(photo-\w.png)</td>', text):
+        assert name == f"photo-{'abcdef'[int(number) - 1]}.png"
+    assert text.count("photo-") == 4
+
+
+def test_held_out_images_are_known_by_their_place_in_the_folder(tmp_path):
+    folder = tmp_path / "own"
+    pixels.write_folder(
+        np.random.default_rng(0).integers(0, 255, (20, 4, 4, 1), np.uint8), tmp_path / "own"
+    )
+    data = sources.load_data(str(folder), seed=3, validation=0.3)
+    all_rows = images.folder(folder).reshape(20, -1)
+    origin = data.origins["validation"]
+    assert origin.part == ""
+    np.testing.assert_array_equal(all_rows[origin.numbers], data.validation)
 
 
 def test_a_set_that_is_not_there(cli, tmp_path, monkeypatch):

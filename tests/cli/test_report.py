@@ -1,6 +1,8 @@
 """`scoreode report`: the page's numbers, whatever the runs and the data are in what state."""
 
+import base64
 import html.parser
+import io
 import json
 import shlex
 import shutil
@@ -8,10 +10,12 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
+from PIL import Image
 
 from scoreode import fitting
 from scoreode.data import sources
 from scoreode.examine import drawn
+from scoreode.report import figures
 
 FEW = ("--samples", 20)
 
@@ -22,6 +26,7 @@ class Page(html.parser.HTMLParser):
     def __init__(self, path):
         super().__init__()
         self.tables, self.titles, self.notes, self.scripts, self.tags = [], [], [], [], []
+        self.headline = []
         self._open = []
         self.text = path.read_text(encoding="utf-8")
         self.feed(self.text)
@@ -55,6 +60,8 @@ class Page(html.parser.HTMLParser):
             self.titles.append(text)
         elif tag == "p" and attributes.get("class") == "note":
             self.notes[-1] += text
+        elif tag == "p" and attributes.get("class") == "headline":
+            self.headline.append(text)
 
     def table(self, *head):
         """The rows of the table whose head begins so, by their first cell."""
@@ -128,7 +135,8 @@ def test_rows_by_the_seed_have_their_own_values(cli, written, trained, table, tm
         assert row["NLL, nats"] == f"{-each['nats'][i]:.4f}".replace("-", "−")
         assert row["weight"] == f"{data['weight'][i]:.4g}".replace("-", "−")
     chart = next(c for c in page.data["charts"] if c["title"] == "NLL of every row")
-    assert sum(chart["curves"][0]["y"]) == 40
+    left_out = [int(word) for word in chart["note"].split() if word.isdigit()]
+    assert sum(chart["curves"][0]["y"]) + sum(left_out) == 40
 
 
 def test_by_default_rows_that_were_held_out(page, table):
@@ -386,3 +394,96 @@ def test_what_is_refused(cli, trained, contents, tmp_path, args, said):
     assert said in result.said
     assert contents(trained) == before
     assert not list(tmp_path.iterdir())
+
+
+def test_least_likely_rows_are_rows_of_the_file(page, table):
+    data = pl.read_csv(table)
+    shown = page.table("row", "NLL, nats", "length", "weight")
+    assert len(shown) == 8
+    for number, row in shown.items():
+        there = data.row(int(number) - 1, named=True)
+        assert row["length"] == f"{there['length']:.4g}".replace("-", "−")
+        assert row["weight"] == f"{there['weight']:.4g}".replace("-", "−")
+    assert f"Numbers are those of the rows of {table}, from 1." in page.text
+
+
+def test_of_parts_it_is_said_which_is_counted(digits, written, cli, tiny, rows, tmp_path):
+    page = written(digits, "--rows", 4, "--samples", 2)
+    assert "Numbers are those of the rows of the test part of digits, from 1." in page.text
+    file, run = tmp_path / "parts.npz", tmp_path / "run"
+    np.savez(file, x_train=rows)
+    assert cli("fit", file, *tiny, "--steps", 5, "--out", run).code == 0
+    page = written(run, *FEW)
+    assert f"Numbers are those of the rows of the train part of {file}, from 1." in page.text
+    for number, row in page.table("row", "NLL, nats").items():
+        assert row["x1"] == f"{rows[int(number) - 1, 1]:.4g}".replace("-", "−")
+
+
+def test_one_outlier_leaves_the_charts_readable(written, trained, rows, tmp_path):
+    """All other rows keep their room, and what is not drawn is said."""
+    far = np.concatenate([rows, [[40.0, -3000.0]]])
+    data = tmp_path / "far.csv"
+    np.savetxt(data, far, delimiter=",", header="length,weight", comments="")
+    page = written(trained, "--data", data, *FEW)
+    charts = {chart["title"]: chart for chart in page.data["charts"]}
+    nll = charts["NLL of every row"]
+    (curve,) = nll["curves"]
+    assert "above, up to" in nll["note"]
+    assert np.count_nonzero(curve["y"]) > 8, "in one bin of 40 before"
+    left_out = [int(word) for word in nll["note"].split() if word.isdigit()]
+    assert sum(curve["y"]) + sum(left_out) == len(far)
+    lengths = charts["Squared length"]
+    band, _, dots = lengths["curves"]
+    assert "Not drawn: 1 above" in lengths["note"]
+    assert max(y for y in dots["y"] if y is not None) < 10 * max(band["y"])
+    assert "1 outside" in page.text, "of the scatter of the data"
+
+
+def test_the_first_lines_say_what_was_found(page):
+    (line,) = page.headline
+    nll = page.table("", "rows", "NLL, nats")["run"]
+    assert line.startswith(f"NLL: {nll['NLL, nats']} nats, mean ± standard error over ")
+    assert "bits/dim" not in line
+
+
+def test_of_several_runs_the_first_lines_say_who_is_ahead(cli, written, trained, whole, tmp_path):
+    runs = tmp_path / "runs"
+    shutil.copytree(whole, runs / "one")
+    shutil.copytree(trained, runs / "other")
+    *means, verdict = written(runs, *FEW).headline
+    assert [mean.split(": ")[0] for mean in means] == ["NLL, one", "NLL, other"]
+    summary = json.loads(cli("compare", runs / "one", runs / "other", "--to", "best", "--json").out)
+    best = summary["reference"]
+    (other,) = (run for run in summary["runs"] if run["label"] != best)
+    less = f"{-other['difference']:.4f} ± {other['difference_stderr']:.4f} nats a row less than"
+    judged = "significant" if other["significant"] else "not significant"
+    assert verdict.startswith(best)
+    assert verdict.endswith(f"{less} {other['label']} ({judged}).")
+    assert ("is ahead:" in verdict) == other["significant"]
+
+
+def test_digits_are_light_on_black(written, digits):
+    """Their mean shade is .3 of white; a fifth of a sheet is the white between them."""
+    page = written(digits, "--rows", 16, "--samples", 16)
+    sheets = [a["src"] for tag, a in page.tags if tag == "img"]
+    content = base64.b64decode(sheets[0].split(",")[1])
+    image = np.asarray(Image.open(io.BytesIO(content)).convert("RGBA"), float) / 255
+    drawn = image[image[..., 3] == 1][:, 0]
+    assert drawn.min() == 0
+    assert 0.35 < drawn.mean() < 0.55, "0.76 where 0 is white"
+
+
+def test_axes_of_pairs_have_numbers():
+    rows = np.random.default_rng(0).normal(size=(200, 3)) * [1e-4, 1, 20] + [0, 0, 1.7e9]
+    rows[0, 1] = 1e6
+    figure, left_out = figures.pairs(rows, rows[:50], ["a", "b", "c"])
+    axes = np.reshape(figure.axes, (3, 3))
+    assert left_out == 2
+    for axis in (*(a.xaxis for a in axes[2]), *(a.yaxis for a in axes[1:, 0])):
+        shown = [label.get_text() for label in axis.get_ticklabels()]
+        assert len(set(shown)) == len(shown) >= 2
+        values = [float(text.replace("−", "-")) for text in shown]
+        np.testing.assert_allclose(values, axis.get_ticklocs(), rtol=1e-9, atol=1e-15)
+    assert np.ptp(axes[2, 1].get_xlim()) < 20, "one value far out leaves room for the others"
+    for axis in (*axes[:2].flat, *axes[:, 1:].flat):
+        assert not axis.get_yticks().size or not axis.get_xticks().size

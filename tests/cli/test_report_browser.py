@@ -1,9 +1,12 @@
 """The page of `scoreode report` in a browser: it draws, obeys its buttons, and asks for nothing."""
 
+import io
 import os
 import shutil
 
+import numpy as np
 import pytest
+from PIL import Image
 
 CANDIDATES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 CHROMIUM = os.environ.get("SCOREODE_CHROMIUM") or next(
@@ -193,3 +196,26 @@ def test_names_stay_names(opened):
     page = opened()
     assert page.locator("button[data-run='0']").inner_text() == "<script>alert(1)<!--"
     assert page.locator("script").count() == 2
+
+
+def right_edge(table):
+    """The shades of the last column of pixels of an element, as it is seen."""
+    seen = np.asarray(Image.open(io.BytesIO(table.screenshot())).convert("L"), float)
+    return seen[:, -2]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_shadow_says_that_columns_are_hidden(opened, theme):
+    """On a phone at the right end of wide tables, until they are scrolled to their end."""
+    page = opened(PHONE, theme, is_mobile=True, has_touch=True)
+    paper = {"light": 255, "dark": 23}[theme]
+    wide = [
+        table
+        for table in page.locator(".scroll").all()
+        if table.evaluate("table => table.scrollWidth > table.clientWidth + 60")
+    ]
+    assert wide
+    for table in wide:
+        assert abs(np.median(right_edge(table)) - paper) > 40
+        table.evaluate("table => { table.scrollLeft = table.scrollWidth; }")
+        assert abs(np.median(right_edge(table)) - paper) < 8

@@ -3,13 +3,18 @@
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.random as jr
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoreode.flow import map_rows
+from scoreode.calculus import Hadamard
+from scoreode.flow import Refined, batch, map_rows, rows_at_once
 from scoreode.flow.batch import chunked
+from scoreode.network import UNet
+from scoreode.process import VE
+from scoreode.score import Noise, ScoreModel
 
 
 def wave(a, x):
@@ -46,3 +51,27 @@ def test_what_fails_in_a_chunk_is_raised():
     with pytest.raises(Exception, match="above 40"):
         seen.extend(done for done, _ in chunked(refusing, (), (rows,), chunk=8))
     assert seen == [slice(i, i + 8) for i in range(0, 40, 8)]
+
+
+def test_hidden_states_of_images_stay_in_a_cores_caches():
+    """Rows times tangents times hidden values, unless one row alone has more."""
+    for side, width in ((8, 8), (12, 32), (28, 16), (32, 128)):
+        hidden = UNet((side, side, 1), width=width).build((side**2,), jr.key(0)).hidden_size
+        assert hidden == side**2 * width
+        for tangents in (4, 16, 64):
+            n = rows_at_once(side**2, tangents, hidden)
+            assert n == 1 or n * (1 + tangents) * hidden <= 2**19
+            assert n <= rows_at_once(side**2, tangents)
+    assert rows_at_once(144, 16, 12**2 * 32) == 4
+
+
+def test_an_image_has_one_value_in_any_number_of_images(monkeypatch):
+    monkeypatch.setattr(batch, "_HIDDEN", 2 * 5 * 4 * 4 * 4)
+    network = UNet((4, 4, 1), width=4, multipliers=(1, 2)).build((16,), jr.key(0))
+    model = ScoreModel(VE(0.01, 10.0), Noise(), network)
+    rows = np.random.default_rng(0).normal(size=(5, 16)).astype(np.float32)
+    how = Refined(probe=Hadamard(), n_probes=4, n_steps=16, most_steps=16)
+    assert rows_at_once(16, 4, model.hidden_size) == 2
+    found = [how(model, model.process, jr.key(0), rows[:n]).nats for n in (1, 2, 5)]
+    np.testing.assert_array_equal(found[0], found[1][:1])
+    np.testing.assert_array_equal(found[1], found[2][:2])

@@ -1,0 +1,78 @@
+"""Images as what they are: a PNG of true pixels for every one."""
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Real, UInt8
+
+from scoreode._files import replaced
+from scoreode.errors import FailureError, InputError
+
+Pixels = UInt8[np.ndarray, "n h w c"]
+_CHANNELS = (1, 2, 3, 4)  # grey or colours, either also with transparency
+
+
+def of_rows(
+    rows: Real[np.ndarray, "n d"], shape: tuple[int, ...], ends: tuple[float, float] | None
+) -> Pixels:
+    """Rows as images of bytes: round(255 (x − black) / (white − black)), for bytes the values.
+
+    **Arguments:** `shape`, (h, w) or (h, w, c); `ends`, black and white; None for the least and the
+    greatest value of these rows.
+    """
+    low, high = ends or (float(np.min(rows)), float(np.max(rows)))
+    light = (np.asarray(rows, np.float64) - low) * (255 / ((high - low) or 1.0))
+    height, width, channels = (*shape, 1)[:3]
+    return np.rint(np.clip(light, 0, 255)).astype(np.uint8).reshape(-1, height, width, channels)
+
+
+def check(out: Path, shape: tuple[int, ...]) -> None:
+    """Raises `InputError` unless PNGs of this shape can be written to a new or empty folder, or to
+    a file, before any work is done."""
+    channels = (*shape, 1)[2]
+    if channels not in _CHANNELS:
+        raise InputError(f"{out}: a PNG has no {channels} channels; use .npy")
+    try:
+        import PIL  # noqa: F401
+    except ModuleNotFoundError as missing:
+        raise InputError("Pillow is not installed: pip install 'scoreode[images]'") from missing
+    if out.is_dir() and any(out.iterdir()):
+        raise InputError(f"{out}: the folder is not empty; give a new one")
+
+
+def write(image: UInt8[np.ndarray, "h w c"], path: Path) -> None:
+    """One image as a PNG. **Raises:** `FailureError` where the disk refuses."""
+    with replaced(path) as partial:
+        _picture(image).save(partial)
+
+
+def write_folder(images: Pixels, folder: Path) -> None:
+    """A PNG for every image, called by its number from 1, with zeros before it: 001.png.
+
+    All are there, or none.
+
+    **Raises:** `FailureError` where the disk refuses.
+    """
+    partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
+    digits = len(str(len(images)))
+    try:
+        partial.mkdir()
+        for number, image in enumerate(images, 1):
+            _picture(image).save(partial / f"{number:0{digits}}.png")
+        os.replace(partial, folder)  # of a folder, only an empty one is
+    except OSError as error:
+        remedy = "make room, or choose another place"
+        raise FailureError(f"cannot write {folder}: {error.strerror or error}; {remedy}") from error
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(partial)
+
+
+def _picture(image: np.ndarray) -> Any:
+    from PIL import Image
+
+    return Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image)

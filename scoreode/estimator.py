@@ -1,6 +1,7 @@
 """The front door for Python: a scikit-learn density estimator with an exact likelihood."""
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,8 +21,9 @@ from scoreode.data import (
     conditioned,
     from_rows,
     on_grid,
+    ties,
 )
-from scoreode.errors import InputError, check_positive
+from scoreode.errors import InputError, TiesWarning, check_positive
 from scoreode.flow import EXACT_UP_TO, LogLikelihood, Refined
 from scoreode.network import MLP, DDPMpp, NCSNpp, UNet
 from scoreode.process import AbstractProcess
@@ -139,6 +141,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
         two rows of positive weight, conditions for another number of rows, and a y of real numbers
         in one dimension, which may be meant as a condition; with `warm_start`, for other columns
         than those fitted.
+
+        **Warns:** `TiesWarning` of values that repeat in columns that are not declared discrete.
         """
         image_shape = X.shape[1:] if isinstance(X, np.ndarray) and X.ndim == 4 else None
         before = getattr(self, "fitted_", None) if self.warm_start else None
@@ -149,6 +153,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
         data = replace(self._on_grid(data, before), image_shape=image_shape)
         run = self._run(data, seed, before)
         run, density = begun(run, data) if before is None else (run, before.density)
+        for problem in ties.found_in(data).told(ties.in_python):
+            warnings.warn(TiesWarning(problem), stacklevel=2)
         trainer = fitting.Trainer(run, data, density)
         if self.verbose:
             with shown(f"order {self.order}") as bar:

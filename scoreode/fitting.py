@@ -247,8 +247,9 @@ def read_config(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
         raise InputError(f"{file}: {error}{_by_another(config)}") from error
     if not isinstance(run, Run) or not isinstance(data, dict) or not data.keys() >= _DESCRIBED:
         raise InputError(f"{file}: not the configuration of a run{_by_another(config)}")
-    # Runs from before grids could lie elsewhere, had ends, and rows be conditioned on others.
-    return run, {"bin_edge": 0.0, "bin_range": None, "conditions": []} | data
+    # Of runs from before grids could lie elsewhere, had ends, rows be conditioned on others, and
+    # columns be chosen.
+    return run, {"bin_edge": 0.0, "bin_range": None, "conditions": [], "chosen_by": None} | data
 
 
 def _by_another(config: dict[str, Any]) -> str:

@@ -17,6 +17,7 @@ from scoreode.errors import InputError, listed
 
 Part = np.ndarray | Stored
 _ON_GRID = 1e-6  # relative: how far from a multiple a value in decimals may be
+_LEAST_SPREAD = 1e-150  # the square of less is 0, and with it the variance
 _TO_STANDARDISE = 10_000  # draws of an endless sampler that stand for its training rows
 
 
@@ -40,7 +41,7 @@ class Dataset:
     nats. `image_shape` says how a row is drawn as a picture. With `conditions` the density is that
     of a row given its own. Weights, where given, say how often a row of training or validation
     counts, relative to others. Parts of large sets are `Stored`, unless there are conditions or
-    weights.
+    weights. `chosen_by` is the option that chose among the columns of the source, and its value.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Dataset:
     conditions: Conditions | None = None
     train_weights: np.ndarray | None = None
     validation_weights: np.ndarray | None = None
+    chosen_by: tuple[str, str] | None = None
 
     def representative(self, most: int) -> np.ndarray:
         """The numbers of at most so many training rows that stand for all; of weighted ones each as
@@ -175,11 +177,18 @@ def split(rows: Part, seed: int, validation: float, test: float = 0.0) -> list[P
     A positive fraction takes at least one row; training keeps at least one. Parts of a large array
     are not copied.
 
-    **Raises:** `InputError` for a validation fraction outside [0, 1).
+    **Raises:** `InputError` for a validation fraction outside [0, 1), and for one that leaves fewer
+    than two rows to train on.
     """
     if not 0 <= validation < 1:
         raise InputError(f"validation_fraction {validation}: must be at least 0 and below 1")
     n = len(rows)
+    left = n - round(validation * n) - round(test * n)
+    if left < min(2, n):
+        raise InputError(
+            f"validation_fraction {validation}: leaves {left} of {n} rows to train on; it takes at"
+            " least 2"
+        )
     order = np.random.default_rng(seed).permutation(n)
     sizes = [max(1, round(fraction * n)) if fraction > 0 else 0 for fraction in (validation, test)]
     if sum(sizes) >= n:
@@ -253,7 +262,8 @@ def check_varied(
 ) -> None:
     """Raises `InputError` naming every column that holds one value only, and what to do about it.
 
-    A constant column has no density, and as a condition it tells nothing.
+    A constant column has no density, and as a condition it tells nothing. So does one that varies
+    so little that its variance is 0.
 
     **Arguments:** `among`, the numbers of the columns that must vary (None: all).
     """
@@ -264,6 +274,12 @@ def check_varied(
         raise InputError(
             f"{source}: constant column{'s' * (len(constant) > 1)} {listed(constant)}: a constant"
             f" {remedy} (among the {len(rows)} rows for training)"
+        )
+    thin = [columns[j] for j in numbers if high[j] - low[j] < _LEAST_SPREAD]
+    if thin:
+        raise InputError(
+            f"{source}: column{'s' * (len(thin) > 1)} {listed(thin)}: values differ by less than"
+            f" {_LEAST_SPREAD:g}, and their squares are 0; multiply them by a power of ten"
         )
 
 

@@ -20,6 +20,7 @@ def described(data: Dataset) -> dict[str, Any]:
         "bin_edge": data.bin_edge,
         "bin_range": _range(data),
         "image_shape": data.image_shape,
+        "chosen_by": data.chosen_by,
         "conditions": [] if data.conditions is None else list(data.conditions.columns),
         "fingerprint": _fingerprint(data),
     }

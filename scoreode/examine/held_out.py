@@ -11,7 +11,7 @@ from scoreode import evaluate, recipes
 from scoreode.data import sources
 from scoreode.errors import InputError
 from scoreode.fitted import Fitted
-from scoreode.rows import blocks, trained_on, with_conditions
+from scoreode.rows import blocks, columns_of, trained_on, with_conditions
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class Sources:
         options, run = self._options, fitted.run
         name, seed = options.data or fitted.data["name"], evaluation_seed(fitted.data, run, options)
         own = options.data is None and not sources.is_named(name)
-        key = (name, seed)
+        key = (name, seed, *columns_of(fitted))
         if own:
             key += (run.seed, run.validation_fraction, fitted.data["fingerprint"])
         if key not in self._known:
@@ -80,7 +80,8 @@ class Sources:
                 source, columns, parts = self._not_trained_on(fitted)
             else:
                 source = f"test rows of {name}" if sources.is_named(name) else name
-                columns, parts = blocks(name, "test", seed, options.data_dir)
+                wanted = columns_of(fitted)
+                columns, parts = blocks(name, "test", seed, options.data_dir, wanted)
             rows = options.rows_of(fitted)
             self._known[key] = _chosen(source, columns, parts, rows, shown, options.seed, seed)
         found = self._known[key]

@@ -56,6 +56,13 @@ def check_positive(**options: float | None) -> None:
             raise InputError(f"{name} {value}: must be positive and finite")
 
 
+def check_at_most(**options: tuple[float | None, int]) -> None:
+    """Raises `InputError` for an option that is given and beyond the number beside it."""
+    for name, (value, most) in options.items():
+        if value is not None and value > most:
+            raise InputError(f"{name} {value}: must be at most {most}")
+
+
 def check_not_negative(**options: float | None) -> None:
     """Raises `InputError` for an option that is given and negative or not finite."""
     for name, value in options.items():

@@ -193,7 +193,11 @@ def _widths(given: Sequence[float | str], columns: Sequence[str]) -> Sequence[fl
         return [_number(entry, entry) for entry in given]
     widths = dict.fromkeys(columns, 0.0)
     for entry in given:
-        name, _, width = str(entry).rpartition("=")
+        name, by_name, width = str(entry).rpartition("=")
+        if not by_name:
+            raise InputError(
+                f"bin width {entry!r}: give NAME=NUMBER for every one, or numbers only"
+            )
         if name not in widths:
             raise InputError(f"bin width {entry!r}: {unknown('column', name, columns)}")
         widths[name] = _number(width, entry)

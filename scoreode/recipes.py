@@ -14,7 +14,7 @@ import jax
 
 from scoreode import flow, objective, process, score, standardise
 from scoreode.calculus import probes
-from scoreode.errors import InputError, check_positive, unknown
+from scoreode.errors import InputError, check_at_most, check_positive, unknown
 from scoreode.network import MLP, DDPMpp, NCSNpp, UNet
 from scoreode.network.unet import halvings
 
@@ -135,6 +135,8 @@ COMPONENTS: dict[str, type] = {
 }
 
 
+MOST_ROWS, MOST_PROBES = 2**24, 2**16  # a step, and an example: more fit no device
+
 # Few rows are learnt by heart after some n steps of 256: fewer steps, and a closer look at them.
 DEFAULT_STEPS, LEAST_STEPS = 10_000, 500
 FEW, CLOSE = 5000, 200  # rows; validations
@@ -187,6 +189,7 @@ def for_table(
         micro_batches=others.get("micro_batches"),
         **({} if network is None else {"width": network.width, "depth": network.depth}),
     )
+    check_at_most(batch_size=(batch_size, MOST_ROWS), n_probes=(n_probes, MOST_PROBES))
     if standardise is not None:
         named("standardisation", standardise, STANDARDISATIONS)
     named("dequantisation", dequantise, DEQUANTISATIONS)

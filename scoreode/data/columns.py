@@ -65,8 +65,17 @@ def unnamed(n: int) -> tuple[str, ...]:
 
 
 def names_in(text: str) -> list[str]:
-    """Names separated by commas; one that has a comma stands in quotes, as in a .csv."""
-    return [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+    """Names separated by commas; one that has a comma stands in quotes, as in a .csv.
+
+    **Raises:** `InputError` where there are none.
+    """
+    try:
+        names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
+    except csv.Error:
+        names = []
+    if not any(names):
+        raise InputError(f"{text!r}: give names of columns, separated by commas")
+    return names
 
 
 def as_text(names: Sequence[str]) -> str:

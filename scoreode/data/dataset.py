@@ -17,6 +17,7 @@ from scoreode.errors import InputError, listed
 
 Part = np.ndarray | Stored
 _ON_GRID = 1e-6  # relative: how far from a multiple a value in decimals may be
+_MOST_WIDTHS = 2**24
 _LEAST_SPREAD = 1e-150  # the square of less is 0, and with it the variance
 _TO_STANDARDISE = 10_000  # draws of an endless sampler that stand for its training rows
 
@@ -124,7 +125,8 @@ def on_grid(data: Dataset, bin_width: Sequence[float]) -> Dataset:
     The grid goes through 0 if the first row lies on such a one, and else through that row: bytes
     may have been scaled to any interval.
 
-    **Raises:** `InputError` for another number of widths, negative ones, and values off the grid.
+    **Raises:** `InputError` for another number of widths, negative ones, values off the grid, and a
+    grid that is too fine or too wide for them.
     """
     widths, d = tuple(map(float, bin_width)), len(data.columns)
     if len(widths) not in (1, d):
@@ -140,7 +142,27 @@ def on_grid(data: Dataset, bin_width: Sequence[float]) -> Dataset:
     for part in (data.train, data.validation, data.test):
         for rows in blocks(part):
             check_grid(rows, data.bin_width, data.bin_edge, data.columns, data.name)
+    _check_cells(data)
     return data
+
+
+def _check_cells(data: Dataset) -> None:
+    """Raises `InputError` for a grid that float32, in which models compute, does not tell apart,
+    and for one that has unlike values in one cell."""
+    low, high = extremes(data.train)
+    width = np.broadcast_to(np.asarray(data.bin_width, np.float64), low.shape)
+    safe = np.where(width > 0, width, np.inf)
+    fine = np.maximum(np.abs(low), np.abs(high)) / safe > _MOST_WIDTHS
+    wide = (width > 0) & (low < high) & (high - low < width / 2)
+    told = {
+        "reaches more than 2^24 bin widths from 0, which float32 does not tell apart; subtract a"
+        " constant, or leave it continuous": fine,
+        "lies in one bin, but its values differ; give the width of the grid they lie on": wide,
+    }
+    for what, bad in told.items():
+        if bad.any():
+            j = int(np.argmax(bad))
+            raise InputError(f"{data.name}: column {data.columns[j]} {what} (width {width[j]:g})")
 
 
 def check_grid(

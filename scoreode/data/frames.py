@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ def from_frame(
     """Rows and column names of a polars or pandas DataFrame.
 
     **Raises:** `InputError` naming all columns that are not numeric, hold missing values, or whole
-    numbers that float64 rounds to others; for several columns of one name.
+    numbers of which float64 makes two equal; for several columns of one name.
     """
     columns = tuple(str(name) for name in frame.columns)
     if not columns or len(frame) == 0:
@@ -28,13 +29,13 @@ def from_frame(
     arrays = {str(name): _values(frame[name]) for name in frame.columns}
     found = {name: _numbers(values) for name, values in arrays.items()}
     text = {name: i for name, (_, i) in found.items() if i is not None}
-    rounded = {name: i for name, values in arrays.items() if (i := _rounded(values)) is not None}
+    merged = {name: pair for name, values in arrays.items() if (pair := _merged(values))}
     good = [name for name in columns if name not in text]
     rows = np.stack([numbers for numbers, _ in found.values()], axis=1)
     finite = rows[:, [columns.index(name) for name in good]]
     told = [
         _text_told({name: (i + first_row + 1, arrays[name][i]) for name, i in text.items()}),
-        _rounded_told({name: (i + first_row + 1, arrays[name][i]) for name, i in rounded.items()}),
+        _merged_told(merged),
         _missing_told(finite, good, first_row),
     ]
     _refuse(source, told)
@@ -56,20 +57,16 @@ def checked(
         raise InputError(
             f"{source}: number of columns {rows.shape[1]}, where the first part has {len(columns)}"
         )
-    check_whole(rows, columns, source, first_row)
+    check_whole(rows, columns, source)
     rows = rows.astype(np.float64)
     _refuse(source, [_missing_told(rows, columns, first_row)])
     return rows
 
 
-def check_whole(rows: np.ndarray, columns: Sequence[str], source: str, first_row: int = 0) -> None:
-    """Raises `InputError` for whole numbers (n, d) that float64 rounds to others."""
-    if rows.dtype.kind not in "iu":
-        return
+def check_whole(rows: np.ndarray, columns: Sequence[str], source: str) -> None:
+    """Raises `InputError` for whole numbers (n, d) of which float64 makes two equal."""
     pairs = zip(columns, rows.T, strict=True)
-    found = {name: (i, values[i]) for name, values in pairs if (i := _rounded(values)) is not None}
-    told = {name: (i + first_row + 1, value) for name, (i, value) in found.items()}
-    _refuse(source, [_rounded_told(told)])
+    _refuse(source, [_merged_told({name: pair for name, v in pairs if (pair := _merged(v))})])
 
 
 def check_repeated(columns: Sequence[str | None], source: str) -> None:
@@ -108,21 +105,15 @@ def _missing(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType")  # pandas' own
 
 
-def _rounded(values: np.ndarray) -> int | None:
-    """Where the first whole number is that float64 rounds to another; None if there is none."""
+def _merged(values: np.ndarray) -> tuple[int, int] | None:
+    """Two whole numbers that are one in float64; None if there are none."""
     if values.dtype.kind == "O":
-        whole = ((i, v) for i, v in enumerate(values) if type(v) is int and abs(v) > _EXACT)
-        return next((i for i, v in whole if abs(v) < _LARGEST and int(float(v)) != v), None)
-    if values.dtype.kind not in "iu":
+        large = sorted({v for v in values if type(v) is int and _EXACT <= abs(v) < _LARGEST})
+    elif values.dtype.kind in "iu" and values.itemsize == 8:
+        large = np.unique(values[(values >= _EXACT) | (values <= -_EXACT)]).tolist()
+    else:
         return None
-    large = (values > _EXACT) | (values < -_EXACT) if values.itemsize == 8 else None
-    if large is None or not large.any():
-        return None
-    floats = values.astype(np.float64)
-    beyond = floats >= float(np.iinfo(values.dtype).max)  # the largest rounds up, out of the range
-    back = np.where(beyond, 0.0, floats).astype(values.dtype)
-    lost = large & (beyond | (back != values))
-    return int(np.argmax(lost)) if lost.any() else None
+    return next(((a, b) for a, b in pairwise(large) if float(a) == float(b)), None)
 
 
 def _text_told(found: dict[str, tuple[int, Any]]) -> str:
@@ -140,13 +131,13 @@ def _text_told(found: dict[str, tuple[int, Any]]) -> str:
     return f"columns are not numeric: {named}{how}"
 
 
-def _rounded_told(found: dict[str, tuple[int, Any]]) -> str:
+def _merged_told(found: dict[str, tuple[int, int]]) -> str:
     if not found:
         return ""
-    (row, value), column = next(iter(found.values())), f"column{'s' * (len(found) > 1)}"
+    (a, b), column = next(iter(found.values())), f"column{'s' * (len(found) > 1)}"
     return (
-        f"{column} {listed(list(found))}: whole numbers beyond 2^53, such as {value} in row {row},"
-        f" are rounded to others in float64; subtract a constant from them, or drop the {column}"
+        f"{column} {listed(list(found))}: whole numbers beyond 2^53, such as {a} and {b}, are equal"
+        f" in float64; subtract a constant from them, or drop the {column}"
     )
 
 

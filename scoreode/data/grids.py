@@ -67,7 +67,8 @@ def width_of(column: np.ndarray) -> float:
         return float(values[0] == np.rint(values[0]))  # of a constant: a count that never varied
     spread = float(values[-1] - values[0])
     # Decimals are not exact in floats, less so where they once were float32.
-    single = np.array_equal(values, values.astype(np.float32))
+    with np.errstate(over="ignore"):
+        single = np.array_equal(values, values.astype(np.float32))
     lost = 8 * np.finfo(np.float32 if single else np.float64).eps * np.abs(values).max()
     if np.array_equal(values, np.rint(values)):
         lost = 0.0

@@ -93,7 +93,8 @@ def _read(source: str, pick: Pick) -> images.Images | tuple[dict[str, np.ndarray
     """A set of the Hub, the images in a folder, or the table in a file."""
     if source == tables.STDIN_NAME:
         raise InputError(
-            "the rows came from standard input, which is not kept: save them in a file and fit that"
+            "the rows came from standard input, which is not kept: save them in a file, and give"
+            " that; training on them is begun anew"
         )
     if hub.is_id(source):
         return hub.read(source, pick)

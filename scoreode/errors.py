@@ -10,12 +10,30 @@ INSTALL_ALL = "pip install 'scoreode[all]'"
 _LISTED = 10  # names or numbers in a message before "…"
 
 
+def printable(text: str) -> str:
+    """The text with what a terminal would obey, in names of columns and files, written out."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class InputError(ValueError):
     """The caller gave something that cannot be used (exit status 2)."""
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
 
 
 class FailureError(RuntimeError):
     """The work itself failed: a disk is full, training diverged (exit status 1)."""
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
+
+
+class TiesWarning(UserWarning):
+    """Values that repeat: a continuous density of them is one of spikes."""
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
 
 
 def listed(items: Sequence[Any]) -> str:

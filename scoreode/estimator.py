@@ -21,9 +21,11 @@ from scoreode.data import (
     conditioned,
     from_rows,
     on_grid,
+    ties,
 )
 from scoreode.errors import (
     InputError,
+    TiesWarning,
     check_counts,
     check_fraction,
     check_not_negative,
@@ -154,6 +156,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
 
         **Warns:** `ConvergenceWarning`, once, where training went back to its last finite state
         and on with half the learning rate; `fitted_.recoveries` has the steps.
+        `TiesWarning` of values that repeat in columns that are not declared discrete.
         """
         image_shape = X.shape[1:] if isinstance(X, np.ndarray) and X.ndim == 4 else None
         before = getattr(self, "fitted_", None) if self.warm_start else None
@@ -164,6 +167,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
         data = replace(self._on_grid(data, before), image_shape=image_shape)
         run = self._run(data, seed, before)
         run, density = begun(run, data) if before is None else (run, before.density)
+        for problem in ties.found_in(data).told(ties.in_python):
+            warnings.warn(TiesWarning(problem), stacklevel=2)
         trainer = fitting.Trainer(run, data, density)
         if self.verbose:
             with shown(f"order {self.order}") as bar:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from scoreode.data import tables
 from scoreode.errors import FailureError, listed
 from scoreode.fitted import Fitted
 from scoreode.network import MLP
@@ -139,8 +141,16 @@ def as_records(found: Any) -> np.ndarray:
 
 def identity(run: Path, source: str, options: dict[str, Any]) -> dict[str, Any]:
     """What decides the value of every row: the model, the data, the options."""
-    data = digest(Path(source)) if Path(source).is_file() else source
-    return {"model": digest(run / "model.safetensors"), "data": data} | options
+    return {"model": digest(run / "model.safetensors"), "data": _digest_of(source)} | options
+
+
+def _digest_of(source: str) -> Any:
+    """What tells other rows from these."""
+    if source == tables.STDIN:
+        return uuid.uuid4().hex  # nobody knows what comes next time
+    if tables.is_parts(source):
+        return {part.name: digest(part) for part in tables.parts_of(source)}
+    return digest(Path(source)) if Path(source).is_file() else source
 
 
 def digest(path: Path) -> str:

@@ -220,6 +220,7 @@ _BEFORE = {
     "bin_edge": 0.0,
     "bin_range": None,
     "pixel_range": None,
+    "chosen_by": None,
     "conditions": [],
     "train_range": None,
     "conditions_range": None,

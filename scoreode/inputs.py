@@ -8,7 +8,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, validate_data
 
-from scoreode.data import tables
+from scoreode.data.frames import check_whole, checked, from_frame
+from scoreode.data.output import by_column, whole_columns
 from scoreode.errors import InputError
 
 OUTPUTS = ("numpy", "pandas", "polars")
@@ -64,14 +65,16 @@ def rows_of(estimator: BaseEstimator, X: Any, *, fitting: bool) -> np.ndarray:
     columns of text; `ValueError` for other columns than those fitted, and what is no table.
     """
     if hasattr(X, "columns"):
-        rows, columns = tables.from_frame(X, "X")
+        rows, columns = from_frame(X, "X")
         validate_data(estimator, X, reset=fitting, skip_check_array=True)
     else:
         flat: Any = X.reshape(len(X), -1) if isinstance(X, np.ndarray) and X.ndim > 2 else X
         options: dict[str, Any] = {"dtype": np.float64, "ensure_all_finite": False}
         rows = np.asarray(validate_data(estimator, flat, reset=fitting, **options))
         columns = names_of(estimator)
-    rows = tables.checked(rows, columns, "X")
+        if isinstance(flat, np.ndarray):  # before what float64 does not hold is lost
+            check_whole(flat, columns, "X")
+    rows = checked(rows, columns, "X")
     if fitting and len(rows) < 2:
         raise InputError(f"X has {len(rows)} sample (row); a density needs at least 2")
     return rows
@@ -118,13 +121,8 @@ def as_output(rows: np.ndarray, data: Mapping[str, Any], output: str) -> Any:
     """
     if output == "numpy":
         return rows
-    grid = [np.atleast_1d(data[name] or 0.0) for name in ("bin_width", "bin_edge")]
-    width, edge = (np.broadcast_to(numbers, rows.shape[1]) for numbers in grid)
-    whole = (width >= 1) & (width % 1 == 0) & (edge % 1 == 0)
-    series = {
-        name: column.astype(np.int64) if integers else column
-        for name, column, integers in zip(data["columns"], rows.T, whole, strict=True)
-    }
+    whole = whole_columns(data, rows.shape[1])
+    series = by_column(rows, data["columns"], whole)
     if output == "pandas":
         import pandas as pd
 

@@ -9,20 +9,35 @@ import numpy as np
 
 from scoreode import evaluate, recipes
 from scoreode.data import Dataset, conditioned, described, divided, flat, sources, tables
+from scoreode.data.columns import if_there, unnamed
 from scoreode.errors import InputError, listed
 from scoreode.fitted import Fitted
 
 
+def columns_of(fitted: Fitted) -> tuple[str, ...]:
+    """The columns of a table that a run takes: its own, and what they are conditioned on."""
+    return (*fitted.data["columns"], *fitted.data["conditions"])
+
+
 def blocks(
-    source: str, part: str, seed: int = 0, data_dir: Path | None = None
+    source: str,
+    part: str,
+    seed: int = 0,
+    data_dir: Path | None = None,
+    wanted: Sequence[str] = (),
 ) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
-    """The columns and rows of a file or folder, or of a part of a set that has parts."""
+    """The columns and rows of a file or folder, or of a part of a set that has parts.
+
+    **Arguments:** `wanted`, the columns to read of a table where it has them all by name.
+    """
     named = sources.is_named(source)
     pixels = None if named else sources.pictures(source)
     if pixels is not None:
         rows, columns = flat(pixels)
-    elif not named and Path(source).suffix:
-        return tables.blocks(source, part, evaluate.BLOCK)
+    elif not named and tables.is_table(source):
+        # The first columns of an array that has more are any: their names say nothing.
+        first = set(wanted) == set(unnamed(len(wanted))) and not tables.has_names(source)
+        return tables.blocks(source, part, evaluate.BLOCK, if_there(wanted, alone=first))
     else:
         data = sources.load_data(source, seed, data_dir=data_dir)
         rows, columns = getattr(data, part), data.columns
@@ -38,7 +53,8 @@ def trained_on(
 ) -> Dataset:
     """The data set that a run was begun on. **Raises:** `InputError` if it is another by now."""
     source = known["name"]
-    data = sources.load_data(source, run.seed, run.validation_fraction, data_dir)
+    pick = if_there([*known["columns"], *known["conditions"]])
+    data = sources.load_data(source, run.seed, run.validation_fraction, data_dir, pick)
     if known["conditions"]:
         data = conditioned(data, known["conditions"])
     if described(data)["fingerprint"] != known["fingerprint"]:
@@ -71,8 +87,8 @@ def check_columns(fitted: Fitted, columns: Sequence[str], source: str) -> None:
             f"{source}: {len(columns)} columns, but the run was trained on {len(trained)}"
             f" ({listed(trained)})"
         )
-    unnamed = [f"x{i}" for i in range(len(trained))]  # what arrays call theirs
-    if list(columns) != trained and unnamed not in (list(columns), trained):
+    nameless = list(unnamed(len(trained)))
+    if list(columns) != trained and nameless not in (list(columns), trained):
         raise InputError(
             f"{source}: has the columns {listed(columns)}, but the run was trained on"
             f" {listed(trained)}; name and order them so"

@@ -102,10 +102,33 @@ def test_idx(tmp_path, monkeypatch, name, compressed):
         file = folder / f"{part}-images-idx3-ubyte{'.gz' if compressed else ''}"
         content = struct.pack(">IIII", 2051, len(x), 28, 28) + x.tobytes()
         file.write_bytes(gzip.compress(content) if compressed else content)
-        monkeypatch.setitem(images._IDX[name], file.name, md5(file))
+        known = hashlib.md5(content).hexdigest()
+        monkeypatch.setitem(images._IDX[name], f"{part}-images-idx3-ubyte", known)
     found = images.read(name, tmp_path)
     np.testing.assert_array_equal(found.train, parts["train"])
     np.testing.assert_array_equal(found.test, parts["t10k"])
+
+
+def test_idx_files_are_what_they_hold_however_packed(tmp_path, monkeypatch):
+    folder = tmp_path / "fashion-mnist"
+    folder.mkdir()
+    content = struct.pack(">IIII", 2051, 3, 28, 28) + pixels(3, 28, 1).tobytes()
+    for part in ("train", "t10k"):
+        known = hashlib.md5(content).hexdigest()
+        monkeypatch.setitem(images._IDX["fashion-mnist"], f"{part}-images-idx3-ubyte", known)
+        packed = gzip.compress(content, compresslevel=1, mtime=7)
+        (folder / f"{part}-images-idx3-ubyte.gz").write_bytes(packed)
+    assert len(images.read("fashion-mnist", tmp_path).train) == 3
+    file = folder / "train-images-idx3-ubyte.gz"
+    for spoilt in (packed[:-9], packed[:50] + b"?" + packed[51:], content, gzip.compress(b"no")):
+        file.write_bytes(spoilt)
+        with pytest.raises(InputError, match=rf"{file.name}: .*fetch it again: https"):
+            images.read("fashion-mnist", tmp_path)
+    other = bytearray(content)
+    other[-1] ^= 1
+    file.write_bytes(gzip.compress(bytes(other)))
+    with pytest.raises(InputError, match=rf"{file.name}: damaged: its MD5"):
+        images.read("fashion-mnist", tmp_path)
 
 
 def test_an_idx_file_that_is_cut(tmp_path):

@@ -115,7 +115,9 @@ def test_values_whose_square_overflows_are_named(csv, message, value):
 
 
 def test_decimal_commas_are_not_misread(csv, message):
-    assert "cannot be read: found more fields" in message(csv("a;b\n1,5;2,5\n3,5;4\n"))
+    said = message(csv("a;b\n1,5;2,5\n3,5;4\n"))
+    assert "fields are separated by semicolons, with decimal commas, and not by commas" in said
+    assert "sep=';', decimal=','" in said
 
 
 def test_a_first_line_of_numbers_is_not_a_header(csv, message):

@@ -12,8 +12,9 @@ def default(what: str) -> object:
 
 
 _DATA = (
-    "a name from `scoreode list`, a .csv .parquet .npy .npz file, a folder of images, or"
-    " hf:OWNER/NAME on the Hugging Face Hub"
+    "a name from `scoreode list`, a .csv .tsv .parquet .npy .npz file (.csv.gz, too), a folder of"
+    " images or of .parquet parts, - for .csv on standard input, or hf:OWNER/NAME on the Hugging"
+    " Face Hub"
 )
 
 Run = Annotated[Path, Positional, arg(metavar="RUN", help="the folder of a finished run")]

@@ -102,7 +102,8 @@ def _converted(kind: Any, value: Any, place: str) -> Any:
     options = [k for k in get_args(kind) if k is not NoneType]
     origin = get_origin(kind)
     if origin in (Union, UnionType):
-        return _converted(options[0], value, place)
+        kind = str if str in options and isinstance(value, str) else options[0]
+        return _converted(kind, value, place)
     if origin is Literal:
         if value in options and type(value) is not bool:
             return value

@@ -45,8 +45,11 @@ def fit(
     validation_fraction: float = 0.1,
     patience: Annotated[int | None, default("never")] = None,
     flip: Flag = False,
+    columns: Annotated[str | None, default("all")] = None,
+    drop: Annotated[str | None, default("none")] = None,
     given: Annotated[str | None, default("none")] = None,
-    bin_width: Annotated[tuple[float, ...], default("none is discrete")] = (),
+    discrete: Annotated[str | None, default("none")] = None,
+    bin_width: Annotated[tuple[float | str, ...], default("none is discrete")] = (),
     dequantise: Literal["uniform", "variational", "truncated-normal"] = "uniform",
     data_dir: DataDir = None,
     distributed: Flag = False,
@@ -65,6 +68,12 @@ def fit(
     Example: scoreode fit checkerboard --order 3 --steps 4000
 
     Example: scoreode fit data.csv --given dose,age
+
+    Example: scoreode fit data.csv --drop id,name --discrete sex,visits
+
+    Example: scoreode fit data.csv --bin-width visits=1 price=0.01
+
+    Example: zcat data.csv.gz | scoreode fit - --seconds 300 --out run
 
     Example: scoreode fit --config options.toml --seed 1
 
@@ -91,8 +100,12 @@ def fit(
         validation_fraction: part of the rows held out.
         patience: stop after so many validations without improvement.
         flip: turn images left to right at random.
+        columns: the columns to model, by name, separated by commas.
+        drop: columns to leave out.
         given: columns, by name, separated by commas, on which the others are conditioned.
-        bin_width: of the grid of discrete columns, one number or one a column, 0 if continuous.
+        discrete: columns of counts or codes, by name, separated by commas, or auto.
+        bin_width: of the grid of discrete columns: NAME=WIDTH for each, or one number for all, or
+            one a column, 0 if continuous.
         dequantise: noise in the cells of a grid, learnt with the model if variational.
         distributed: this is one of several processes that train together, under SLURM or mpirun.
         seed: of everything random.

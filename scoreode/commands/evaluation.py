@@ -14,7 +14,7 @@ from scoreode.data.output import check_suffix, write_columns
 from scoreode.errors import InputError, check_not_negative, check_positive, check_seed
 from scoreode.flow import DEFAULT_PROBES, LogLikelihood, Refined
 from scoreode.report.progress import Counted, note
-from scoreode.rows import blocks, with_conditions
+from scoreode.rows import blocks, columns_of, with_conditions
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,8 @@ def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path
         if out.resolve() == Path(source).resolve():
             raise InputError(f"--out {out}: these are the data; choose another file")
     fitted = fitting.load(run)
-    columns, parts = blocks(source, options.part, options.seed, options.data_dir)
+    place = options.part, options.seed, options.data_dir
+    columns, parts = blocks(source, *place, wanted=columns_of(fitted))
     apart, outside = with_conditions(fitted, columns, source), Beyond(fitted.data)
     decisive = asdict(replace(options, data_dir=None))
     identity = evaluate.identity(run, source, decisive)
@@ -128,7 +129,7 @@ def verify(
     fitted = fitting.load(run)
     source = str(source or fitted.data["name"])
     part = "test" if sources.is_named(source) else "validation"
-    columns, parts = blocks(source, part, seed, data_dir)
+    columns, parts = blocks(source, part, seed, data_dir, columns_of(fitted))
     x, c = with_conditions(fitted, columns, source)(np.concatenate(list(parts))[:n])
     found = verified(fitted, x, seed, c)
     print(json.dumps(found, default=plain) if as_json else readable(found))

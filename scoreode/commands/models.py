@@ -10,7 +10,8 @@ import numpy as np
 from scoreode import convert as published
 from scoreode import evaluate, fitting, recipes
 from scoreode.data import named_columns, tables
-from scoreode.data.output import check_suffix, write_rows
+from scoreode.data.columns import if_there
+from scoreode.data.output import check_suffix, whole_columns, write_rows
 from scoreode.errors import InputError, check_seed
 from scoreode.fitted import Fitted
 from scoreode.report import figures, pixels
@@ -51,10 +52,11 @@ def sample(
     seconds = time.perf_counter() - began
     if out.suffix in _PICTURES:
         _draw(fitted, rows, out, sheet)
-    elif c is None:
-        write_rows(out, rows, columns)
     else:
-        write_rows(out, np.concatenate([rows, c], 1), columns + fitted.data["conditions"])
+        whole = whole_columns(fitted.data, len(columns))
+        if c is not None:
+            rows, whole = np.concatenate([rows, c], 1), [*whole, *np.zeros(c.shape[1], bool)]
+        write_rows(out, rows, columns + (fitted.data["conditions"] if c is not None else []), whole)
     found = {"n": n, "d": len(columns), "method": method, "seconds": seconds, "out": str(out)}
     text = f"{n} samples in {out}; {seconds:.1f} s, compilation included"
     print(json.dumps(found) if as_json else text)
@@ -103,7 +105,7 @@ def _conditions(fitted: Fitted, run: Path, given: Path | None) -> np.ndarray | N
             f"{run}: its density is conditional on {', '.join(names)}; give --given FILE with these"
             " columns"
         )
-    columns, parts = tables.blocks(given, "test", evaluate.BLOCK)
+    columns, parts = tables.blocks(given, "test", evaluate.BLOCK, if_there(names))
     picked = named_columns(columns, names, str(given))
     return np.concatenate([rows[:, picked] for rows in parts])
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scoreode import building, fitting, recipes
-from scoreode.data import Dataset, described
+from scoreode.data import Dataset, described, tables, ties
 from scoreode.density import Density
 from scoreode.errors import InputError
 from scoreode.fitted import Fitted
@@ -27,13 +27,18 @@ class Told:
 
     as_json: bool = False
     tensorboard: bool = False
+    notes: tuple[str, ...] = ()
+    """What was found in the data, which the JSON repeats."""
 
 
 def fit(source: str, out: Path | None, options: FitOptions, told: Told) -> None:
     """Trains on a data set into a new folder."""
     data = options.data(source)
     run, density = _begun(options, data, source)
-    path = out or next_folder(Path(source).stem)
+    told = replace(told, notes=tuple(ties.found_in(data).told(ties.in_command)))
+    for line in told.notes:
+        note(f"{data.name}: {line}")
+    path = out or next_folder("stdin" if source == tables.STDIN else Path(source).stem)
     folder = fitting.new_folder(path, run, described(data))
     _train(fitting.Trainer(run, data, density, folder), folder, told)
 
@@ -122,6 +127,7 @@ def _train(trainer: fitting.Trainer, folder: RunFolder, told: Told) -> None:
         raise KeyboardInterrupt(message) from None
     if told.as_json:
         result = {"run": str(folder.path), "validation": trainer.run.validation}
+        result |= {"notes": told.notes} if told.notes else {}
         print(json.dumps(result | fitted.summary))
     else:
         print(_readable(fitted, folder))

@@ -17,6 +17,8 @@ from scoreode.errors import InputError, listed
 
 Part = np.ndarray | Stored
 _ON_GRID = 1e-6  # relative: how far from a multiple a value in decimals may be
+_MOST_WIDTHS = 2**24
+_LEAST_SPREAD = 1e-150  # the square of less is 0, and with it the variance
 _TO_STANDARDISE = 10_000  # draws of an endless sampler that stand for its training rows
 
 
@@ -49,7 +51,8 @@ class Dataset:
     nats. `image_shape` says how a row is drawn as a picture. With `conditions` the density is that
     of a row given its own. Weights, where given, say how often a row of training or validation
     counts, relative to others. Parts of large sets are `Stored`, unless there are conditions or
-    weights. `origins` are those of parts that were drawn from others.
+    weights. `origins` are those of parts that were drawn from others. `chosen_by` is the option
+    that chose among the columns of the source, and its value.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Dataset:
     train_weights: np.ndarray | None = None
     validation_weights: np.ndarray | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
+    chosen_by: tuple[str, str] | None = None
 
     def representative(self, most: int) -> np.ndarray:
         """The numbers of at most so many training rows that stand for all; of weighted ones each as
@@ -132,7 +136,8 @@ def on_grid(data: Dataset, bin_width: Sequence[float]) -> Dataset:
     The grid goes through 0 if the first row lies on such a one, and else through that row: bytes
     may have been scaled to any interval.
 
-    **Raises:** `InputError` for another number of widths, negative ones, and values off the grid.
+    **Raises:** `InputError` for another number of widths, negative ones, values off the grid, and a
+    grid that is too fine or too wide for them.
     """
     widths, d = tuple(map(float, bin_width)), len(data.columns)
     if len(widths) not in (1, d):
@@ -148,7 +153,27 @@ def on_grid(data: Dataset, bin_width: Sequence[float]) -> Dataset:
     for part in (data.train, data.validation, data.test):
         for rows in blocks(part):
             check_grid(rows, data.bin_width, data.bin_edge, data.columns, data.name)
+    _check_cells(data)
     return data
+
+
+def _check_cells(data: Dataset) -> None:
+    """Raises `InputError` for a grid that float32, in which models compute, does not tell apart,
+    and for one that has unlike values in one cell."""
+    low, high = extremes(data.train)
+    width = np.broadcast_to(np.asarray(data.bin_width, np.float64), low.shape)
+    safe = np.where(width > 0, width, np.inf)
+    fine = np.maximum(np.abs(low), np.abs(high)) / safe > _MOST_WIDTHS
+    wide = (width > 0) & (low < high) & (high - low < width / 2)
+    told = {
+        "reaches more than 2^24 bin widths from 0, which float32 does not tell apart; subtract a"
+        " constant, or leave it continuous": fine,
+        "lies in one bin, but its values differ; give the width of the grid they lie on": wide,
+    }
+    for what, bad in told.items():
+        if bad.any():
+            j = int(np.argmax(bad))
+            raise InputError(f"{data.name}: column {data.columns[j]} {what} (width {width[j]:g})")
 
 
 def check_grid(
@@ -192,10 +217,17 @@ def parted(n: int, seed: int, validation: float, test: float = 0.0) -> list[np.n
 
     A positive fraction takes at least one row; training keeps at least one.
 
-    **Raises:** `InputError` for a validation fraction outside [0, 1).
+    **Raises:** `InputError` for a validation fraction outside [0, 1), and for one that leaves fewer
+    than two rows to train on.
     """
     if not 0 <= validation < 1:
         raise InputError(f"validation_fraction {validation}: must be at least 0 and below 1")
+    left = n - round(validation * n) - round(test * n)
+    if left < min(2, n):
+        raise InputError(
+            f"validation_fraction {validation}: leaves {left} of {n} rows to train on; it takes at"
+            " least 2"
+        )
     order = np.random.default_rng(seed).permutation(n)
     sizes = [max(1, round(fraction * n)) if fraction > 0 else 0 for fraction in (validation, test)]
     if sum(sizes) >= n:
@@ -285,7 +317,8 @@ def check_varied(
 ) -> None:
     """Raises `InputError` naming every column that holds one value only, and what to do about it.
 
-    A constant column has no density, and as a condition it tells nothing.
+    A constant column has no density, and as a condition it tells nothing. So does one that varies
+    so little that its variance is 0.
 
     **Arguments:** `among`, the numbers of the columns that must vary (None: all).
     """
@@ -296,6 +329,12 @@ def check_varied(
         raise InputError(
             f"{source}: constant column{'s' * (len(constant) > 1)} {listed(constant)}: a constant"
             f" {remedy} (among the {len(rows)} rows for training)"
+        )
+    thin = [columns[j] for j in numbers if high[j] - low[j] < _LEAST_SPREAD]
+    if thin:
+        raise InputError(
+            f"{source}: column{'s' * (len(thin) > 1)} {listed(thin)}: values differ by less than"
+            f" {_LEAST_SPREAD:g}, and their squares are 0; multiply them by a power of ten"
         )
 
 

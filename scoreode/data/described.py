@@ -22,6 +22,7 @@ def described(data: Dataset) -> dict[str, Any]:
         "bin_range": _bin_range(data, ranges),
         "image_shape": data.image_shape,
         "pixel_range": _pixel_range(data, ranges),
+        "chosen_by": data.chosen_by,
         "conditions": [] if given is None else list(given.columns),
         "train_range": ranges,
         "conditions_range": None if given is None else _range(data, given.train),
@@ -71,5 +72,7 @@ def _fingerprint(data: Dataset) -> int:
 def _checksum(rows: np.ndarray | Stored, found: int = 0) -> int:
     """Of the rows in float32, a part at a time: large sets are stored in bytes."""
     for block in blocks(rows):
-        found = zlib.crc32(np.ascontiguousarray(block, np.float32).data, found)
+        with np.errstate(over="ignore"):
+            single = np.ascontiguousarray(block, np.float32)
+        found = zlib.crc32(single.data, found)
     return found

@@ -35,10 +35,10 @@ def bin_widths(
             raise InputError(
                 f'discrete {discrete!r}: give "auto", or a list of columns: [{discrete!r}]'
             )
-        widths = [_detected(column) for column in rows.T]
+        widths = [detected_width(column) for column in rows.T]
     else:
         declared = _indices(discrete, columns)
-        widths = [_width(rows[:, j]) if j in declared else 0.0 for j in range(len(columns))]
+        widths = [width_of(rows[:, j]) if j in declared else 0.0 for j in range(len(columns))]
         for j in declared:
             if not widths[j]:
                 shown = ", ".join(f"{value:g}" for value in np.unique(rows[:, j])[:_SHOWN])
@@ -49,8 +49,8 @@ def bin_widths(
     return tuple(widths) if any(widths) else None
 
 
-def _detected(column: np.ndarray) -> float:
-    n_values, width = len(np.unique(column)), _width(column)
+def detected_width(column: np.ndarray) -> float:
+    n_values, width = len(np.unique(column)), width_of(column)
     # Counts that are rarely positive may all be multiples of 3 by chance, and the next is none.
     whole = np.array_equal(column, np.rint(column))
     if whole and width > 1 and (1 - n_values) * np.log(width) > np.log(_BY_CHANCE):
@@ -59,7 +59,7 @@ def _detected(column: np.ndarray) -> float:
     return width if 2 * n_values <= len(column) and cells <= DETECTED_CELLS else 0.0
 
 
-def _width(column: np.ndarray) -> float:
+def width_of(column: np.ndarray) -> float:
     """The greatest common divisor of the values' differences, by Euclid; 0 if there is none."""
     values = np.unique(column)
     steps = np.diff(values)
@@ -67,7 +67,8 @@ def _width(column: np.ndarray) -> float:
         return float(values[0] == np.rint(values[0]))  # of a constant: a count that never varied
     spread = float(values[-1] - values[0])
     # Decimals are not exact in floats, less so where they once were float32.
-    single = np.array_equal(values, values.astype(np.float32))
+    with np.errstate(over="ignore"):
+        single = np.array_equal(values, values.astype(np.float32))
     lost = 8 * np.finfo(np.float32 if single else np.float64).eps * np.abs(values).max()
     if np.array_equal(values, np.rint(values)):
         lost = 0.0

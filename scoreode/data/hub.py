@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from scoreode.data import tables
+from scoreode.data.columns import Pick, everything
+from scoreode.data.frames import from_frame
 from scoreode.data.images import Images, Pixels, stacked
 from scoreode.errors import InputError, listed
 
@@ -21,7 +22,9 @@ def is_id(source: str) -> bool:
     return source.startswith(PREFIX)
 
 
-def read(source: str) -> Images | tuple[dict[str, np.ndarray], tuple[str, ...]]:
+def read(
+    source: str, pick: Pick = everything
+) -> Images | tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """The images of a set, or its table as `tables.read` returns it.
 
     What has neither a test nor a validation part is one table, "all".
@@ -41,8 +44,9 @@ def read(source: str) -> Images | tuple[dict[str, np.ndarray], tuple[str, ...]]:
         parts = {part: _images(split, pictures[0], source) for part, split in splits.items()}
         test = parts.get("test", parts.get("validation", parts["train"][:0]))
         return Images(parts["train"], test)
+    picked = pick(tuple(splits["train"].column_names), source)
     read = {
-        part: tables.from_frame(split.to_polars(), f"{source} ({part})")
+        part: from_frame(split.to_polars().select(picked), f"{source} ({part})")
         for part, split in splits.items()
     }
     rows = {part: rows for part, (rows, _) in read.items()}

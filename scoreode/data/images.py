@@ -1,8 +1,8 @@
 """Sets of images from the files that are published: CIFAR-10, ImageNet 32, MNIST, folders.
 
 Images are uint8, (n, height, width, channels), and stay so until a batch is on the device. Known
-files are checked by their MD5 before anything else is done with them: damage is named, and of the
-one format that is a pickle nothing but the published bytes is read.
+files are checked by the MD5 of what they hold before anything else is done with it: damage is
+named, and of the one format that is a pickle nothing but the published bytes is read.
 """
 
 import gzip
@@ -11,6 +11,7 @@ import io
 import os
 import pickle
 import struct
+import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,16 +51,14 @@ _CIFAR_PYTHON = {
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
-_IDX = {
+_IDX = {  # of what the files hold: the same bytes are packed in several ways
     "mnist": {
-        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
         "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
         "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
     },
     "fashion-mnist": {
-        "train-images-idx3-ubyte.gz": "8d4fb7e6c68d591d4c3dfef9ec88bf0d",
-        "t10k-images-idx3-ubyte.gz": "bef4ecab320f06d8554ea6380940ec79",
+        "train-images-idx3-ubyte": "f4a8712d7a061bf5bd6d2ca38dc4d50a",
+        "t10k-images-idx3-ubyte": "8181f5470baa50b63fa0f6fddb340f0a",
     },
 }
 _CIFAR_SITE = "https://www.cs.toronto.edu/~kriz/cifar.html"
@@ -146,17 +145,22 @@ def idx(root: Path, name: str) -> Images:
     folder = next((f for f in (root / name, root / name / "raw") if f.is_dir()), None)
     if folder is None:
         raise _missing(root, f"{name}/train-images-idx3-ubyte.gz", _idx_site(name))
-    return Images(*(_idx(folder, f"{part}-images-idx3-ubyte", name) for part in ("train", "t10k")))
+    return Images(*(_idx(folder, stem, md5, _idx_site(name)) for stem, md5 in _IDX[name].items()))
 
 
-def _idx(folder: Path, stem: str, name: str) -> Pixels:
-    file = next((f for f in (stem, f"{stem}.gz") if (folder / f).exists()), f"{stem}.gz")
-    content = _checked_bytes(folder / file, _IDX[name].get(file), _idx_site(name))
-    if file.endswith(".gz"):
-        content = gzip.decompress(content)
+def _idx(folder: Path, stem: str, md5: str, site: str) -> Pixels:
+    plain, packed = folder / stem, folder / f"{stem}.gz"
+    file = plain if plain.exists() else packed
+    content = _content(file, site)
+    if file == packed:
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError(f"{file}: damaged: {error}; fetch it again: {site}") from error
     magic, n, h, w = struct.unpack(">IIII", content[:16]) if len(content) >= 16 else (0, 0, 0, 0)
     if magic != 2051 or len(content) != 16 + n * h * w:
-        raise InputError(f"{folder / file}: not a whole idx file of images; fetch it again")
+        raise InputError(f"{file}: not a whole idx file of images; fetch it again: {site}")
+    _check_md5(content, md5, file, site)
     return np.frombuffer(content, np.uint8, offset=16).reshape(n, h, w, 1)
 
 
@@ -184,13 +188,14 @@ def files(path: str | os.PathLike[str]) -> list[Path]:
 
 def array(path: str | os.PathLike[str]) -> Pixels | None:
     """The images of a .npy of bytes (n, h, w, c), which stay on the disk; None of another file."""
-    if Path(path).suffix != ".npy":
+    if Path(path).suffix != ".npy" or not os.path.isfile(path):  # a pipe would be waited for
         return None
     try:
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception:  # of any kind, where a file is damaged: read as a table it is named
         return None
-    return pixels if pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.size else None
+    bytes_ = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8
+    return pixels if bytes_ and pixels.ndim == 4 and pixels.size else None
 
 
 def _opened(file: Path) -> Any:
@@ -239,15 +244,23 @@ def _channels_last(rows: np.ndarray, side: int) -> Pixels:
     return np.ascontiguousarray(rows.reshape(-1, 3, side, side).transpose(0, 2, 3, 1))
 
 
-def _checked_bytes(path: Path, md5: str | None, site: str) -> bytes:
-    """The content of a file; of a known one, only if it is the published one."""
+def _checked_bytes(path: Path, md5: str, site: str) -> bytes:
+    """The content of a file, only if it is the published one."""
+    content = _content(path, site)
+    _check_md5(content, md5, path, site)
+    return content
+
+
+def _content(path: Path, site: str) -> bytes:
     if not path.exists():
         raise _missing(path.parent, path.name, site)
-    content = path.read_bytes()
+    return path.read_bytes()
+
+
+def _check_md5(content: bytes, md5: str, path: Path, site: str) -> None:
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    if md5 not in (None, found):
+    if found != md5:
         raise InputError(f"{path}: damaged: its MD5 is {found}, not {md5}; fetch it again: {site}")
-    return content
 
 
 def _missing(where: Path, what: str, site: str) -> InputError:

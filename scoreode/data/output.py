@@ -1,7 +1,8 @@
 """Rows and results to files, by suffix."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,12 +17,36 @@ def check_suffix(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> None:
         raise InputError(f"{path}: unknown kind of file; use {', '.join(suffixes)}")
 
 
-def write_rows(path: Path, rows: np.ndarray, columns: list[str]) -> None:
-    """A table (n, d), so that `tables.read` reads it back."""
+def write_rows(
+    path: Path, rows: np.ndarray, columns: Sequence[str], whole: Sequence[bool] | None = None
+) -> None:
+    """A table (n, d), so that `tables.read` reads it back.
+
+    **Arguments:** `whole`: which columns are written as integers, where columns have kinds.
+    """
     if path.suffix == ".npz":
         write_columns(path, {"x": rows})
     else:
-        write_columns(path, dict(zip(columns, rows.T, strict=True)))
+        kinds = None if path.suffix == ".npy" else whole
+        write_columns(path, by_column(rows, columns, kinds))
+
+
+def by_column(
+    rows: np.ndarray, columns: Sequence[str], whole: Sequence[bool] | None = None
+) -> dict[str, np.ndarray]:
+    """Rows (n, d) as named columns, those of whole numbers as integers."""
+    whole = [False] * len(columns) if whole is None else whole
+    return {
+        name: column.astype(np.int64) if integers else column
+        for name, column, integers in zip(columns, rows.T, whole, strict=True)
+    }
+
+
+def whole_columns(data: Mapping[str, Any], d: int) -> list[bool]:
+    """Which of d columns lie on a grid of whole numbers. **Arguments:** `data`, as `described`."""
+    grid = [np.atleast_1d(data[name] or 0.0) for name in ("bin_width", "bin_edge")]
+    width, edge = (np.broadcast_to(numbers, d) for numbers in grid)
+    return ((width >= 1) & (width % 1 == 0) & (edge % 1 == 0)).tolist()
 
 
 def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:

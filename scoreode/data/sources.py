@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from scoreode.data import hub, images, tables, toy
+from scoreode.data.columns import Pick, everything
 from scoreode.data.dataset import (
     Dataset,
     Origin,
@@ -38,7 +39,8 @@ def is_named(source: str) -> bool:
 
 def is_folder(source: str) -> bool:
     """Whether it is a folder, of images; one that is called like a table is none."""
-    return os.path.isdir(source) and Path(source).suffix not in tables.SUFFIXES
+    called = tables.kind_of(source) in tables.READ
+    return os.path.isdir(source) and not called and not tables.is_parts(source)
 
 
 def pictures(source: str) -> images.Pixels | None:
@@ -47,11 +49,16 @@ def pictures(source: str) -> images.Pixels | None:
 
 
 def load_data(
-    source: str, seed: int = 0, validation: float = 0.1, data_dir: Path | None = None
+    source: str,
+    seed: int = 0,
+    validation: float = 0.1,
+    data_dir: Path | None = None,
+    pick: Pick = everything,
 ) -> Dataset:
     """A data set by name, the table in a file or the images in a folder, split by the seed.
 
-    **Arguments:** `data_dir`, where sets of images are (default: what SCOREODE_DATA names).
+    **Arguments:** `data_dir`, where sets of images are (default: what SCOREODE_DATA names); `pick`,
+    of all columns of a table those that are read.
 
     **Raises:** `InputError` for an unknown name (with the nearest) or what cannot be used.
     """
@@ -62,7 +69,8 @@ def load_data(
         return digits(seed)
     if source in images.SETS:
         return from_images(source, images.read(source, data_dir), seed, validation)
-    found = _read(source)
+    found = _read(source, pick)
+    source = tables.STDIN_NAME if source == tables.STDIN else source
     if isinstance(found, images.Images):
         data = from_images(source, found, seed, validation)
     else:
@@ -92,13 +100,18 @@ def _from_parts(
     return Dataset(source, train, held_out, test, columns, origins=drawn)
 
 
-def _read(source: str) -> images.Images | tuple[dict[str, np.ndarray], tuple[str, ...]]:
+def _read(source: str, pick: Pick) -> images.Images | tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """A set of the Hub, the images in a folder, or the table in a file."""
+    if source == tables.STDIN_NAME:
+        raise InputError(
+            "the rows came from standard input, which is not kept: save them in a file, and give"
+            " that; training on them is begun anew"
+        )
     if hub.is_id(source):
-        return hub.read(source)
+        return hub.read(source, pick)
     pixels = pictures(source)
     if pixels is not None:
         return images.Images(pixels, pixels[:0])
-    if not Path(source).suffix:
+    if not tables.is_table(source):
         raise InputError(unknown("data set", source, DATA_NAMES) + "; a file needs its suffix")
-    return tables.read(source)
+    return tables.read(source, pick)

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from scoreode import recipes
-from scoreode.data import sources
+from scoreode.data import sources, tables
 from scoreode.errors import InputError
 from scoreode.examine.held_out import Options, evaluation_seed
 from scoreode.examine.subject import Subject
@@ -33,7 +33,7 @@ def _training(subject: Subject) -> list[str]:
     if reproduced is not None:
         return ["# train again, as part of", reproduced]
     name = subject.data["name"]
-    if not (sources.is_named(name) or sources.is_folder(name) or Path(name).suffix):
+    if not (sources.is_named(name) or sources.is_folder(name) or tables.is_table(name)):
         return ["# its data came from a program, not from a file: no command trains it again"]
     command, unset = fit_again(subject.run, subject.data)
     lines = ["# train again", command]

@@ -11,7 +11,7 @@ from scoreode import evaluate, recipes
 from scoreode.data import Origin, images, sources
 from scoreode.errors import InputError
 from scoreode.fitted import Fitted
-from scoreode.rows import blocks, trained_on, with_conditions
+from scoreode.rows import blocks, columns_of, trained_on, with_conditions
 
 
 @dataclass(frozen=True)
@@ -88,11 +88,11 @@ class Sources:
         options, run = self._options, fitted.run
         name, seed = options.data or fitted.data["name"], evaluation_seed(fitted.data, run, options)
         own = options.data is None and not sources.is_named(name)
-        key = (name, seed)
+        key = (name, seed, *columns_of(fitted))
         if own:
             key += (run.seed, run.validation_fraction, fitted.data["fingerprint"])
         if key not in self._known:
-            rows = self._not_trained_on(fitted) if own else _given(name, seed, options.data_dir)
+            rows = self._not_trained_on(fitted) if own else self._given(fitted, name, seed)
             self._known[key] = _chosen(rows, options.rows_of(fitted), shown, options.seed, seed)
         found = self._known[key]
         with_conditions(fitted, found.columns, name)  # raises, of the source as the user calls it
@@ -116,14 +116,14 @@ class Sources:
                 return _Rows(*found, origin.numbers, _files(name))
         raise InputError(f"{name} was trained on whole")
 
-
-def _given(name: str, seed: int, data_dir: Path | None) -> _Rows:
-    """The test part of a set that has parts, or all rows of a file."""
-    columns, parts = blocks(name, "test", seed, data_dir)
-    if sources.is_named(name):
-        return _Rows(f"test rows of {name}", columns, parts, _counted(name, "test"))
-    which = " (of its test part, if it has parts)" if Path(name).suffix == ".npz" else ""
-    return _Rows(name, columns, parts, f"the rows of {name}{which}", files=_files(name))
+    def _given(self, fitted: Fitted, name: str, seed: int) -> _Rows:
+        """The test part of a set that has parts, or all rows of a file."""
+        wanted = columns_of(fitted)
+        columns, parts = blocks(name, "test", seed, self._options.data_dir, wanted)
+        if sources.is_named(name):
+            return _Rows(f"test rows of {name}", columns, parts, _counted(name, "test"))
+        which = " (of its test part, if it has parts)" if Path(name).suffix == ".npz" else ""
+        return _Rows(name, columns, parts, f"the rows of {name}{which}", files=_files(name))
 
 
 def _counted(name: str, part: str) -> str:

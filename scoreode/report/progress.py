@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import Any, Protocol, runtime_checkable
 
+from scoreode.errors import printable
+
 _LINE_EVERY = 10.0  # seconds between plain lines
 _quiet = ContextVar("quiet", default=False)
 
@@ -25,7 +27,7 @@ def quiet(asked: bool = True) -> Iterator[None]:
 def note(line: str) -> None:
     """A line on standard error about what is being done."""
     if not _quiet.get():
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
 
 
 @runtime_checkable

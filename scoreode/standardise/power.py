@@ -191,7 +191,7 @@ class _Columns:
 
     def _bent(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """z, log dz/du, and the derivatives (2, 2, n, d) of both in the parameters."""
-        z, log_slope = np.empty((2, *self.u.shape))
+        z, log_slope = np.empty(self.u.shape), np.empty(self.u.shape)
         derivatives = np.empty((2, 2, *self.u.shape))
         for two, bend in ((False, _bend_one_tail), (True, _bend_two_tails)):
             columns = self.two_sided == two

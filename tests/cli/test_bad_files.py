@@ -16,9 +16,9 @@ from scoreode.data import tables
 
 GOOD = "a,b\n" + "".join(f"{i},{i * i % 17}\n" for i in range(30))
 TEXTS: dict[str, tuple[str | bytes, str]] = {
-    "latin.csv": ("größe,b\n1,2\n3,5\n".encode("latin-1"), "utf-8"),
-    "utf16.csv": (GOOD.encode("utf-16"), "utf-8"),
-    "binary.csv": (bytes(range(128, 256)) * 9, "utf-8"),
+    "latin.csv": ("größe,b\n1,2\n3,5\n".encode("latin-1"), "line 1 is not UTF-8"),
+    "utf16.csv": (GOOD.encode("utf-16"), "UTF-16"),
+    "binary.csv": (bytes(range(128, 256)) * 9, "line 1 is not UTF-8"),
     "zeros.csv": (bytes(1000), "no rows below the header"),
     "duplicate.csv": ("a,b,a\n1,2,3\n3,5,4\n", "several columns are called a; rename them"),
     "no-names.csv": (",\n1,2\n3,5\n", "no name for columns 1, 2"),
@@ -28,8 +28,8 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     "words.csv": ("a,b\n1,2\n3,true\n4,1\n", "row 2 holds 'true'"),
     "late.csv": ("a,b\n" + "1,2\n3,1\n" * 3000 + "x,1\n", "row 6001 holds 'x'"),
     "dates.csv": ("a,b\n1,2020-01-01\n2,2020-01-02\n", "row 1 holds '2020-01-01'"),
-    "semicolons.csv": (GOOD.replace(",", ";"), "column 'a;b' is not numeric"),
-    "tabs.csv": (GOOD.replace(",", "\t"), "is not numeric: row 1"),
+    "semicolons.csv": (GOOD.replace(",", ";"), "separated by semicolons"),
+    "tabs.csv": (GOOD.replace(",", "\t"), "call it .tsv"),
     "commas.csv": ("a;b\n1,5;2\n3,1;4\n", "cannot be read"),
     "quote.csv": ('a,b\n1,"2\n3,4\n', "cannot be read"),
     "ragged.csv": ("a,b\n1,2,3\n4\n5,6\n", "cannot be read"),

@@ -1,0 +1,160 @@
+"""Columns of numbers from DataFrames and arrays, checked: what cannot be used is named by row."""
+
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from scoreode.errors import InputError, listed
+
+_LARGEST = 1e150  # the square of more overflows, and with it the variance
+_EXACT = 2**53  # float64 holds every whole number up to this one
+_DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
+
+
+def from_frame(
+    frame: Any, source: str = "DataFrame", first_row: int = 0
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Rows and column names of a polars or pandas DataFrame.
+
+    **Raises:** `InputError` naming all columns that are not numeric, hold missing values, or whole
+    numbers of which float64 makes two equal; for several columns of one name.
+    """
+    columns = tuple(str(name) for name in frame.columns)
+    if not columns or len(frame) == 0:
+        raise InputError(f"{source}: no rows below the header" if columns else f"{source}: empty")
+    check_repeated(columns, source)
+    arrays = {str(name): _values(frame[name]) for name in frame.columns}
+    found = {name: _numbers(values) for name, values in arrays.items()}
+    text = {name: i for name, (_, i) in found.items() if i is not None}
+    merged = {name: pair for name, values in arrays.items() if (pair := _merged(values))}
+    good = [name for name in columns if name not in text]
+    rows = np.stack([numbers for numbers, _ in found.values()], axis=1)
+    finite = rows[:, [columns.index(name) for name in good]]
+    told = [
+        _text_told({name: (i + first_row + 1, arrays[name][i]) for name, i in text.items()}),
+        _merged_told(merged),
+        _missing_told(finite, good, first_row),
+    ]
+    _refuse(source, told)
+    return rows, columns
+
+
+def checked(
+    rows: np.ndarray, columns: Sequence[str], source: str, first_row: int = 0
+) -> np.ndarray:
+    """float64 rows (n, d), or an `InputError` that says what is wrong and where (rows from 1)."""
+    if rows.dtype.kind not in "fiub":
+        raise InputError(f"{source}: holds {rows.dtype}, not numbers")
+    rows = rows.reshape(-1, 1) if rows.ndim == 1 else rows
+    if rows.ndim != 2:
+        raise InputError(f"{source}: has shape {rows.shape}; a table has rows and columns")
+    if rows.shape[0] == 0 or rows.shape[1] == 0:
+        raise InputError(f"{source}: no rows")
+    if rows.shape[1] != len(columns):
+        raise InputError(
+            f"{source}: number of columns {rows.shape[1]}, where the first part has {len(columns)}"
+        )
+    check_whole(rows, columns, source)
+    rows = rows.astype(np.float64)
+    _refuse(source, [_missing_told(rows, columns, first_row)])
+    return rows
+
+
+def check_whole(rows: np.ndarray, columns: Sequence[str], source: str) -> None:
+    """Raises `InputError` for whole numbers (n, d) of which float64 makes two equal."""
+    pairs = zip(columns, rows.T, strict=True)
+    _refuse(source, [_merged_told({name: pair for name, v in pairs if (pair := _merged(v))})])
+
+
+def check_repeated(columns: Sequence[str | None], source: str) -> None:
+    """Raises `InputError` for several columns of one name."""
+    repeated = sorted({str(name) for name in columns if columns.count(name) > 1})
+    if repeated:
+        raise InputError(f"{source}: several columns are called {listed(repeated)}; rename them")
+
+
+def _refuse(source: str, told: Iterable[str]) -> None:
+    problems = [problem for problem in told if problem]
+    if problems:
+        raise InputError(f"{source}: {'; also: '.join(problems)}")
+
+
+def _values(series: Any) -> np.ndarray:
+    """A column as an array; NumPy has no integers of 128 bits."""
+    wide = str(series.dtype).endswith("128") and hasattr(series, "to_list")
+    return np.array(series.to_list(), object) if wide else np.asarray(series)
+
+
+def _numbers(values: np.ndarray) -> tuple[np.ndarray, int | None]:
+    """A column as floats, and where the first value is that is no number."""
+    if values.dtype.kind in "fiub" and values.ndim == 1:
+        return values.astype(np.float64), None
+    numbers = np.full(len(values), np.nan)
+    for i, value in enumerate(values.astype(str) if values.dtype.kind in "mM" else values):
+        try:
+            numbers[i] = np.nan if _missing(value) else float(value)
+        except (TypeError, ValueError, OverflowError):
+            return numbers, i
+    return numbers, None
+
+
+def _missing(value: Any) -> bool:
+    return value is None or type(value).__name__ in ("NAType", "NaTType")  # pandas' own
+
+
+def _merged(values: np.ndarray) -> tuple[int, int] | None:
+    """Two whole numbers that are one in float64; None if there are none."""
+    if values.dtype.kind == "O":
+        large = sorted({v for v in values if type(v) is int and _EXACT <= abs(v) < _LARGEST})
+    elif values.dtype.kind in "iu" and values.itemsize == 8:
+        large = np.unique(values[(values >= _EXACT) | (values <= -_EXACT)]).tolist()
+    else:
+        return None
+    return next(((a, b) for a, b in pairwise(large) if float(a) == float(b)), None)
+
+
+def _text_told(found: dict[str, tuple[int, Any]]) -> str:
+    if not found:
+        return ""
+    held = {name: f"row {row} holds {str(value)!r}" for name, (row, value) in found.items()}
+    commas = any(_DECIMAL_COMMA.fullmatch(str(value)) for _, value in found.values())
+    remedy = "; write decimal points for decimal commas" if commas else ""
+    if len(held) == 1:
+        ((name, said),) = held.items()
+        how = remedy or "; encode it as numbers or drop the column"
+        return f"column {name!r} is not numeric: {said}{how}"
+    named = listed([f"{name!r} ({said})" for name, said in held.items()])
+    how = remedy or "; encode them as numbers or drop the columns"
+    return f"columns are not numeric: {named}{how}"
+
+
+def _merged_told(found: dict[str, tuple[int, int]]) -> str:
+    if not found:
+        return ""
+    (a, b), column = next(iter(found.values())), f"column{'s' * (len(found) > 1)}"
+    return (
+        f"{column} {listed(list(found))}: whole numbers beyond 2^53, such as {a} and {b}, are equal"
+        f" in float64; subtract a constant from them, or drop the {column}"
+    )
+
+
+def _missing_told(rows: np.ndarray, columns: Sequence[str], first_row: int) -> str:
+    bad: np.ndarray = ~(np.abs(rows) < _LARGEST)
+    if not bad.any():
+        return ""
+    numbers = (np.flatnonzero(bad.any(axis=1)) + first_row + 1).tolist()
+    names = [columns[i] for i in np.flatnonzero(bad.any(axis=0)).tolist()]
+    return (
+        f"missing, infinite or huge values in row{'s' * (len(numbers) > 1)} {listed(numbers)},"
+        f" column{'s' * (len(names) > 1)} {listed(names)} (the first is {_named(rows[bad][0])});"
+        " fill them in or drop the rows"
+    )
+
+
+def _named(value: float) -> str:
+    if np.isnan(value):
+        return "NaN"
+    return f"{value:g}".replace("inf", "infinity")

@@ -59,7 +59,9 @@ def trained_on(
         data = conditioned(data, known["conditions"])
     if described(data)["fingerprint"] != known["fingerprint"]:
         raise InputError(f"{source} has changed since the run began{remedy}")
-    return replace(data, bin_width=known["bin_width"], bin_edge=known["bin_edge"])
+    kept = {name: known[name] for name in ("bin_width", "bin_edge", "chosen_by")}
+    # JSON has lists for tuples.
+    return replace(data, **{k: tuple(v) if isinstance(v, list) else v for k, v in kept.items()})
 
 
 def with_conditions(

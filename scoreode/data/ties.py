@@ -22,7 +22,7 @@ _SCATTERED = 2048  # values there that leave most cells of their grid empty, or 
 _OCCUPIED = 0.25  # of the cells, where values are not scattered
 _MIDDLE = (0.1, 0.9)
 _NEIGHBOURS = 10  # values on either side, which an atom stands out from
-_OUTSTANDING = 5.0
+_USUAL, _OUTSTANDING = 0.9, 5.0  # so many times what so many other values have at most
 _LEAST, _SHARE = 5, 0.01  # rows in an atom
 _SHOWN, _NAMED = 4, 10  # atoms and columns in a message
 
@@ -99,11 +99,10 @@ def _found(rows: np.ndarray, columns: Sequence[str]) -> Ties:
         column, name = distinct[:, j], columns[j]
         apart = _atoms(column)
         rest = column if _whole(column) else column[~np.isin(column, list(apart))]
-        spacing = width_of(rest) if len(rest) else 0.0
-        if _spiky(rest, spacing):
+        if len(rest) and _spiky(rest):
             automatic = False
-            if spacing:
-                grids[name] = spacing
+            if width := width_of(rest):
+                grids[name] = width
             else:
                 scattered[name] = len(np.unique(column))
         elif apart:
@@ -141,25 +140,26 @@ def _whole(column: np.ndarray) -> bool:
 def _atoms(column: np.ndarray) -> dict[float, float]:
     """The values that far more rows hold than hold their neighbours, most frequent first."""
     values, counts = np.unique(column, return_counts=True)
-    least = max(_LEAST, _SHARE * len(column))
+    usual = np.quantile(counts, _USUAL, method="lower")
+    least = max(_LEAST, _SHARE * len(column), _OUTSTANDING * usual)
     found = {}
     for i in np.flatnonzero(counts >= least):
         around = np.r_[counts[max(i - _NEIGHBOURS, 0) : i], counts[i + 1 : i + 1 + _NEIGHBOURS]]
-        if len(around) and counts[i] >= _OUTSTANDING * np.median(around):
+        near = np.quantile(around, _USUAL, method="lower") if len(around) else np.inf
+        if counts[i] >= _OUTSTANDING * near:
             found[float(values[i])] = float(counts[i] / len(column))
     return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
-def _spiky(column: np.ndarray, width: float) -> bool:
+def _spiky(column: np.ndarray) -> bool:
     """Whether values repeat, and are few enough for a model to tell them apart."""
-    values, counts = np.unique(column, return_counts=True)
-    if len(column) < 2 * len(values):
+    if len(column) < 2 * len(np.unique(column)):
         return False
-    low, high = np.quantile(column, _MIDDLE)
-    among = (values >= low) & (values <= high)
-    k, n = int(among.sum()), int(counts[among].sum())
+    low, high = np.quantile(column, _MIDDLE, method="nearest")
+    middle = column[(column >= low) & (column <= high)]  # the tails of any law are sparse
+    k, width = len(np.unique(middle)), width_of(middle)
     cells = (high - low) / width + 1 if width else np.inf
-    return 2 * k <= n and k <= (_EVEN if k >= _OCCUPIED * cells else _SCATTERED)
+    return 2 * k <= len(middle) and k <= (_EVEN if k >= _OCCUPIED * cells else _SCATTERED)
 
 
 def _columns(found: dict) -> str:

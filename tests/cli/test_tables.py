@@ -75,7 +75,7 @@ def test_all_bad_columns_are_in_one_message(printed, file):
 
 def test_a_run_of_chosen_columns(cli, run, tmp_path):
     data = fitting.load(run).data
-    assert (data["columns"], data["bin_width"]) == (["half", "a", "count"], (0.5, 0, 1))
+    assert (data["columns"], data["bin_width"]) == (["half", "a", "count"], [0.5, 0, 1])
     command, unset = fit_again(*fitting.read_config(fitting.RunFolder(run)))
     assert "--columns half,a,count --bin-width half=0.5 count=1" in command
     assert unset == []
@@ -185,7 +185,7 @@ def test_a_run_that_begins_with_another_has_its_grid(cli, run, file, tmp_path):
     options = ("--columns", "half,a,count", "--init-from", run, "--steps", 2)
     result = cli("fit", file, "--order", 1, *options, "--out", tmp_path / "r")
     assert result.code == 0, result.err
-    assert fitting.load(tmp_path / "r").data["bin_width"] == (0.5, 0, 1)
+    assert fitting.load(tmp_path / "r").data["bin_width"] == [0.5, 0, 1]
     assert "spikes" not in result.err
 
 
@@ -318,3 +318,18 @@ def test_names_that_come_twice_in_a_frame():
     frame = pd.DataFrame(np.ones((3, 2)), columns=["a", "a"])
     with pytest.raises(ValueError, match="several columns are called a; rename them"):
         tables.from_frame(frame)
+
+
+def test_a_run_taken_up_again_knows_the_range_of_every_column(cli, frame, tiny, on_call, tmp_path):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    path, run = tmp_path / "t.csv", tmp_path / "run"
+    frame.select("a", "count", "half").write_csv(path)
+    with pytest.MonkeyPatch.context() as patch:
+        on_call(patch, fitting.Trainer, "_finish", 1, interrupt)
+        widths = ("--bin-width", "count=1", "half=0.5")
+        assert cli("fit", path, *tiny, "--steps", 2, *widths, "--out", run).code == 130
+    assert cli("fit", "--resume", run).code == 0
+    low, high = fitting.load(run).data["bin_range"]
+    assert (low[1:], high[2]) == ([0, 0], 1.5)

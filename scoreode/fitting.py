@@ -6,6 +6,7 @@ folder. A run with a folder can be stopped at any moment and taken up where its 
 
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -71,7 +72,7 @@ class Trainer:
         self.data: Dataset = data
         self.folder: RunFolder | None = folder
         self._bijection: Chain = density.bijection
-        _check_batch(run)
+        check_batch(run)
         self._optimiser = _optimiser(run)
         loss: Loss = run.objective
         if run.dequantise == "variational":
@@ -209,7 +210,7 @@ class Trainer:
 _DESCRIBED = {"name", "columns", "n_train", "entropy", "bin_width", "image_shape", "fingerprint"}
 
 
-def _check_batch(run: Run) -> None:
+def check_batch(run: Run) -> None:
     """Raises `InputError` unless every device has an equal part of every micro-batch."""
     parts = run.micro_batches * jax.device_count()
     if run.batch_size % parts:
@@ -219,17 +220,30 @@ def _check_batch(run: Run) -> None:
         )
 
 
-def new_folder(path: Path, run: Run, data: dict[str, Any]) -> RunFolder:
-    """The folder of a run that begins; of several processes the first creates it.
+@contextmanager
+def new_folder(path: Path, run: Run, data: dict[str, Any]) -> Iterator[RunFolder]:
+    """The folder of a run that begins; of several processes the first creates and holds it.
 
     **Raises:** `InputError` if it exists, or if the run's batch does not divide evenly.
     """
-    _check_batch(run)
+    check_batch(run)
     if not devices.is_first():
-        return RunFolder(path)
-    folder = RunFolder.create(path)
-    write_config(folder, run, data)
-    return folder
+        yield RunFolder(path)
+        return
+    with RunFolder.begun(path) as folder:
+        write_config(folder, run, data)
+        yield folder
+
+
+@contextmanager
+def existing_folder(path: Path) -> Iterator[RunFolder]:
+    """The folder of a run that goes on; of several processes the first holds it.
+
+    **Raises:** `InputError` if there is none; `FailureError` if another process trains there.
+    """
+    folder = RunFolder.existing(path)
+    with folder.held() if devices.is_first() else nullcontext():
+        yield folder
 
 
 def write_config(folder: RunFolder, run: Run, data: dict[str, Any]) -> None:
@@ -247,8 +261,9 @@ def read_config(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
         raise InputError(f"{file}: {error}{_by_another(config)}") from error
     if not isinstance(run, Run) or not isinstance(data, dict) or not data.keys() >= _DESCRIBED:
         raise InputError(f"{file}: not the configuration of a run{_by_another(config)}")
-    # Runs from before grids could lie elsewhere, had ends, and rows be conditioned on others.
-    return run, {"bin_edge": 0.0, "bin_range": None, "conditions": []} | data
+    # Runs from before places were kept, grids could lie elsewhere, had ends, and rows be
+    # conditioned on others.
+    return run, {"path": None, "bin_edge": 0.0, "bin_range": None, "conditions": []} | data
 
 
 def _by_another(config: dict[str, Any]) -> str:
@@ -291,7 +306,7 @@ def at_checkpoint(path: Path) -> Fitted:
     blank = _blank(folder, run, data)
     state = TrainState.initial(blank.score_model, run.objective, _optimiser(run))
     tree = state, blank.score_model, blank.bijection
-    (state, best, bijection), record = folder.checkpoints().restore(tree)
+    (state, best, bijection), record = folder.checkpoints(read_only=True).restore(tree)
     density, steps = Density(bijection, best), int(state.step)
     return Fitted(run, density, data, steps, record["elapsed"], record["best"])
 

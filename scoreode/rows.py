@@ -1,5 +1,6 @@
 """Rows for a run: those that it was begun on, and those to evaluate, of a file or a named set."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,13 +38,33 @@ def trained_on(
     run: recipes.Run, known: dict[str, Any], data_dir: Path | None, remedy: str = ""
 ) -> Dataset:
     """The data set that a run was begun on. **Raises:** `InputError` if it is another by now."""
-    source = known["name"]
+    source = place(known)
     data = sources.load_data(source, run.seed, run.validation_fraction, data_dir)
     if known["conditions"]:
         data = conditioned(data, known["conditions"])
     if described(data)["fingerprint"] != known["fingerprint"]:
         raise InputError(f"{source} has changed since the run began{remedy}")
-    return replace(data, bin_width=known["bin_width"], bin_edge=known["bin_edge"])
+    grid = {"bin_width": known["bin_width"], "bin_edge": known["bin_edge"]}
+    return replace(data, name=known["name"], **grid)
+
+
+def place(known: dict[str, Any]) -> str:
+    """The name of the set that a run was begun on, or where, from here, its file or folder is.
+
+    **Raises:** `InputError` naming the places where it is not.
+    """
+    name, path = known["name"], known["path"]
+    if sources.is_named(name) or os.path.exists(name) and path in (None, os.path.abspath(name)):
+        return name
+    if path is not None and os.path.exists(path):
+        return path
+    if os.path.exists(name) or not Path(name).suffix and path is None:
+        return name
+    looked_at = " nor ".join(dict.fromkeys([path or os.path.abspath(name), os.path.abspath(name)]))
+    raise InputError(
+        f"{name}: no such file: the data of the run are not at {looked_at}; put them back, or run"
+        " the command in the directory that the name is relative to"
+    )
 
 
 def with_conditions(

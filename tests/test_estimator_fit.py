@@ -207,10 +207,10 @@ def test_a_run_that_is_under_way(frame, tmp_path):
     data = from_rows("rows", rows, ("x0", "x1"), 0, 0.1)
     options = {"process": PROCESSES["ve"], "steps": 20, "network": TINY, "batch_size": 32}
     run = for_table(108, 2, order=1, **options)
-    folder = fitting.new_folder(tmp_path / "run", run, described(data))
     density = fresh_density(run, data)
-    trainer = fitting.Trainer(run, data, density, folder)
-    trainer.save()
+    with fitting.new_folder(tmp_path / "run", run, described(data)) as folder:
+        trainer = fitting.Trainer(run, data, density, folder)
+        trainer.save()
     begun = ScoreODE.from_run(folder.path)
     np.testing.assert_array_equal(begun.score_samples(rows), density.log_likelihood(rows).nats)
     assert begun.get_params()["steps"] == 20

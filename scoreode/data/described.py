@@ -13,6 +13,7 @@ def described(data: Dataset) -> dict[str, Any]:
     """What a run remembers of its data; the fingerprint tells other rows of the same shape."""
     return {
         "name": data.name,
+        "path": data.path,
         "columns": list(data.columns),
         "n_train": len(data.train),
         "entropy": data.entropy,

@@ -323,11 +323,12 @@ def _optimiser(run: Run) -> Optimiser:
 
 def _blank(folder: RunFolder, run: Run, data: dict[str, Any]) -> Density:
     """`blank_density` of a configuration that anything may have happened to."""
+    devices.check()
     try:
         with jax.enable_x64(False):  # models are float32, whatever the caller computes in
             return blank_density(run, len(data["columns"]), len(data["conditions"]))
     except Exception as error:  # a value of the wrong kind surfaces as any error
-        reason = str(error).splitlines()[0]
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(
             f"{folder.path}/config.json: cannot rebuild the model ({reason}); restore a copy"
         ) from error

@@ -54,16 +54,16 @@ def place(known: dict[str, Any]) -> str:
     **Raises:** `InputError` naming the places where it is not.
     """
     name, path = known["name"], known["path"]
-    if sources.is_named(name) or os.path.exists(name) and path in (None, os.path.abspath(name)):
+    if sources.is_named(name) or (path is None and not Path(name).suffix):
         return name
-    if path is not None and os.path.exists(path):
-        return path
-    if os.path.exists(name) or not Path(name).suffix and path is None:
-        return name
-    looked_at = " nor ".join(dict.fromkeys([path or os.path.abspath(name), os.path.abspath(name)]))
+    here = os.path.abspath(name)
+    places = dict.fromkeys([path or here, here])
+    for found in places:
+        if os.path.exists(found):
+            return name if found == here else found
     raise InputError(
-        f"{name}: no such file: the data of the run are not at {looked_at}; put them back, or run"
-        " the command in the directory that the name is relative to"
+        f"{name}: no such file: the data of the run are not at {' nor at '.join(places)}; put them"
+        " back, or run the command in the directory that the name is relative to"
     )
 
 

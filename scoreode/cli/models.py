@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from scoreode.cli.arguments import Config, Debug, Json, Quiet, Run, default
+from scoreode.cli.arguments import Config, Debug, Force, Json, Quiet, Run, default
 
 
 def sample(
@@ -17,6 +17,7 @@ def sample(
     method: Literal["ode", "dpm", "sde", "ancestral", "pc"] = "ode",
     steps: Annotated[int | None, default("20 for dpm, else 1000; ode chooses its own")] = None,
     seed: int = 0,
+    force: Force = False,
     config: Config = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -44,7 +45,7 @@ def sample(
     """
     from scoreode.commands import models
 
-    models.sample(run, n, out, seed, method, steps, given, as_json=json)
+    models.sample(run, n, out, seed, method, steps, given, as_json=json, force=force)
 
 
 def export(

@@ -9,7 +9,7 @@ import numpy as np
 from scoreode import convert as published
 from scoreode import evaluate, fitting, recipes
 from scoreode.data import named_columns, tables
-from scoreode.data.output import check_suffix, write_rows
+from scoreode.data.output import check_new, write_rows
 from scoreode.errors import InputError, check_seed
 from scoreode.fitted import Fitted
 from scoreode.report import figures
@@ -28,9 +28,10 @@ def sample(
     given: Path | None,
     *,
     as_json: bool,
+    force: bool,
 ) -> None:
     """Draws samples into a file; of a conditional density n for every row of `given`, beside it."""
-    check_suffix(out, (*tables.SUFFIXES, ".png"))
+    check_new(out, force, (*tables.SUFFIXES, ".png"))
     check_seed(seed)
     if n is not None and n < 1:
         raise InputError(f"-n {n}: draw at least one sample")

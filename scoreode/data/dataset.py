@@ -39,8 +39,8 @@ class Dataset:
     one there are no bits/dim. `bin_edge` is a value that lies on it. `entropy` is the truth's, in
     nats. `image_shape` says how a row is drawn as a picture. With `conditions` the density is that
     of a row given its own. Weights, where given, say how often a row of training or validation
-    counts, relative to others. `path` is where the file or the folder lies. Parts of large sets are `Stored`, unless there are conditions or
-    weights.
+    counts, relative to others. `path` is where the file or the folder lies. Parts of large sets are
+    `Stored`, unless there are conditions or weights.
     """
 
     name: str

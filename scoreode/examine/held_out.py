@@ -100,7 +100,7 @@ class Sources:
                     rows = np.concatenate([rows, getattr(given, part)], axis=1)
                     columns += given.columns
                 return what.format(name), columns, [rows]
-        raise InputError(f"{name} was trained on whole")
+        raise InputError(f"{name} was trained on whole; give other rows")
 
 
 def evaluation_seed(data: dict[str, Any], run: recipes.Run, options: Options) -> int:

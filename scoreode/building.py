@@ -1,7 +1,10 @@
 """From a run to a density of its structure: untrained, or with arrays that are to be filled."""
 
+import math
 from dataclasses import replace
 
+import equinox as eqx
+import jax
 import jax.random as jr
 import numpy as np
 
@@ -10,12 +13,14 @@ from scoreode.density import Density
 from scoreode.discrete import suited
 from scoreode.errors import InputError
 from scoreode.flow import declared
-from scoreode.memory import check_training
+from scoreode.memory import check_fits
 from scoreode.network import MLP, CellNoise, UNet
 from scoreode.recipes import AUTO, STANDARDISATIONS, Run
 from scoreode.score import ScoreModel
 from scoreode.standardise import AbstractBijection, Chain, Conditioning, preferred
 
+_FLOAT = 4  # bytes
+_WHILE_TRAINED = 6  # copies: the model, its average, the best, a gradient and two moments
 _STANDARDISED_VALUES = 2**25  # of as many rows as hold them, which decide the standardisation
 
 
@@ -25,13 +30,34 @@ def begun(run: Run, data: Dataset) -> tuple[Run, Density]:
     **Raises:** `InputError` for a dequantisation that does not suit the data, for constant columns
     that are on no grid, and for what takes more memory than there is.
     """
-    check_training(run)
     _check_continuous(data)
+    check_memory(run, len(data.columns), data.n_conditions, _WHILE_TRAINED)
     run = replace(run, standardise=_standardisation(run, data))
     density = fresh_density(run, data)
     run = suited(run, data, density.bijection)
     score_model = replace(density.score_model, process=run.objective.process)
     return run, replace(density, score_model=score_model)
+
+
+def check_memory(run: Run, d: int, n_conditions: int = 0, copies: int = 1) -> None:
+    """Raises `InputError` for a network, and in training for a batch, that cannot fit."""
+    try:
+        shapes = eqx.filter_eval_shape(lambda: _new_score_model(run, d, n_conditions))
+        size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes) if _is_shape(leaf))
+    except OverflowError:  # of a side that no index reaches
+        size = run.network.width**2
+    what = f"a network of width {run.network.width} with {size:.3g} weights"
+    check_fits(_FLOAT * copies * size, what, "lower the width or the depth")
+    if copies > 1:
+        width, flat = run.network.width, isinstance(run.network, MLP)
+        row = 2 * d + (width * run.network.depth if flat else width * d // 3)
+        rows = run.batch_size // run.micro_batches
+        what = f"a step on {rows} rows at once"
+        check_fits(_FLOAT * row * rows, what, "lower the batch size, or divide it into more parts")
+
+
+def _is_shape(leaf: object) -> bool:
+    return isinstance(leaf, jax.ShapeDtypeStruct)
 
 
 def _check_continuous(data: Dataset) -> None:
@@ -78,6 +104,7 @@ def _standardised_rows(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
 
 def blank_density(run: Run, d: int, n_conditions: int = 0) -> Density:
     """A density of the same structure, whose arrays are to be filled."""
+    check_memory(run, d, n_conditions)
     bijection = Chain.identity(STANDARDISATIONS[run.standardise], d)
     if n_conditions:
         condition = Conditioning.identity(n_conditions, d, _of_residuals(run))

@@ -33,7 +33,6 @@ from scoreode.errors import (
     whole,
 )
 from scoreode.flow import EXACT_UP_TO, LogLikelihood, Refined
-from scoreode.memory import check_memory
 from scoreode.network import MLP, DDPMpp, NCSNpp, UNet
 from scoreode.process import AbstractProcess
 from scoreode.recipes import PROCESSES, Run, for_table, named
@@ -319,7 +318,6 @@ class ScoreODE(DensityMixin, BaseEstimator):
         check_is_fitted(self)
         inputs.check_output(output)
         n, seed = whole("n", n), inputs.seed_of(random_state)
-        check_memory("n", n, 8.0 * n * self.n_features_in_)
         c = conditions.checked(C, self.fitted_.data["conditions"])
         if c is None or len(c) == 1:
             drawn = self.fitted_.sample(n, seed, c=conditions.beside(c, n))

@@ -17,8 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from scoreode._lock import locked
 from scoreode.data import tables
-from scoreode.errors import FailureError, listed
+from scoreode.errors import FailureError, InputError, listed
 from scoreode.fitted import Fitted
 from scoreode.network import MLP
 
@@ -38,10 +39,14 @@ Evaluate = Callable[[np.ndarray, int], Any]
 
 
 class Journal:
-    """Records of the rows that are done, in memory and, with a path, in a file."""
+    """Records of the rows that are done, in memory and, with a path, in a file.
 
-    def __init__(self, path: Path | None, identity: dict[str, Any]):
+    **Raises:** `InputError` for the file of another evaluation, unless it may be `discarded`.
+    """
+
+    def __init__(self, path: Path | None, identity: dict[str, Any], discarded: bool = False):
         self.path = path
+        self._discarded = discarded
         self._header = (json.dumps(identity, sort_keys=True) + "\n").encode()
         self._parts: list[np.ndarray] = []
         if path is not None:
@@ -72,11 +77,17 @@ class Journal:
                 self.path.unlink()
 
     def _open(self, path: Path) -> None:
-        """Takes up whole records of the same evaluation; anything else is begun anew."""
+        """Takes up whole records of the same evaluation."""
         if not path.exists():
             return
         known = path.read_bytes()
         if not known.startswith(self._header):
+            if not self._header.startswith(known) and not self._discarded:
+                raise InputError(
+                    f"{path}: keeps the rows of another evaluation, of other data, of another"
+                    " model or with other options; finish that one, choose another --out, or"
+                    " discard it with --force"
+                )
             path.unlink()
             return
         body = known[len(self._header) :]
@@ -93,6 +104,19 @@ class Journal:
             raise FailureError(
                 f"cannot write {self.path}: {reason}; make room, and run the command again"
             ) from error
+
+
+@contextmanager
+def journal(out: Path | None, identity: dict[str, Any], force: bool) -> Iterator[Journal]:
+    """The journal beside a file, which no other process writes meanwhile; without one in memory.
+
+    **Raises:** `InputError` as `Journal`; `FailureError` if another process writes that file.
+    """
+    if out is None:
+        yield Journal(None, identity)
+        return
+    with locked(out.with_name(f"{out.name}.lock"), str(out)):
+        yield Journal(out.with_name(f"{out.name}.journal"), identity, force)
 
 
 def evaluated(

@@ -18,8 +18,10 @@ from scoreode.flow import (
     Refined,
 )
 from scoreode.flow.dequantise import Nats
+from scoreode.memory import check_fits
 from scoreode.recipes import Run
 
+_DRAW = 24  # bytes a value: float32, float64, and a copy while parts are joined
 _TYPICAL_ROWS = 512  # drawn from a model to know its mean log-density
 
 
@@ -121,6 +123,9 @@ class Fitted:
         **Arguments:** `c` of shape (n, k), what each is conditioned on.
         """
         noise, d = self.dequantisation, len(self.data["columns"])
+        check_fits(
+            _DRAW * n * (d + 1), f"a draw of {n} rows", "draw fewer, with one seed after another"
+        )
         x = self.density.sample(n, d, seed, how, c)
         if noise is None:
             return x

@@ -7,6 +7,7 @@ folder. A run with a folder can be stopped at any moment and taken up where its 
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,7 +22,6 @@ from scoreode.density import Density
 from scoreode.discrete import WithNoise
 from scoreode.errors import InputError
 from scoreode.fitted import Fitted
-from scoreode.memory import check_training
 from scoreode.recipes import Run, from_json, to_json
 from scoreode.score import ScoreModel
 from scoreode.standardise import Chain
@@ -73,7 +73,7 @@ class Trainer:
         self.data: Dataset = data
         self.folder: RunFolder | None = folder
         self._bijection: Chain = density.bijection
-        _check_batch(run)
+        check_batch(run)
         self._optimiser = _optimiser(run)
         loss: Loss = run.objective
         if run.dequantise == "variational":
@@ -215,8 +215,9 @@ class Trainer:
 
 
 _DESCRIBED = {"name", "columns", "n_train", "entropy", "bin_width", "image_shape", "fingerprint"}
-# What runs of before do not hold: where grids lie and end, conditions, ranges of columns.
+# What runs of before do not hold: where data and grids lie, conditions, ranges of columns.
 _BEFORE = {
+    "path": None,
     "bin_edge": 0.0,
     "bin_range": None,
     "pixel_range": None,
@@ -227,9 +228,8 @@ _BEFORE = {
 }
 
 
-def _check_batch(run: Run) -> None:
-    """Raises `InputError` unless every device has an equal part of every micro-batch, that fits."""
-    check_training(run)
+def check_batch(run: Run) -> None:
+    """Raises `InputError` unless every device has an equal part of every micro-batch."""
     parts = run.micro_batches * jax.device_count()
     if run.batch_size % parts:
         raise InputError(
@@ -238,17 +238,30 @@ def _check_batch(run: Run) -> None:
         )
 
 
-def new_folder(path: Path, run: Run, data: dict[str, Any]) -> RunFolder:
-    """The folder of a run that begins; of several processes the first creates it.
+@contextmanager
+def new_folder(path: Path, run: Run, data: dict[str, Any]) -> Iterator[RunFolder]:
+    """The folder of a run that begins; of several processes the first creates and holds it.
 
     **Raises:** `InputError` if it exists, or if the run's batch does not divide evenly.
     """
-    _check_batch(run)
+    check_batch(run)
     if not devices.is_first():
-        return RunFolder(path)
-    folder = RunFolder.create(path)
-    write_config(folder, run, data)
-    return folder
+        yield RunFolder(path)
+        return
+    with RunFolder.begun(path) as folder:
+        write_config(folder, run, data)
+        yield folder
+
+
+@contextmanager
+def existing_folder(path: Path) -> Iterator[RunFolder]:
+    """The folder of a run that goes on; of several processes the first holds it.
+
+    **Raises:** `InputError` if there is none; `FailureError` if another process trains there.
+    """
+    folder = RunFolder.existing(path)
+    with folder.held() if devices.is_first() else nullcontext():
+        yield folder
 
 
 def write_config(folder: RunFolder, run: Run, data: dict[str, Any]) -> None:
@@ -309,7 +322,7 @@ def at_checkpoint(path: Path) -> Fitted:
     blank = _blank(folder, run, data)
     state = TrainState.initial(blank.score_model, run.objective, _optimiser(run))
     tree = state, blank.score_model, blank.bijection
-    (state, best, bijection), record = folder.checkpoints().restore(tree)
+    (state, best, bijection), record = folder.checkpoints(read_only=True).restore(tree)
     density, steps = Density(bijection, best), int(state.step)
     known = record["elapsed"], record["best"], _recoveries(record)
     return Fitted(run, density, data, steps, *known)
@@ -332,11 +345,12 @@ def _optimiser(run: Run) -> Optimiser:
 
 def _blank(folder: RunFolder, run: Run, data: dict[str, Any]) -> Density:
     """`blank_density` of a configuration that anything may have happened to."""
+    devices.check()
     try:
         with jax.enable_x64(False):  # models are float32, whatever the caller computes in
             return blank_density(run, len(data["columns"]), len(data["conditions"]))
     except Exception as error:  # a value of the wrong kind surfaces as any error
-        reason = str(error).splitlines()[0]
+        reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(
             f"{folder.path}/config.json: cannot rebuild the model ({reason}); restore a copy"
         ) from error

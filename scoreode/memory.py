@@ -1,44 +1,56 @@
-"""What surely does not fit into memory is refused first: trying may end the process."""
+"""How much memory there is, so that what cannot fit is refused before it is begun."""
 
 import os
-from typing import Any
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 import jax
 
 from scoreode.errors import InputError
-from scoreode.recipes import Run
 
-_FLOAT = 4  # bytes
-_COPIES = 4  # of every weight in training: the model, its moving average, two moments
+_GROUPS = ("memory.max", "memory/memory.limit_in_bytes")  # of containers, by version of cgroups
+_UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
-def check_memory(option: str, value: Any, n_bytes: float) -> None:
-    """Raises `InputError` for an option's value that takes more than there is."""
-    there = _memory()
-    if n_bytes > there:
+def available() -> int | None:
+    """Bytes that the device, or else the machine, has in all; None where that cannot be told."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"]
+    return min(_limits(), default=None)
+
+
+def _limits() -> Iterator[int]:
+    """Of this machine, of its container, of this process."""
+    with suppress(AttributeError, ValueError, OSError):
+        yield os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for name in _GROUPS:
+        with suppress(OSError, ValueError):  # absent, or "max"
+            yield int((Path("/sys/fs/cgroup") / name).read_text())
+    with suppress(ImportError):
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit != resource.RLIM_INFINITY:
+            yield limit
+
+
+def check_fits(size: int, what: str, remedy: str) -> None:
+    """Raises `InputError` if so many bytes, of which `what` takes at least as many, are not there.
+
+    **Cost:** no memory at all.
+    """
+    most = available()
+    if most is not None and size > most:
         raise InputError(
-            f"{option} {value}: takes at least {n_bytes / 1e9:,.0f} GB of memory, and there are"
-            f" {there / 1e9:,.0f}; give a smaller one"
+            f"{what} takes {_shown(size)} of memory at least, and there are {_shown(most)}:"
+            f" {remedy}"
         )
 
 
-def check_training(run: Run) -> None:
-    """Raises `InputError` for a network or a batch that takes more memory than there is.
-
-    What is compared is less than what training takes: one layer's weights, one layer of a batch.
-    """
-    width, n = run.network.width, run.batch_size // run.micro_batches
-    check_memory("width", width, _COPIES * _FLOAT * width**2)
-    check_memory("batch_size", run.batch_size, _FLOAT * n * width)
-    check_memory("n_probes", run.objective.n_probes, _FLOAT * run.objective.n_probes)
-
-
-def _memory() -> float:
-    """Bytes of all local devices, or, where these are processors, of the machine."""
-    limits = [(device.memory_stats() or {}).get("bytes_limit") for device in jax.local_devices()]
-    if jax.default_backend() != "cpu" and all(limits):
-        return float(sum(limit or 0 for limit in limits))
-    try:
-        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (AttributeError, ValueError, OSError):  # not every system tells
-        return float("inf")
+def _shown(size: float) -> str:
+    power = 0
+    while size >= 1000 and power < len(_UNITS) - 1:
+        size, power = size / 1000, power + 1
+    return f"{size:.3g} {_UNITS[power]}"

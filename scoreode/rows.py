@@ -1,5 +1,6 @@
 """Rows for a run: those that it was begun on, and those to evaluate, of a file or a named set."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -52,16 +53,35 @@ def trained_on(
     run: recipes.Run, known: dict[str, Any], data_dir: Path | None, remedy: str = ""
 ) -> Dataset:
     """The data set that a run was begun on. **Raises:** `InputError` if it is another by now."""
-    source = known["name"]
+    source = place(known)
     pick = if_there([*known["columns"], *known["conditions"]])
     data = sources.load_data(source, run.seed, run.validation_fraction, data_dir, pick)
     if known["conditions"]:
         data = conditioned(data, known["conditions"])
     if described(data)["fingerprint"] != known["fingerprint"]:
         raise InputError(f"{source} has changed since the run began{remedy}")
-    kept = {name: known[name] for name in ("bin_width", "bin_edge", "chosen_by")}
+    kept = {name: known[name] for name in ("name", "bin_width", "bin_edge", "chosen_by")}
     # JSON has lists for tuples.
     return replace(data, **{k: tuple(v) if isinstance(v, list) else v for k, v in kept.items()})
+
+
+def place(known: dict[str, Any]) -> str:
+    """The name of the set that a run was begun on, or where, from here, its file or folder is.
+
+    **Raises:** `InputError` naming the places where it is not.
+    """
+    name, path = known["name"], known["path"]
+    if sources.is_named(name) or (path is None and not Path(name).suffix):
+        return name
+    here = os.path.abspath(name)
+    places = dict.fromkeys([path or here, here])
+    for found in places:
+        if os.path.exists(found):
+            return name if found == here else found
+    raise InputError(
+        f"{name}: no such file: the data of the run are not at {' nor at '.join(places)}; put them"
+        " back, or run the command in the directory that the name is relative to"
+    )
 
 
 def with_conditions(

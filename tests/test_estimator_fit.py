@@ -213,9 +213,9 @@ def test_a_run_that_is_under_way(frame, tmp_path):
     options = {"process": PROCESSES["ve"], "steps": 20, "network": TINY, "batch_size": 32}
     run = for_table(108, 2, order=1, **options)
     run, density = begun(run, data)
-    folder = fitting.new_folder(tmp_path / "run", run, described(data))
-    trainer = fitting.Trainer(run, data, density, folder)
-    trainer.save()
+    with fitting.new_folder(tmp_path / "run", run, described(data)) as folder:
+        trainer = fitting.Trainer(run, data, density, folder)
+        trainer.save()
     started = ScoreODE.from_run(folder.path)
     np.testing.assert_array_equal(started.score_samples(rows), density.log_likelihood(rows).nats)
     assert started.get_params()["steps"] == 20

@@ -12,13 +12,15 @@ from typing import Annotated, Any, Literal
 import tyro
 from tyro.conf import DisallowNone, FlagCreatePairsOff, Positional
 
+import scoreode
+from scoreode.cli import failures, streams
 from scoreode.cli.arguments import Debug
 from scoreode.cli.config import configured
 from scoreode.cli.evaluation import compare, nll, quality, report, verify
 from scoreode.cli.models import convert, export, sample
 from scoreode.cli.names import list_, reproduce
 from scoreode.cli.training import fit
-from scoreode.errors import INSTALL_ALL, FailureError, InputError
+from scoreode.errors import InputError
 from scoreode.report import progress
 
 
@@ -75,37 +77,55 @@ def _call(commands: dict[str, Callable[..., None]], argv: Sequence[str]) -> None
         commands,
         prog="scoreode",
         description="Likelihood-trained diffusion ODEs: fit a density, evaluate it exactly, sample"
-        " from it.",
+        " from it. --version prints the version.",
         args=argv,
         config=(FlagCreatePairsOff, DisallowNone),
     )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; 0 on success, 1 on failure, 2 on wrong use, 130 when interrupted."""
+    """Runs a command; 0 on success, 1 on failure, 2 on wrong use, 130 when interrupted, 141 where
+    nobody reads the result."""
     argv = list(sys.argv[1:] if argv is None else argv)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    streams.prepare()
+    code = 0
+    try:
+        code = _code(argv)
+        print(end="", flush=True)
+    except BrokenPipeError:
+        streams.abandon()
+        return 128 + signal.SIGPIPE
+    except OSError as error:
+        streams.abandon(sys.stdout)
+        if code == 0:
+            streams.say(f"scoreode: cannot write to standard output: {error.strerror or error}")
+        return code or 1
+    return code
+
+
+def _code(argv: Sequence[str]) -> int:
+    """Runs a command and says what went wrong."""
     try:
         with progress.quiet("--quiet" in argv):
-            _call(configured(COMMANDS, argv), argv)
+            _run(argv)
     except KeyboardInterrupt as interrupt:
-        print(str(interrupt) or "interrupted", file=sys.stderr)
+        streams.say(str(interrupt) or "interrupted")
         return 130
-    except (InputError, FailureError) as error:
-        if "--debug" in argv:
-            raise
-        print(f"scoreode: {error}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
-    except ModuleNotFoundError as missing:
-        if "--debug" in argv:
-            raise
-        print(f"scoreode: {missing.name} is not installed: {INSTALL_ALL}", file=sys.stderr)
-        return 1
+    except BrokenPipeError:
+        raise
     except SystemExit as stop:
         return 0 if stop.code is None else stop.code if isinstance(stop.code, int) else 2
     except Exception as error:
         if "--debug" in argv:
             raise
-        print(f"scoreode: {type(error).__name__}: {error} (--debug shows where)", file=sys.stderr)
-        return 1
+        streams.say(f"scoreode: {failures.explained(error)}")
+        return 2 if isinstance(error, InputError) else 1
     return 0
+
+
+def _run(argv: Sequence[str]) -> None:
+    if list(argv) == ["--version"]:
+        print(f"scoreode {scoreode.__version__}")
+    else:
+        _call(configured(COMMANDS, argv), argv)

@@ -36,4 +36,5 @@ Config = Annotated[
 ]
 Json = Annotated[bool, arg(help="print the result as one JSON object", help_behavior_hint="")]
 Quiet = Annotated[bool, arg(help="show no progress", help_behavior_hint="")]
+Force = Annotated[bool, arg(help="replace a file that is there", help_behavior_hint="")]
 Debug = Annotated[bool, arg(help="show a traceback on failure", help_behavior_hint="")]

@@ -10,6 +10,7 @@ import inspect
 import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -19,12 +20,15 @@ import tyro
 from scoreode.errors import InputError, unknown
 
 Command = Callable[..., None]
-_ONLY_TYPED = {"config", "print_config", "quiet", "debug"}
+_ONLY_TYPED = {"config", "print_config", "quiet", "debug", "force"}
+_given: ContextVar[frozenset[str]] = ContextVar("given", default=frozenset())
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def configured(commands: Mapping[str, Command], argv: Sequence[str]) -> dict[str, Command]:
     """The commands, of which the one that is called has its `--config` for defaults.
+
+    From now on `options_given` is about this call.
 
     **Raises:** `InputError` for a file that cannot be read, unknown keys, values of another kind.
     """
@@ -34,9 +38,18 @@ def configured(commands: Mapping[str, Command], argv: Sequence[str]) -> dict[str
         file = parser.parse_known_args(argv)[0].config
     except argparse.ArgumentError:  # it is said where all options are parsed
         file = None
-    if file is None or argv[0] not in commands:
-        return dict(commands)
-    return {**commands, argv[0]: with_defaults(commands[argv[0]], read(file, commands[argv[0]]))}
+    typed = {word.partition("=")[0][2:] for word in argv if word.startswith("--")}
+    found = {}
+    if file is not None and argv[0] in commands:
+        found = read(file, commands[argv[0]])
+        commands = {**commands, argv[0]: with_defaults(commands[argv[0]], found)}
+    _given.set(frozenset(name.replace("-", "_") for name in typed).union(found))
+    return dict(commands)
+
+
+def options_given() -> frozenset[str]:
+    """Names of the options that stand on the command line or in its file, whatever their values."""
+    return _given.get()
 
 
 def read(file: Path, command: Command) -> dict[str, Any]:

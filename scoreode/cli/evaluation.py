@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from scoreode.cli.arguments import Config, Data, DataDir, Debug, Json, Quiet, Run, default
+from scoreode.cli.arguments import Config, Data, DataDir, Debug, Force, Json, Quiet, Run, default
 
 
 def nll(
@@ -20,6 +20,7 @@ def nll(
     tolerance: float = 5e-3,
     data_dir: DataDir = None,
     seed: int = 0,
+    force: Force = False,
     config: Config = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -27,7 +28,8 @@ def nll(
 ) -> None:
     """Exact log-density of every row under a trained run, and the summary.
 
-    With --out, what is done is kept: after a kill the same command goes on where it was.
+    With --out, what is done is kept: after a kill the same command goes on where it was. Rows that
+    the run was trained on are counted, where its data are found.
 
     Example: scoreode nll run test.csv
 
@@ -48,7 +50,7 @@ def nll(
 
     how = {"samples": samples, "stderr": stderr, "n_probes": n_probes, "tolerance": tolerance}
     options = evaluation.NllOptions(split, seed, **how, data_dir=data_dir)
-    evaluation.nll(run, data, options, as_json=json, out=out)
+    evaluation.nll(run, data, options, as_json=json, out=out, force=force)
 
 
 def compare(
@@ -129,6 +131,7 @@ def report(
     samples: Annotated[int | None, default("by what they are shown as")] = None,
     data_dir: DataDir = None,
     seed: int = 0,
+    force: Force = False,
     config: Config = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -147,7 +150,7 @@ def report(
 
     Args:
         runs: folders of runs, or of several runs, as `reproduce` writes them.
-        out: the page.
+        out: the page; the default one is written anew, any other file only with --force.
         data: held-out rows, by name or file.
         rows: how many of them, at most, drawn at random, to evaluate.
         samples: how many to draw.
@@ -156,7 +159,7 @@ def report(
     from scoreode.commands import evaluation
 
     options = {"rows": rows, "samples": samples, "seed": seed, "data_dir": data_dir}
-    evaluation.report(runs, out, data=data, as_json=json, **options)
+    evaluation.report(runs, out, data=data, as_json=json, force=force, **options)
 
 
 def quality(

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from scoreode.cli.arguments import Config, Debug, Flag, Json, Quiet, Run, default
+from scoreode.cli.arguments import Config, Debug, Flag, Force, Json, Quiet, Run, default
 
 
 def sample(
@@ -18,6 +18,7 @@ def sample(
     steps: Annotated[int | None, default("20 for dpm, else 1000; ode chooses its own")] = None,
     seed: int = 0,
     sheet: Flag = False,
+    force: Force = False,
     config: Config = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -49,7 +50,8 @@ def sample(
     """
     from scoreode.commands import models
 
-    models.sample(run, n, out, seed, method, steps, given, sheet=sheet, as_json=json)
+    how = {"sheet": sheet, "as_json": json, "force": force}
+    models.sample(run, n, out, seed, method, steps, given, **how)
 
 
 def export(

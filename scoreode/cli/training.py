@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from scoreode.cli.arguments import Config, DataDir, Debug, Flag, Json, MaybeData, Quiet, default
-from scoreode.cli.config import written
+from scoreode.cli.config import options_given, written
 from scoreode.errors import InputError
 
 _ALSO_RESUMED = {
@@ -113,7 +113,7 @@ def fit(
         print_config: print what --config reads, with what is chosen by the data, and do not train.
     """
     values = locals()
-    chosen = _chosen(fit, values) - _ALSO_RESUMED
+    asked = options_given() | _chosen(fit, values)
     if distributed:
         from scoreode.train import devices
 
@@ -121,6 +121,7 @@ def fit(
     from scoreode.commands import training
 
     if resume is not None:
+        chosen = asked - _ALSO_RESUMED
         if "data" in chosen:
             raise InputError("give DATA or --resume RUN, not both: a run knows its data")
         if chosen:
@@ -134,12 +135,12 @@ def fit(
     if data is None:
         raise InputError("give DATA to start a run, or --resume RUN to continue one")
     options = {field.name: values[field.name] for field in fields(training.FitOptions)}
-    asked = training.FitOptions(**options)
+    meant = training.FitOptions(**options)
     if print_config:
-        found = asdict(training.resolved(data, asked))
+        found = asdict(training.resolved(data, meant, asked))
         print(written({"data": data, "out": out} | found), end="")
     else:
-        training.fit(data, out, asked, training.Told(json, tensorboard))
+        training.fit(data, out, meant, training.Told(json, tensorboard), asked)
 
 
 def _chosen(command: Callable[..., None], values: Mapping[str, object]) -> set[str]:

@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from scoreode import evaluate, fitting
-from scoreode.data import Beyond, sources
-from scoreode.data.output import check_suffix, write_columns
+from scoreode.data import Beyond
+from scoreode.data.output import check_new, check_suffix, write_columns
 from scoreode.errors import InputError, check_not_negative, check_positive, check_seed
 from scoreode.flow import DEFAULT_PROBES, LogLikelihood, Refined
 from scoreode.report.progress import Counted, note
 from scoreode.rows import blocks, columns_of, with_conditions
+from scoreode.seen import Seen
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,9 @@ class NllOptions:
     data_dir: Path | None = None
 
 
-def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path | None) -> None:
+def nll(
+    run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path | None, force: bool
+) -> None:
     """Evaluates every row and prints the summary."""
     check_seed(options.seed)
     check_not_negative(stderr=options.stderr)
@@ -38,7 +41,7 @@ def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path
     if options.n_probes < 2:
         raise InputError(f"--n-probes {options.n_probes}: at least 2, to know their error")
     if out is not None:
-        check_suffix(out)
+        check_new(out, force)
         if out.resolve() == Path(source).resolve():
             raise InputError(f"--out {out}: these are the data; choose another file")
     fitted = fitting.load(run)
@@ -47,7 +50,7 @@ def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path
     apart, outside = with_conditions(fitted, columns, source), Beyond(fitted.data)
     decisive = asdict(replace(options, data_dir=None))
     identity = evaluate.identity(run, source, decisive)
-    journal = evaluate.Journal(out and out.with_name(f"{out.name}.journal"), identity)
+    seen = Seen.by(fitted, source, options.data_dir)
 
     def evaluated(rows: np.ndarray, first_row: int) -> LogLikelihood:
         x, c = apart(rows)
@@ -62,29 +65,35 @@ def nll(run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path
             c=c,
         )
 
-    def seen(parts: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        for rows in parts:
-            outside.add(*apart(rows))
-            yield rows
+    started = time.perf_counter()
+    with evaluate.journal(out, identity, force) as journal:
+        counted = outside.counted(seen.counted(parts, apart), apart)
+        records = _records(counted, evaluated, journal)
+        if out is not None:
+            write_columns(out, {name: records[name] for name in evaluate.RECORD.names or ()})
+        journal.remove()
+    summary = evaluate.summarised(fitted, records, time.perf_counter() - started)
+    summary["trained_on"] = seen.count
+    summary |= {"beyond_training": outside.rows, "beyond_training_columns": outside.columns}
+    for line in filter(None, (str(seen), outside.note)):
+        note(f"{source}: {line}")
+    print(json.dumps(summary) if as_json else evaluate.readable(fitted, summary))
 
-    started, known = time.perf_counter(), len(journal)
+
+def _records(
+    parts: Iterator[np.ndarray], evaluated: evaluate.Evaluate, journal: evaluate.Journal
+) -> np.ndarray:
+    """Records of all rows; interrupted, it is said whether some are kept."""
+    known = len(journal)
     if known:
         note(f"going on after row {known}, from {journal.path}")
     try:
-        records = evaluate.evaluated(seen(parts), evaluated, journal, Counted("nll"))
+        return evaluate.evaluated(parts, evaluated, journal, Counted("nll"))
     except KeyboardInterrupt:
         if journal.path is None or not len(journal):
             raise
         message = f"interrupted; {len(journal)} rows are kept. To go on, run the command again"
         raise KeyboardInterrupt(message) from None
-    if out is not None:
-        write_columns(out, {name: records[name] for name in evaluate.RECORD.names or ()})
-    journal.remove()
-    if outside.note is not None:
-        note(outside.note)
-    summary = evaluate.summarised(fitted, records, time.perf_counter() - started)
-    summary |= {"beyond_training": outside.rows, "beyond_training_columns": outside.columns}
-    print(json.dumps(summary) if as_json else evaluate.readable(fitted, summary))
 
 
 def compare(
@@ -122,15 +131,14 @@ def verify(
     run: Path, source: str | None, *, as_json: bool, n: int, seed: int, data_dir: Path | None = None
 ) -> None:
     """Measures what the theory says of a run, on held-out rows of its data or of another file."""
+    from scoreode.examine.held_out import Options, Sources
     from scoreode.verify import plain, readable, verified
 
     check_positive(n=n)
     check_seed(seed)
     fitted = fitting.load(run)
-    source = str(source or fitted.data["name"])
-    part = "test" if sources.is_named(source) else "validation"
-    columns, parts = blocks(source, part, seed, data_dir, columns_of(fitted))
-    x, c = with_conditions(fitted, columns, source)(np.concatenate(list(parts))[:n])
+    options = Options(source, n, seed=seed, data_dir=data_dir)
+    x, c = Sources(options).of(fitted, shown=0).apart(fitted)
     found = verified(fitted, x, seed, c)
     print(json.dumps(found, default=plain) if as_json else readable(found))
 
@@ -145,6 +153,7 @@ def report(
     seed: int,
     data_dir: Path | None,
     as_json: bool,
+    force: bool,
 ) -> None:
     """Writes a page about one or several runs."""
     from scoreode import examine
@@ -154,10 +163,14 @@ def report(
         raise InputError("give the folder of a run, or several: scoreode report RUN")
     if out is not None and not out.parent.is_dir():
         raise InputError(f"--out {out}: there is no folder {out.parent}; make it")
-    out = out or (runs[0] if len(runs) == 1 else Path()) / "report.html"
-    check_suffix(out, (".html",))
+    folder = runs[0] if len(runs) == 1 else None
+    # The page in the folder that it is about is this command's own.
+    own, out = folder is not None and out is None, out or (folder or Path()) / "report.html"
     check_seed(seed)
     _check_counts(rows=rows, samples=samples)
+    check_suffix(out, (".html",))
+    if out.parent.is_dir():  # if not, it is no run, and that is said of it
+        check_new(out, force or own, (".html",))
     html.write(out, examine.page(runs, examine.Options(data, rows, samples, seed, data_dir)))
     print(json.dumps({"out": str(out)}) if as_json else f"written to {out}")
 

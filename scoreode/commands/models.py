@@ -11,7 +11,7 @@ from scoreode import convert as published
 from scoreode import evaluate, fitting, recipes
 from scoreode.data import named_columns, tables
 from scoreode.data.columns import if_there
-from scoreode.data.output import check_suffix, whole_columns, write_rows
+from scoreode.data.output import check_new, whole_columns, write_rows
 from scoreode.errors import InputError, check_seed
 from scoreode.fitted import Fitted
 from scoreode.report import figures, pixels
@@ -33,11 +33,12 @@ def sample(
     *,
     sheet: bool,
     as_json: bool,
+    force: bool,
 ) -> None:
     """Draws samples into a file, images also one a file into a folder; of a conditional density n
     for every row of `given`, beside it."""
     if out.suffix:
-        check_suffix(out, (*tables.SUFFIXES, ".png"))
+        check_new(out, force, (*tables.SUFFIXES, ".png"))
     check_seed(seed)
     if n is not None and n < 1:
         raise InputError(f"-n {n}: draw at least one sample")

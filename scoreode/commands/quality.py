@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from scoreode.data import sources, tables
+from scoreode.data.output import check_new
 from scoreode.errors import InputError
 from scoreode.quality import FEATURES, Features, Moments, class_score, frechet_distance, of_images
 from scoreode.report.progress import Counted, note
@@ -28,6 +29,8 @@ def quality(
 ) -> None:
     """Prints the Fréchet distance of samples and a set, and the Inception Score."""
     known = Moments.read(statistics) if statistics is not None and statistics.exists() else None
+    if statistics is not None and known is None:
+        check_new(statistics, False, (".npz",))
     real = _images(source, part, data_dir)
     drawn = _read(samples, real.shape[1:], source)
     network = FEATURES[name](weights)

@@ -1,7 +1,9 @@
 """What `fit` does: trains into a folder, and goes on with what is there."""
 
+import itertools
 import json
 import shlex
+from collections.abc import Set
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,12 +11,12 @@ from pathlib import Path
 from scoreode import building, fitting, recipes
 from scoreode.data import Dataset, described, tables, ties
 from scoreode.density import Density
-from scoreode.errors import InputError
+from scoreode.errors import FailureError, InputError
 from scoreode.fitted import Fitted
 from scoreode.options import FitOptions
 from scoreode.report.progress import note, shown
 from scoreode.report.tensorboard import events
-from scoreode.rows import check_columns, trained_on
+from scoreode.rows import check_columns, place, trained_on
 from scoreode.train import RunFolder, devices
 from scoreode.train.observers import Observer, observed_by, recoveries_told
 
@@ -31,33 +33,42 @@ class Told:
     """What was found in the data, which the JSON repeats."""
 
 
-def fit(source: str, out: Path | None, options: FitOptions, told: Told) -> None:
-    """Trains on a data set into a new folder."""
+def fit(
+    source: str, out: Path | None, options: FitOptions, told: Told, asked: Set[str] = frozenset()
+) -> None:
+    """Trains on a data set into a new folder.
+
+    **Arguments:** `asked`, names of the options that were given, be it with their default values.
+    """
     data = options.data(source)
-    run, density = _begun(options, data, source)
+    run, density = _begun(options, data, source, asked)
     told = replace(told, notes=tuple(ties.found_in(data).told(ties.in_command)))
     for line in told.notes:
         note(f"{data.name}: {line}")
-    path = out or next_folder("stdin" if source == tables.STDIN else Path(source).stem)
-    folder = fitting.new_folder(path, run, described(data))
-    _train(fitting.Trainer(run, data, density, folder), folder, told)
+    stem = "stdin" if source == tables.STDIN else Path(source).stem
+    path = out or (next_folder(stem) if devices.is_first() else RUNS)
+    with fitting.new_folder(path, run, described(data)) as folder:
+        _train(fitting.Trainer(run, data, density, folder), folder, told)
 
 
-def resolved(source: str, options: FitOptions) -> FitOptions:
+def resolved(source: str, options: FitOptions, asked: Set[str] = frozenset()) -> FitOptions:
     """The options with what the data, the recipe and a model to start from choose."""
-    return options.resolved(_begun(options, options.data(source), source)[0])
+    return options.resolved(_begun(options, options.data(source), source, asked)[0])
 
 
-def _begun(options: FitOptions, data: Dataset, source: str) -> tuple[recipes.Run, Density]:
+def _begun(
+    options: FitOptions, data: Dataset, source: str, asked: Set[str]
+) -> tuple[recipes.Run, Density]:
     """The run that the options mean, and the density that its training starts from."""
     shape = len(data.train), len(data.columns), data.image_shape
     run = options.run(*shape, n_conditions=data.n_conditions)
+    fitting.check_batch(run)
     if options.init_from is None:
         return building.begun(run, data)
     trained = fitting.load(options.init_from)
     _check_conditions(trained, described(data)["conditions"], options)
     check_columns(trained, data.columns, source)
-    return _of_the_same_model(trained.run, run, options), trained.density
+    return _of_the_same_model(trained.run, run, options, asked), trained.density
 
 
 def _check_conditions(trained: Fitted, conditions: list[str], options: FitOptions) -> None:
@@ -70,7 +81,9 @@ def _check_conditions(trained: Fitted, conditions: list[str], options: FitOption
         )
 
 
-def _of_the_same_model(trained: recipes.Run, run: recipes.Run, options: FitOptions) -> recipes.Run:
+def _of_the_same_model(
+    trained: recipes.Run, run: recipes.Run, options: FitOptions, asked: Set[str]
+) -> recipes.Run:
     """`run` with the model of the trained one, which options must not contradict."""
     kept = {
         "process": (recipes.PROCESSES.get(options.process), trained.objective.process),
@@ -80,7 +93,7 @@ def _of_the_same_model(trained: recipes.Run, run: recipes.Run, options: FitOptio
         "dequantise": (options.dequantise, trained.dequantise),
     }
     for name in ("process", "dequantise"):
-        if getattr(options, name) == getattr(FitOptions, name):
+        if name not in asked and getattr(options, name) == getattr(FitOptions, name):
             del kept[name]
     for name, (asked, found) in kept.items():
         if asked not in (None, found):
@@ -101,10 +114,10 @@ def _of_the_same_model(trained: recipes.Run, run: recipes.Run, options: FitOptio
 
 def resume(path: Path, data_dir: Path | None, told: Told) -> None:
     """Continues a run from its newest checkpoint."""
-    folder = RunFolder.existing(path)
-    run, known = fitting.read_config(folder)
-    data = trained_on(run, known, data_dir, "; restore it, or fit anew")
-    _train(fitting.Trainer.resumed(run, data, folder), folder, told)
+    with fitting.existing_folder(path) as folder:
+        run, known = fitting.read_config(folder)
+        data = trained_on(run, known, data_dir, "; restore it, or fit anew")
+        _train(fitting.Trainer.resumed(run, data, folder), folder, told)
 
 
 def _train(trainer: fitting.Trainer, folder: RunFolder, told: Told) -> None:
@@ -130,22 +143,30 @@ def _train(trainer: fitting.Trainer, folder: RunFolder, told: Told) -> None:
         result |= {"notes": told.notes} if told.notes else {}
         print(json.dumps(result | fitted.summary))
     else:
-        print(_readable(fitted, folder))
+        print(_readable(fitted, folder, trainer.data))
 
 
-def _readable(fitted: fitting.Fitted, folder: RunFolder) -> str:
+def _readable(fitted: Fitted, folder: RunFolder, data: Dataset) -> str:
     line = f"{fitted.steps} steps in {fitted.seconds:.0f} s"
     if fitted.validation_nats is not None:
         kind = "bound on the NLL" if fitted.run.validation == "bound" else "NLL"
         line += f", best validation {kind} {fitted.validation_nats:.4f} nats"
     path = str(folder.path)
-    following = ["scoreode", "nll", path, fitted.data["name"]], ["scoreode", "report", path]
+    # Rows that it was not trained on: of a table without a test part the user has them.
+    unseen = place(fitted.data) if len(data.test) else f"NEW{Path(data.name).suffix}"
+    following = ["scoreode", "nll", path, unseen], ["scoreode", "report", path]
     return f"{line}\nsaved to {path}; next: {', or: '.join(map(shlex.join, following))}"
 
 
 def next_folder(stem: str) -> Path:
-    """The first of runs/stem-1, runs/stem-2 … that does not exist."""
-    number = 1
-    while (RUNS / f"{stem}-{number}").exists():
-        number += 1
-    return RUNS / f"{stem}-{number}"
+    """The first of runs/stem-1, runs/stem-2 … that did not exist; now it does, and is empty."""
+    for number in itertools.count(1):
+        path = RUNS / f"{stem}-{number}"
+        try:
+            path.mkdir(parents=True)
+            return path
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise FailureError(f"cannot create {path}: {error.strerror}") from error
+    raise AssertionError  # there is always another number

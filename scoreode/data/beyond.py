@@ -1,10 +1,13 @@
 """Rows beyond the range of those that a model was trained on, where it has seen nothing."""
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from scoreode.errors import listed
+
+Apart = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
 
 
 def beyond(known: dict[str, Any], x: np.ndarray, c: np.ndarray | None = None) -> np.ndarray | None:
@@ -33,6 +36,12 @@ class Beyond:
         if found is not None and self.rows is not None:
             self.rows += int(found.any(1).sum())
             self._columns |= found.any(0)
+
+    def counted(self, parts: Iterator[np.ndarray], apart: Apart) -> Iterator[np.ndarray]:
+        """The same parts; `apart` takes rows from their conditions."""
+        for rows in parts:
+            self.add(*apart(rows))
+            yield rows
 
     @property
     def columns(self) -> list[str]:

@@ -50,9 +50,9 @@ class Dataset:
     one there are no bits/dim. `bin_edge` is a value that lies on it. `entropy` is the truth's, in
     nats. `image_shape` says how a row is drawn as a picture. With `conditions` the density is that
     of a row given its own. Weights, where given, say how often a row of training or validation
-    counts, relative to others. Parts of large sets are `Stored`, unless there are conditions or
-    weights. `origins` are those of parts that were drawn from others. `chosen_by` is the option
-    that chose among the columns of the source, and its value.
+    counts, relative to others. `path` is where the file or the folder lies. Parts of large sets are
+    `Stored`, unless there are conditions or weights. `origins` are those of parts that were drawn
+    from others. `chosen_by` is the option that chose among the columns, and its value.
     """
 
     name: str
@@ -70,6 +70,7 @@ class Dataset:
     validation_weights: np.ndarray | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
     chosen_by: tuple[str, str] | None = None
+    path: str | None = None
 
     def representative(self, most: int) -> np.ndarray:
         """The numbers of at most so many training rows that stand for all; of weighted ones each as

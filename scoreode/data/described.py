@@ -14,6 +14,7 @@ def described(data: Dataset) -> dict[str, Any]:
     given, ranges = data.conditions, _range(data, data.train)
     return {
         "name": data.name,
+        "path": data.path,
         "columns": list(data.columns),
         "n_train": len(data.train),
         "entropy": data.entropy,

@@ -6,13 +6,23 @@ from typing import Any
 
 import numpy as np
 
-from scoreode._files import replaced
+from scoreode._files import check_out, replaced
 from scoreode.data.tables import SUFFIXES
 from scoreode.errors import InputError
 
 
+def check_new(path: Path, force: bool, suffixes: tuple[str, ...] = SUFFIXES) -> None:
+    """Whether results can be written there, asked before any work is done.
+
+    **Raises:** `InputError` for a suffix that is not written, and for a file that exists, unless
+    `force`; `FailureError` where the disk refuses.
+    """
+    check_suffix(path, suffixes)
+    check_out(path, force)
+
+
 def check_suffix(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> None:
-    """Raises `InputError` for a suffix that is not written, before any work is done."""
+    """Raises `InputError` for a suffix that is not written."""
     if path.suffix not in suffixes:
         raise InputError(f"{path}: unknown kind of file; use {', '.join(suffixes)}")
 
@@ -71,6 +81,7 @@ def _write_frame(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
     frame = pl.DataFrame(dict(columns))
     try:
-        (frame.write_csv if path.suffix == ".csv" else frame.write_parquet)(path)
+        with open(path, "wb") as file:  # polars takes no names that are not UTF-8
+            (frame.write_csv if path.suffix == ".csv" else frame.write_parquet)(file)
     except pl.exceptions.PolarsError as error:  # its Parquet writer wraps the system's errors
         raise OSError(str(error)) from error

@@ -1,6 +1,7 @@
 """Where rows come from: a set by name, a table in a file, a folder of images, a set of the Hub."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -69,8 +70,9 @@ def load_data(
         return digits(seed)
     if source in images.SETS:
         return from_images(source, images.read(source, data_dir), seed, validation)
-    found = _read(source, pick)
-    source = tables.STDIN_NAME if source == tables.STDIN else source
+    found, place = _read(source, pick), None if hub.is_id(source) else os.path.abspath(source)
+    if source == tables.STDIN:
+        source, place = tables.STDIN_NAME, None
     if isinstance(found, images.Images):
         data = from_images(source, found, seed, validation)
     else:
@@ -78,7 +80,7 @@ def load_data(
     if len(data.train) < 2:
         n = sum(map(len, (data.train, data.validation, data.test)))
         raise InputError(f"{source}: {n} row{'s' * (n > 1)}, not enough to fit a density")
-    return data
+    return replace(data, path=place)
 
 
 def _from_parts(

@@ -114,7 +114,7 @@ class Sources:
                 counted = _counted(name, origin.part)
                 found = what.format(name), columns, [rows], counted
                 return _Rows(*found, origin.numbers, _files(name))
-        raise InputError(f"{name} was trained on whole")
+        raise InputError(f"{name} was trained on whole; give other rows")
 
     def _given(self, fitted: Fitted, name: str, seed: int) -> _Rows:
         """The test part of a set that has parts, or all rows of a file."""

@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from importlib.util import find_spec
 from typing import Any, Protocol, runtime_checkable
@@ -27,7 +27,8 @@ def quiet(asked: bool = True) -> Iterator[None]:
 def note(line: str) -> None:
     """A line on standard error about what is being done."""
     if not _quiet.get():
-        print(printable(line), file=sys.stderr, flush=True)
+        with suppress(OSError):  # who read it has gone, and the work goes on
+            print(printable(line), file=sys.stderr, flush=True)
 
 
 @runtime_checkable

@@ -28,8 +28,8 @@ def trained(
     parent: RunFolder, name: str, run: Run, data: Dataset, start: Density | None = None
 ) -> Fitted:
     """Trains into parent/name, from fresh weights or from `start`, with progress shown."""
-    folder = fitting.new_folder(parent.path / name, run, described(data))
-    with shown(name) as observe:
+    path = parent.path / name
+    with fitting.new_folder(path, run, described(data)) as folder, shown(name) as observe:
         start = start or fresh_density(run, data)
         return fitting.Trainer(run, data, start, folder).fit(observe)
 

@@ -1,6 +1,5 @@
 """Table 1: VE ScoreODEs of images, pre-trained by order 1 and fine-tuned by order 1, 2 or 3."""
 
-import json
 import math
 import time
 from dataclasses import dataclass, replace
@@ -148,8 +147,28 @@ def table1(folder: RunFolder, data: Dataset, *, name: str, preset: str, seed: in
     drawn = pixels.of_rows(second.sample(_SAMPLES, seed, _SAMPLING), shape, second.pixel_range)
     figures.write(figures.pictures(drawn, columns=6), folder.path / "samples.png")
     folder.write_summary(summary)
-    text = f"{json.dumps(summary, indent=1)}\nfigure: {folder.path / 'samples.png'}"
-    return Reproduced(summary, text)
+    return Reproduced(summary, f"{_table(summary)}\nfigure: {folder.path / 'samples.png'}")
+
+
+def _table(summary: dict[str, Any]) -> str:
+    """Both models, their difference and the published number, as aligned text."""
+    stages = {"pre_trained": 1, "fine_tuned": summary["order"]}
+    lines = ["               order   bits/dim              steps    training"]
+    for stage, order in stages.items():
+        found, name = summary[stage], stage.replace("_", "-")
+        bits = _plus_minus(found["bits_per_dim"], found["bits_per_dim_stderr"])
+        took = f"{found['steps']:9}    {found['train_seconds']:.0f} s"
+        lines.append(f"{name:12}   {order:5}   {bits}   {took}")
+    change = _plus_minus(summary["change_bits_per_dim"], summary["change_stderr"])
+    published = summary["published_bits_per_dim"]
+    lines.append(f"{'change':12}           {change}")
+    lines.append(f"{'published':12}           {published or 'nothing, of these images'}")
+    return "\n".join([*lines, f"{summary['fine_tuned']['n']} test images of {summary['data']}"])
+
+
+def _plus_minus(value: float | None, error: float | None) -> str:
+    """As in a table; None where no row converged."""
+    return "none converged   " if value is None else f"{value:7.4f} ± {error or 0:.4f}"
 
 
 def _run(

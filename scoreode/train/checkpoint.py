@@ -5,10 +5,13 @@ untrusted is unpickled or executed. Both carry a checksum, and both appear on di
 all.
 """
 
+import io
 import json
+import logging
 import os
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +20,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scoreode._files import replaced
+from scoreode._files import check_room, replaced
 from scoreode.errors import FailureError, InputError
 from scoreode.train.devices import is_first
 
 _KEPT = 2  # the newest checkpoint, and one to fall back on
+_COPIES, _BESIDES = 2, 2**16  # of its arrays while it is written, and bytes of all else
 
 
 def _leaves(tree: Any) -> dict[str, np.ndarray]:
@@ -103,14 +107,31 @@ def load_arrays(path: Path, like: Any) -> Any:
     return _filled(like, arrays, path)
 
 
-class Checkpoints:
-    """The checkpoints of one run: a tree of arrays and a JSON record for every saved step."""
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Within, Orbax does not log tracebacks of what it raises anyway."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
 
-    def __init__(self, folder: Path):
+
+class Checkpoints:
+    """The checkpoints of one run: a tree of arrays and a JSON record for every saved step.
+
+    **Arguments:** `read_only`, to leave alone what another process may be writing.
+    """
+
+    def __init__(self, folder: Path, read_only: bool = False):
         import orbax.checkpoint as ocp
 
         self._ocp = ocp
         self._folder = folder
+        self._read_only = read_only
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -118,7 +139,8 @@ class Checkpoints:
         # Each process works by itself: one writes, and others read.
         own = jax.process_index()
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=_KEPT,
+            max_to_keep=None if read_only else _KEPT,
+            read_only=read_only,
             enable_async_checkpointing=False,
             create=False,
             multiprocessing_options=ocp.options.MultiprocessingOptions(
@@ -126,6 +148,10 @@ class Checkpoints:
             ),
         )
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
+
+    @property
+    def _writes(self) -> bool:
+        return is_first() and not self._read_only
 
     @property
     def any(self) -> bool:
@@ -141,12 +167,19 @@ class Checkpoints:
         items = ocp.args.Composite(
             arrays=ocp.args.StandardSave(arrays), record=ocp.args.JsonSave(record)
         )
+        size = sum(array.nbytes for array in arrays.values())
         try:
-            self._manager.save(step, args=items, force=True)
-            self._manager.wait_until_finished()
+            # Asked before: where the disk fills up its threads go on to fail after it has raised.
+            check_room(self._folder, _COPIES * size + _BESIDES)
+            with _silent():
+                self._manager.save(step, args=items, force=True)
+                self._manager.wait_until_finished()
         except Exception as error:  # Orbax passes on whatever its storage layer raises
+            known = isinstance(error, OSError) and error.strerror
+            reason = known or str(error).partition("\n")[0]
+            again = f"go on with --resume {self._folder.parent}" if self.any else "begin anew"
             raise FailureError(
-                f"cannot write a checkpoint to {self._folder}: {str(error).splitlines()[0]}"
+                f"cannot write a checkpoint to {self._folder}: {reason}; make room, and {again}"
             ) from error
 
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]]:
@@ -159,7 +192,7 @@ class Checkpoints:
             restored = self._restore_step(step, like)
             if restored is not None:
                 # The run will come by the damaged steps again, and save them anew.
-                for damaged in steps[: steps.index(step)] if is_first() else ():
+                for damaged in steps[: steps.index(step)] if self._writes else ():
                     self._manager.delete(damaged)
                 return restored
         state = "every checkpoint is damaged" if steps else "no checkpoint was saved"

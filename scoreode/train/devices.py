@@ -16,7 +16,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from scoreode.errors import InputError
+from scoreode.errors import FailureError, InputError
 
 Tree = TypeVar("Tree")
 _BY_HAND = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
@@ -35,6 +35,20 @@ def connect() -> None:
         raise InputError(
             f"cannot join other processes ({str(error).splitlines()[0]}); start them by SLURM or"
             f" mpirun, or set {', '.join(_BY_HAND)}"
+        ) from error
+
+
+def check() -> None:
+    """Raises `FailureError` where JAX has no device to compute on."""
+    try:
+        jax.devices()
+    except Exception as error:  # some backends fail by an assertion without a word
+        asked = os.environ.get("JAX_PLATFORMS")
+        what = f"JAX_PLATFORMS={asked}: JAX has no such device" if asked else "JAX has no device"
+        reason = str(error).partition("\n")[0]
+        raise FailureError(
+            f"{what} here{f' ({reason})' if reason else ''}; leave JAX_PLATFORMS unset, or install"
+            " JAX for it (https://docs.jax.dev/en/latest/installation.html)"
         ) from error
 
 

@@ -1,14 +1,19 @@
 """The folder of one run: configuration, metrics, checkpoints, summary, figures."""
 
 import json
+import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from scoreode._lock import locked
 from scoreode.errors import FailureError, InputError
 from scoreode.train.checkpoint import Checkpoints, write_json, write_whole
 
+_LOCK = "lock"
 _RECORDED = ("scoreode", "jax", "jaxlib", "equinox", "diffrax", "optax", "numpy")
 
 
@@ -32,15 +37,22 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path) -> "RunFolder":
         """A new, empty folder. **Raises:** `InputError` if it holds anything already."""
+        folder = cls(path)
         try:
-            if path.exists() and (not path.is_dir() or any(path.iterdir())):
-                run = (path / "config.json").is_file()
-                remedy = f", or continue it with --resume {path}" if run else ""
-                raise InputError(f"{path} exists: choose another --out{remedy}")
+            folder._check_empty()
             path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FailureError(f"cannot create {path}: {error.strerror}") from error
-        return cls(path)
+        return folder
+
+    @classmethod
+    @contextmanager
+    def begun(cls, path: Path) -> Iterator["RunFolder"]:
+        """A new, empty folder, held as by `held`: of two processes one gets it."""
+        folder = cls.create(path)
+        with folder.held():
+            folder._check_empty()
+            yield folder
 
     @classmethod
     def existing(cls, path: Path) -> "RunFolder":
@@ -48,6 +60,21 @@ class RunFolder:
         if not (path / "config.json").is_file():
             raise InputError(f"{path}: not a run (it has no config.json)")
         return cls(path)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Within, no other process trains here. **Raises:** `FailureError` naming one that does."""
+        with locked(self.path / _LOCK, str(self.path)):
+            yield
+
+    def _check_empty(self) -> None:
+        path = self.path
+        if not os.path.lexists(path):
+            return
+        if not path.is_dir() or any(file.name != _LOCK for file in path.iterdir()):
+            run = (path / "config.json").is_file()
+            remedy = f", or continue it with --resume {path}" if run else ""
+            raise InputError(f"{path} exists: choose another --out{remedy}")
 
     def read(self, name: str) -> dict[str, Any]:
         """A JSON document of the run. **Raises:** `InputError` if it is missing or damaged."""
@@ -102,9 +129,9 @@ class RunFolder:
         lines = [line for line in file.read_text().splitlines() if _step_of(line) <= step]
         write_whole(file, "".join(line + "\n" for line in lines).encode())
 
-    def checkpoints(self) -> Checkpoints:
+    def checkpoints(self, read_only: bool = False) -> Checkpoints:
         """The run's checkpoints."""
-        return Checkpoints(self.path / "checkpoints")
+        return Checkpoints(self.path / "checkpoints", read_only)
 
 
 def _step_of(line: str) -> float:

@@ -87,7 +87,7 @@ def test_the_report_draws_given_held_out_rows(cli, run, table, tmp_path):
     # Without the data there is nothing to draw given.
     moved = shutil.copytree(run, tmp_path / "moved")
     config = json.loads((moved / "config.json").read_text())
-    config["data"]["name"] = "gone.csv"
+    config["data"] |= {"name": "gone.csv", "path": None}
     (moved / "config.json").write_text(json.dumps(config))
     result = cli("report", moved, "--out", page)
     assert result.code == 2

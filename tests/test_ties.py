@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scoreode import ScoreODE
@@ -146,3 +147,18 @@ def test_the_estimator_warns_and_is_silent_when_columns_are_declared():
         warnings.simplefilter("error")
         small(discrete="auto").fit(X)
         small(bin_width=[0, 1]).fit(X)
+
+
+@pytest.mark.parametrize(
+    ("X", "options", "message"),
+    [
+        (2**53 + np.arange(40).reshape(20, 2), {}, "x1: whole numbers beyond 2\\^53"),
+        (pd.DataFrame(normal(2, 40), columns=["a", "a"]), {}, "several columns are called a"),
+        (normal(2, 40), {"validation_fraction": 0.999}, "leaves 0 of 40 rows to train on"),
+        (1e-200 * normal(2, 40), {}, "columns x0, x1: values differ by less than 1e-150"),
+        (normal(2, 40), {"bin_width": 1e300}, "x0 lies in one bin"),
+    ],
+)
+def test_what_the_estimator_refuses(X, options, message):
+    with pytest.raises(ValueError, match=message):
+        small(**options).fit(X)

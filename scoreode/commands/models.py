@@ -56,8 +56,10 @@ def sample(
     else:
         whole = whole_columns(fitted.data, len(columns))
         if c is not None:
-            rows, whole = np.concatenate([rows, c], 1), [*whole, *np.zeros(c.shape[1], bool)]
-        write_rows(out, rows, columns + (fitted.data["conditions"] if c is not None else []), whole)
+            rows, names = np.concatenate([rows, c], 1), columns + fitted.data["conditions"]
+            write_rows(out, rows, names, whole + [False] * c.shape[1])
+        else:
+            write_rows(out, rows, columns, whole)
     found = {"n": n, "d": len(columns), "method": method, "seconds": seconds, "out": str(out)}
     text = f"{n} samples in {out}; {seconds:.1f} s, compilation included"
     print(json.dumps(found) if as_json else text)

@@ -82,8 +82,9 @@ def _data(fitted: Fitted, source: str, data_dir: Path | None) -> Dataset | None:
 
 def _is_whole(data: Dataset, source: str) -> bool:
     """Whether this is the very file or folder that a run was trained on, all parts together."""
-    there = data.path is not None and os.path.exists(source) and len(data.test) == 0
-    return there and os.path.samefile(source, data.path)
+    if data.path is None or not os.path.exists(source) or len(data.test) > 0:
+        return False
+    return os.path.samefile(source, data.path)
 
 
 def _keys_of(data: Dataset, part: str) -> np.ndarray:

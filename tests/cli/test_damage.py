@@ -193,9 +193,9 @@ def test_metrics_that_are_gone_do_not_stop_a_resume(cli, copied):
 @pytest.mark.parametrize(
     ("process", "said"),
     [
-        ({"sigma_min": 20.0}, "sigma_min 20.0, sigma_max 10.0: must be positive, the first below"),
+        ({"sigma_min": 20.0}, "sigma_min 20.0, sigma_max 10.0: must be positive and finite"),
         ({"sigma_min": 0.0}, "sigma_min 0.0"),
-        ({"sigma_max": float("nan")}, "sigma_max nan: must be finite"),
+        ({"sigma_max": float("nan")}, "sigma_max nan: must be positive and finite"),
         ({"t_min": 1.0}, "t_min 1.0, t_max 1.0"),
         ({"type": "VP", "beta_0": 30.0, "beta_1": 20.0}, "beta_0 30.0, beta_1 20.0"),
     ],

@@ -51,9 +51,11 @@ def check_memory(run: Run, d: int, n_conditions: int = 0, copies: int = 1) -> No
     if copies > 1:
         width, flat = run.network.width, isinstance(run.network, MLP)
         row = 2 * d + (width * run.network.depth if flat else width * d // 3)
-        rows = run.batch_size // run.micro_batches
+        rows, probes = run.batch_size // run.micro_batches, run.objective.n_probes
         what = f"a step on {rows} rows at once"
         check_fits(_FLOAT * row * rows, what, "lower the batch size, or divide it into more parts")
+        what = f"a step on {rows} rows with {probes} probes each"
+        check_fits(_FLOAT * d * probes * rows, what, "lower one of both")
 
 
 def _is_shape(leaf: object) -> bool:

@@ -137,8 +137,8 @@ def test_samples_of_discrete_columns_are_integers(cli, run, tmp_path):
         (("--columns", "a,count", "--bin-width", "count=1e300"), "lies in one bin"),
         (("--columns", "a,count", "--bin-width", "count=1e-300"), "more than 2^24 bin widths"),
         (("--columns", "a", "--validation-fraction", 0.999), "leaves 0 of 120 rows to train on"),
-        (("--columns", "a", "--batch-size", 10**12), "batch_size 1000000000000"),
-        (("--columns", "a", "--order", 2, "--n-probes", 10**12), "n_probes 1000000000000: must"),
+        (("--columns", "a", "--batch-size", 10**12), "a step on 1000000000000 rows at once"),
+        (("--columns", "a", "--order", 2, "--n-probes", 10**12), "with 1000000000000 probes each"),
     ],
 )
 def test_options_that_do_not_fit(printed, file, options, message):

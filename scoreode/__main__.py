@@ -6,7 +6,7 @@ from scoreode.errors import INSTALL_ALL
 
 
 def main() -> int:
-    """Runs the command; 1 with a message where its packages are not installed."""
+    """Runs the command; 1 with a message where its packages are not installed, 130 after Ctrl-C."""
     try:
         from scoreode.cli import main
     except ModuleNotFoundError as missing:
@@ -14,6 +14,9 @@ def main() -> int:
             raise
         print(f"scoreode: the command line is an extra: {INSTALL_ALL}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
     return main()
 
 

@@ -6,8 +6,8 @@ import platform
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
-from typing import IO
 
 from scoreode.errors import FailureError
 
@@ -35,11 +35,11 @@ def locked(path: Path, what: str) -> Iterator[None]:
             file.close()
 
 
-def _held(path: Path, what: str) -> IO[str] | None:
+def _held(path: Path, what: str) -> FileIO | None:
     """The file, with the holder's name in it; None on a disk that has no locks."""
     while fcntl is not None:
         try:
-            file = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (open while it is held)
+            file = open(path, "a+b", buffering=0)  # noqa: SIM115 (open while it is held)
         except OSError:  # what cannot be written is said where it is written
             return None
         try:
@@ -58,23 +58,22 @@ def _held(path: Path, what: str) -> IO[str] | None:
     return None
 
 
-def _is_there(file: IO[str], path: Path) -> bool:
+def _is_there(file: FileIO, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except OSError:
         return False
 
 
-def _sign(file: IO[str]) -> None:
+def _sign(file: FileIO) -> None:
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     holder = {"pid": os.getpid(), "host": platform.node(), "since": since}
     with suppress(OSError):  # a full disk: it is held without a name
         file.truncate(0)
-        file.write(json.dumps(holder) + "\n")
-        file.flush()
+        file.write((json.dumps(holder) + "\n").encode())
 
 
-def _holder(file: IO[str]) -> str:
+def _holder(file: FileIO) -> str:
     try:
         file.seek(0)
         holder = json.loads(file.read())

@@ -21,6 +21,7 @@ scale √(α_T² + σ_T²) match the second moment of q_T.
 """
 
 import abc
+import math
 
 import equinox as eqx
 import jax
@@ -37,6 +38,10 @@ class AbstractProcess(eqx.Module):
 
     t_min: AbstractVar[float]
     t_max: AbstractVar[float]
+
+    def __check_init__(self) -> None:
+        """Raises `ValueError` unless 0 ≤ t_min < t_max < ∞."""
+        _check_order(0 <= self.t_min < self.t_max < math.inf, "t", "min", "max", self)
 
     @abc.abstractmethod
     def alpha(self, t: Scalar) -> Scalar:
@@ -119,11 +124,20 @@ class VE(AbstractProcess):
     t_min: float = 1e-5
     t_max: float = 1.0
 
+    def __check_init__(self) -> None:
+        _check_order(0 < self.sigma_min < self.sigma_max < math.inf, "sigma", "min", "max", self)
+
     def alpha(self, t: Scalar) -> Scalar:
         return jnp.ones_like(t)
 
     def sigma(self, t: Scalar) -> Scalar:
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** t
+
+
+def _check_order(right: bool, name: str, low: str, high: str, process: AbstractProcess) -> None:
+    if not right:
+        low, high = (f"{name}_{end} {getattr(process, f'{name}_{end}')}" for end in (low, high))
+        raise ValueError(f"{low}, {high}: must be positive and finite, the first below the second")
 
 
 def _log_alpha_vp(t: Scalar, beta_0: float, beta_1: float) -> Scalar:
@@ -138,6 +152,9 @@ class VP(AbstractProcess):
     beta_1: float = 20.0
     t_min: float = 1e-5
     t_max: float = 1.0
+
+    def __check_init__(self) -> None:
+        _check_order(0 < self.beta_0 <= self.beta_1 < math.inf, "beta", "0", "1", self)
 
     def alpha(self, t: Scalar) -> Scalar:
         return jnp.exp(_log_alpha_vp(t, self.beta_0, self.beta_1))
@@ -154,6 +171,9 @@ class SubVP(AbstractProcess):
     beta_1: float = 20.0
     t_min: float = 1e-3
     t_max: float = 1.0
+
+    def __check_init__(self) -> None:
+        _check_order(0 < self.beta_0 <= self.beta_1 < math.inf, "beta", "0", "1", self)
 
     def alpha(self, t: Scalar) -> Scalar:
         return jnp.exp(_log_alpha_vp(t, self.beta_0, self.beta_1))

@@ -1,5 +1,6 @@
 """How many rows are among those that a run was trained on, and so tell little of new ones."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Self
@@ -34,8 +35,10 @@ class Seen:
             return cls(None)
         if data.sampler is not None:  # every step has new ones
             return cls(np.empty(0, np.uint64))
-        held_out = np.concatenate([_keys_of(data, "validation"), _keys_of(data, "test")])
-        return cls(np.unique(_keys_of(data, "train")), held_out)
+        train, parts = np.unique(_keys_of(data, "train")), ("validation", "test")
+        if _is_whole(data, source):  # these rows are no coincidence
+            return cls(train)
+        return cls(train, np.concatenate([_keys_of(data, part) for part in parts]))
 
     @property
     def count(self) -> int | None:
@@ -75,6 +78,13 @@ def _data(fitted: Fitted, source: str, data_dir: Path | None) -> Dataset | None:
         except InputError:
             continue
     return None
+
+
+def _is_whole(data: Dataset, source: str) -> bool:
+    """Whether this is the very file or folder that a run was trained on, all parts together."""
+    if data.path is None or not os.path.exists(source) or len(data.test) > 0:
+        return False
+    return os.path.samefile(source, data.path)
 
 
 def _keys_of(data: Dataset, part: str) -> np.ndarray:

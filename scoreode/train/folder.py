@@ -3,8 +3,9 @@
 import json
 import os
 import platform
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -48,11 +49,22 @@ class RunFolder:
     @classmethod
     @contextmanager
     def begun(cls, path: Path) -> Iterator["RunFolder"]:
-        """A new, empty folder, held as by `held`: of two processes one gets it."""
+        """A new, empty folder, held as by `held`: of two processes one gets it.
+
+        What fails before there is a checkpoint leaves nothing: none could go on from there.
+        """
         folder = cls.create(path)
-        with folder.held():
-            folder._check_empty()
-            yield folder
+        try:
+            with folder.held():
+                folder._check_empty()
+                try:
+                    yield folder
+                except BaseException:
+                    folder._discard_unbegun()
+                    raise
+        finally:
+            with suppress(OSError):
+                path.rmdir()  # if nothing is there
 
     @classmethod
     def existing(cls, path: Path) -> "RunFolder":
@@ -66,6 +78,13 @@ class RunFolder:
         """Within, no other process trains here. **Raises:** `FailureError` naming one that does."""
         with locked(self.path / _LOCK, str(self.path)):
             yield
+
+    def _discard_unbegun(self) -> None:
+        saved = self.path / "checkpoints"
+        if not any(file.name.isdigit() for file in saved.glob("*")):
+            shutil.rmtree(saved, ignore_errors=True)
+            with suppress(OSError):
+                (self.path / "config.json").unlink()
 
     def _check_empty(self) -> None:
         path = self.path

@@ -232,3 +232,30 @@ def test_unknown_recipe(cli, tmp_path):
 def test_debug_shows_where(cli, tmp_path):
     with pytest.raises(InputError, match="not a run"):
         cli("nll", tmp_path / "none", "x.csv", "--debug")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--order", 1), ("--process", "ve"), ("--validation", "bound")]
+)
+@pytest.mark.parametrize("form", ["{} {}", "{}={}"])
+def test_an_option_of_a_resumed_run_counts_even_at_its_default(cli, trained, option, value, form):
+    default = 3 if option == "--order" else value
+    result = cli("fit", "--resume", trained, *form.format(option, default).split())
+    assert result.code == 2
+    assert f"leave out {option}" in result.err
+
+
+def test_an_option_of_a_resumed_run_counts_in_a_file(cli, trained, tmp_path):
+    (tmp_path / "options.toml").write_text("order = 3\n")
+    result = cli("fit", "--resume", trained, "--config", tmp_path / "options.toml")
+    assert result.code == 2
+    assert "leave out --order" in result.err
+
+
+def test_a_default_that_is_asked_for_contradicts_another_model(cli, table, tiny, tmp_path):
+    run = tmp_path / "run"
+    assert cli("fit", table, *tiny, "--process", "vp", "--steps", 2, "--out", run).code == 0
+    result = cli("fit", table, "--init-from", run, "--process", "ve", "--out", tmp_path / "new")
+    assert result.code == 2
+    assert "--process ve: --init-from keeps the model" in result.err
+    assert cli("fit", table, "--init-from", run, "--steps", 2, "--out", tmp_path / "new").code == 0

@@ -28,6 +28,7 @@ CONTRACT = {
     "unconverged": int,
     "unconverged_rows": list,
     "seconds": float,
+    "trained_on": int,
 }
 
 
@@ -108,7 +109,7 @@ def test_fit_says_where_the_run_is_and_what_comes_next(cli, table, tiny):
     result = cli("fit", table, *tiny, "--steps", 2)
     assert result.code == 0
     assert "saved to runs/table-1" in result.out
-    assert f"scoreode nll runs/table-1 {table}" in result.out
+    assert "scoreode nll runs/table-1 NEW.csv" in result.out, "rows it was not trained on"
     again = cli("fit", table, *tiny, "--steps", 2)
     assert "saved to runs/table-2" in again.out
 

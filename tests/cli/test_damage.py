@@ -188,3 +188,26 @@ def test_metrics_that_are_gone_do_not_stop_a_resume(cli, copied):
     result = cli("fit", "--resume", copied)
     assert result.code == 0, result.err
     assert (copied / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize(
+    ("process", "said"),
+    [
+        ({"sigma_min": 20.0}, "sigma_min 20.0, sigma_max 10.0: must be positive and finite"),
+        ({"sigma_min": 0.0}, "sigma_min 0.0"),
+        ({"sigma_max": float("nan")}, "sigma_max nan: must be positive and finite"),
+        ({"t_min": 1.0}, "t_min 1.0, t_max 1.0"),
+        ({"type": "VP", "beta_0": 30.0, "beta_1": 20.0}, "beta_0 30.0, beta_1 20.0"),
+    ],
+)
+def test_a_process_that_is_none(cli, trained, table, tmp_path, process, said):
+    run = shutil.copytree(trained, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    known = config["run"]["objective"]["process"]
+    config["run"]["objective"]["process"] = process if "type" in process else known | process
+    (run / "config.json").write_text(json.dumps(config))
+    for command in (("nll", run, table), ("fit", "--resume", run)):
+        result = cli(*command)
+        assert result.code == 2
+        assert f"{run}/config.json: cannot rebuild" in result.err
+        assert said in result.err

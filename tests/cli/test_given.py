@@ -72,7 +72,7 @@ def test_samples_stand_beside_what_they_are_given(cli, run, tmp_path):
     assert drawn["dose"].to_list() == [-1.0] * 200 + [1.0] * 200
     means = drawn.group_by("dose", maintain_order=True).agg(pl.col("x").mean())["x"]
     np.testing.assert_allclose(means, [-2, 2], atol=0.5)
-    assert cli("sample", run, "--given", given, "--out", out).code == 0
+    assert cli("sample", run, "--given", given, "--out", out, "--force").code == 0
     assert len(pl.read_csv(out)) == 2, "one for every row"
 
 
@@ -87,8 +87,9 @@ def test_the_report_draws_given_held_out_rows(cli, run, table, tmp_path):
     # Without the data there is nothing to draw given.
     moved = shutil.copytree(run, tmp_path / "moved")
     config = json.loads((moved / "config.json").read_text())
-    config["data"]["name"] = "gone.csv"
+    config["data"] |= {"name": "gone.csv", "path": None}
     (moved / "config.json").write_text(json.dumps(config))
+    page.unlink()
     result = cli("report", moved, "--out", page)
     assert result.code == 2
     assert "conditional on age, dose: give rows with --data" in result.said

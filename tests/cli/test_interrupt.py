@@ -142,6 +142,22 @@ def test_interrupted_before_anything_is_saved(interrupted, tmp_path):
     code, err, _ = interrupted(run, checkpoint.Checkpoints, "save", 1, ctrl_c)
     assert code == 130
     assert "the state is saved" not in err, "there is none yet"
+    assert not run.exists(), "nothing could go on from there, and its name is free"
+
+
+def test_interrupted_while_modules_are_read(capsys, monkeypatch):
+    import builtins
+
+    from scoreode import __main__
+
+    found = builtins.__import__
+
+    def stopped(name, *args, **options):
+        return ctrl_c() if name == "scoreode.cli" else found(name, *args, **options)
+
+    monkeypatch.setattr(builtins, "__import__", stopped)
+    assert __main__.main() == 130
+    assert capsys.readouterr().err == "interrupted\n"
 
 
 def test_a_budget_in_seconds_counts_what_is_spent(cli, table, tiny, on_call, tmp_path, monkeypatch):

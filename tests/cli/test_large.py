@@ -86,17 +86,31 @@ def test_it_stays_stopped_as_often_as_it_is(cli, stopped, whole, on_call, tmp_pa
 
 
 @pytest.mark.parametrize("option", [("--seed", 1), ("--samples", 2), ("--stderr", 0.1)])
-def test_another_evaluation_begins_anew(cli, stopped, option):
+def test_another_evaluation_discards_no_rows_unasked(cli, stopped, option):
+    journal = stopped[4].with_name("rows.csv.journal")
+    kept = journal.read_bytes()
     result = cli(*stopped, *option)
+    assert result.code == 2
+    assert "rows.csv.journal: keeps the rows of another evaluation" in result.err
+    assert journal.read_bytes() == kept
+    result = cli(*stopped, *option, "--force")
     assert result.code == 0, result.err
     assert "going on" not in result.err
+
+
+def test_a_journal_that_was_only_begun_is_begun_anew(cli, stopped, whole):
+    journal = stopped[4].with_name("rows.csv.journal")
+    journal.write_bytes(journal.read_bytes()[:20])  # amid the line that says what it is of
+    result = cli(*stopped)
+    assert "going on" not in result.err
+    assert (without_seconds(result.out), stopped[4].read_bytes()) == whole
 
 
 def test_other_data_begin_anew(cli, stopped, rows, tmp_path):
     run, out = stopped[1], stopped[4]
     lines = "\n".join(f"{a},{b}" for a, b in rows[::-1])
     (tmp_path / "other.csv").write_text(f"length,weight\n{lines}\n")
-    result = cli("nll", run, tmp_path / "other.csv", "--out", out)
+    result = cli("nll", run, tmp_path / "other.csv", "--out", out, "--force")
     assert result.code == 0, result.err
     assert "going on" not in result.err
 
@@ -187,7 +201,7 @@ def test_a_standard_error_is_met(cli, tiny, tmp_path):
     np.save(tmp_path / "x.npy", x)
     run = tmp_path / "run"
     assert cli("fit", tmp_path / "x.npy", *tiny, "--steps", 20, "--out", run).code == 0
-    command = ("nll", run, tmp_path / "x.npy", "--out", tmp_path / "rows.npz")
+    command = ("nll", run, tmp_path / "x.npy", "--out", tmp_path / "rows.npz", "--force")
     largest = {}
     for target in (None, 0.02, 0):
         assert cli(*command, *(() if target is None else ("--stderr", target))).code == 0

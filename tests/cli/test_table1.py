@@ -46,6 +46,12 @@ def test_a_row(cli, tmp_path):
     assert result.code == 0, result.err
     summary = json.loads((out / "summary.json").read_text())
     assert summary["published_bits_per_dim"] == 3.44
+    lines = result.out.splitlines()
+    assert len(lines) < 10, "a table, and not all that summary.json holds"
+    rows = {line.split()[0]: line.split()[1:] for line in lines}
+    assert rows["published"] == ["3.44"]
+    assert rows["fine-tuned"][:2] == ["2", f"{summary['fine_tuned']['bits_per_dim']:.4f}"]
+    assert rows["change"][0] == f"{summary['change_bits_per_dim']:.4f}"
     for stage, steps in (("pre_trained", 4), ("fine_tuned", 2)):
         assert 2 < summary[stage]["bits_per_dim"] < 10
         assert summary[stage]["n"] == 5

@@ -53,19 +53,23 @@ def trained_on(
     run: recipes.Run, known: dict[str, Any], data_dir: Path | None, remedy: str = ""
 ) -> Dataset:
     """The data set that a run was begun on. **Raises:** `InputError` if it is another by now."""
-    source = place(known)
+    source = place(known, remedy)
     pick = if_there([*known["columns"], *known["conditions"]])
     data = sources.load_data(source, run.seed, run.validation_fraction, data_dir, pick)
     if known["conditions"]:
         data = conditioned(data, known["conditions"])
     if described(data)["fingerprint"] != known["fingerprint"]:
         raise InputError(f"{source} has changed since the run began{remedy}")
-    kept = {name: known[name] for name in ("name", "bin_width", "bin_edge", "chosen_by")}
-    # JSON has lists for tuples.
-    return replace(data, **{k: tuple(v) if isinstance(v, list) else v for k, v in kept.items()})
+    names = "name", "bin_width", "bin_edge", "chosen_by"
+    return replace(data, **{name: _as_given(known[name]) for name in names})
 
 
-def place(known: dict[str, Any]) -> str:
+def _as_given(value: Any) -> Any:
+    """A number, or one a column, of which JSON makes lists."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def place(known: dict[str, Any], remedy: str = "") -> str:
     """The name of the set that a run was begun on, or where, from here, its file or folder is.
 
     **Raises:** `InputError` naming the places where it is not.
@@ -78,10 +82,8 @@ def place(known: dict[str, Any]) -> str:
     for found in places:
         if os.path.exists(found):
             return name if found == here else found
-    raise InputError(
-        f"{name}: no such file: the data of the run are not at {' nor at '.join(places)}; put them"
-        " back, or run the command in the directory that the name is relative to"
-    )
+    looked_at = "" if list(places) == [name] else f" at {' nor at '.join(places)}"
+    raise InputError(f"{name}: no such file{looked_at}{remedy}")
 
 
 def with_conditions(

@@ -82,7 +82,7 @@ def _data(fitted: Fitted, source: str, data_dir: Path | None) -> Dataset | None:
 
 def _is_whole(data: Dataset, source: str) -> bool:
     """Whether this is the very file or folder that a run was trained on, all parts together."""
-    if data.path is None or not os.path.exists(source) or len(data.test):
+    if data.path is None or not os.path.exists(source) or len(data.test) > 0:
         return False
     return os.path.samefile(source, data.path)
 

@@ -48,7 +48,7 @@ def test_data_that_are_gone(cli, project, tmp_path, monkeypatch):
     for command in (("fit", "--resume"), ("verify",)):
         result = cli(*command, project / "run")
         assert result.code == 2
-        assert f"not at {project}/data.csv nor at {tmp_path}/data.csv; put them" in result.err
+        assert f"no such file at {project}/data.csv nor at {tmp_path}/data.csv" in result.err
 
 
 def test_other_data_in_their_place(cli, project, tmp_path, monkeypatch):
@@ -70,7 +70,7 @@ def test_a_run_from_before_places_were_kept(cli, project, tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     result = cli("fit", "--resume", project / "run")
     assert result.code == 2
-    assert f"not at {tmp_path}/data.csv; put them back, or run the command in the" in result.err
+    assert f"data.csv: no such file at {tmp_path}/data.csv; restore it" in result.err
     monkeypatch.chdir(project)
     assert cli("fit", "--resume", "run").code == 0
 

@@ -88,7 +88,7 @@ def written(cli, tmp_path_factory, monkeypatch_module):
 
     def written(*args):
         out = folder / "page.html"
-        result = cli("report", *args, "--out", out)
+        result = cli("report", *args, "--out", out, "--force")
         assert result.code == 0, result.err
         assert str(out) in result.out
         return Page(out)
@@ -301,7 +301,7 @@ def test_data_that_are_gone(cli, written, tiny, table, rows, tmp_path, change):
 def test_a_model_without_training_or_data(written, copied):
     """As a published checkpoint, or one that a program saved."""
     config = json.loads((copied / "config.json").read_text())
-    config["data"] |= {"name": "X", "n_train": 180}
+    config["data"] |= {"name": "X", "path": None, "n_train": 180}
     (copied / "config.json").write_text(json.dumps(config))
     (copied / "metrics.jsonl").unlink()
     page = written(copied, *FEW)

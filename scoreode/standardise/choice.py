@@ -8,7 +8,7 @@ from scoreode.standardise.bijection import AbstractBijection
 from scoreode.standardise.chain import Chain
 
 _FOLDS = 5
-_ENOUGH = 2000  # rows left out in one fold tell as much as is needed
+_ENOUGH = 100  # rows left out in one fold tell as much as is needed
 _MOST = 10_000  # rows that decide
 _LEAST = 20  # rows; of fewer, folds are too small to fit anything to
 

@@ -30,6 +30,10 @@ _LOG_BELOW = 1e-6  # |λ| below which the transform is the logarithm
 _ONE_TAIL = (1.0, -1.0), (1.0, 4.0), (0.0, -9.0), (3.0, 3.0)  # λ, log shift
 _TWO_TAILS = (0.0, 1.0), (4.0, 2.0), (-20.0, -5.0), (20.0, 4.0)  # centre, log width
 
+_Search = dict[str, float]  # options of L-BFGS-B
+_ROUGH: _Search = {"maxiter": 60, "ftol": 1e-7, "gtol": 1e-4}
+_FINE: _Search = {"maxiter": 300, "ftol": 1e-13, "gtol": 1e-7}
+
 
 class Power(AbstractBijection):
     """z = T(x), column by column: a shifted power, or where `two_sided` Johnson's S_U.
@@ -59,18 +63,18 @@ class Power(AbstractBijection):
         bent = np.minimum(loss_one, loss_two) < one.losses(straight) - worth
         fits = []
         # What is most normal column by column may not be what becomes linear between columns.
-        for two_sided in np.unique(
-            [bent & (loss_one - loss_two > gain) for gain in _GAINS], axis=0
-        ):
+        choices = [bent & (loss_one - loss_two > gain) for gain in _GAINS]
+        for two_sided in np.unique(choices, axis=0):
             origin = np.where(two_sided, middle, low)
             columns = _Columns((x[rows] - origin) / scale, two_sided)
             start = np.where(bent, np.where(two_sided, johnsons, powers), straight)
             for free in np.unique([bent, np.ones_like(bent)], axis=0):
-                parameters = columns.together(start, free)
+                parameters = columns.together(start, free, _ROUGH)
                 loss = columns.loss(parameters) + worth * free.sum()
-                fits.append((loss, origin, *parameters, two_sided))
-        _, origin, first, log_second, two_sided = min(fits, key=lambda fit: fit[0])
-        return cls(origin, scale, first, np.exp(log_second), two_sided.astype(float))
+                fits.append((loss, origin, columns, parameters, free))
+        _, origin, columns, parameters, free = min(fits, key=lambda fit: fit[0])
+        first, log_second = columns.together(parameters, free, _FINE)
+        return cls(origin, scale, first, np.exp(log_second), columns.two_sided.astype(float))
 
     @classmethod
     def identity(cls, d: int) -> Self:
@@ -141,9 +145,9 @@ class _Columns:
     def apart(self) -> np.ndarray:
         """The parameters (2, d) that make every column as normal as they can, by itself."""
         columns = (_Columns(self.u[:, [j]], self.two_sided[[j]]) for j in range(self.u.shape[1]))
-        return np.concatenate([column.together(column.mean, True) for column in columns], 1)
+        return np.concatenate([column.together(column.mean, True, _ROUGH) for column in columns], 1)
 
-    def together(self, start: np.ndarray, free: np.ndarray | bool) -> np.ndarray:
+    def together(self, start: np.ndarray, free: np.ndarray | bool, how: _Search) -> np.ndarray:
         """The parameters (2, d) of least loss with full covariance; those not free stay."""
         low, high = (np.where(free, bound, start).ravel() for bound in (self.low, self.high))
 
@@ -151,14 +155,13 @@ class _Columns:
             loss, gradient = self._loss(parameters.reshape(start.shape))
             return loss, gradient.ravel()
 
-        options = {"maxiter": 300, "maxfun": 1200, "ftol": 1e-13, "gtol": 1e-7, "maxcor": 40}
         found = optimize.minimize(
             objective,
             np.clip(start.ravel(), low, high),
             jac=True,
             method="L-BFGS-B",
             bounds=np.column_stack([low, high]),
-            options=options,
+            options={"maxcor": 40, **how},
         )
         return found.x.reshape(start.shape)
 

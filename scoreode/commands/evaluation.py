@@ -41,9 +41,9 @@ def nll(
     if options.n_probes < 2:
         raise InputError(f"--n-probes {options.n_probes}: at least 2, to know their error")
     if out is not None:
-        check_new(out, force)
         if out.resolve() == Path(source).resolve():
             raise InputError(f"--out {out}: these are the data; choose another file")
+        check_new(out, force)
     fitted = fitting.load(run)
     place = options.part, options.seed, options.data_dir
     columns, parts = blocks(source, *place, wanted=columns_of(fitted))

@@ -89,7 +89,8 @@ def test_the_printed_options_are_the_options(cli, table, tiny, tmp_path, written
     found = tomllib.loads(printed.out)
     assert found["data"] == str(table)
     assert (found["width"], found["lambda1"]) == (16, 0.5)
-    assert (found["standardise"], found["learning-rate"]) == ("scale", 1e-3), "chosen by the data"
+    assert found["standardise"] in ("scale", "whiten", "power"), "chosen by the data"
+    assert found["learning-rate"] == 1e-3, "chosen by the data"
     again = cli("fit", "--config", written(printed.out), "--print-config")
     assert again.out == printed.out
 

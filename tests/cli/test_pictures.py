@@ -1,5 +1,6 @@
 """A set of images through the command: bytes in, bits per dimension and pictures out."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -24,17 +25,20 @@ from scoreode.train import Rows
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """A directory with a Fashion-MNIST of 60 and 16 pictures."""
-    root = tmp_path_factory.mktemp("sets")
+    """A directory with a Fashion-MNIST of 60 and 16 pictures, taken for the published one."""
+    root, patch = tmp_path_factory.mktemp("sets"), pytest.MonkeyPatch()
     (root / "fashion-mnist").mkdir()
     rng = np.random.default_rng(0)
     for part, n in (("train", 60), ("t10k", 16)):
         y, x = np.mgrid[:28, :28]
         waves = np.sin(0.2 * (x + rng.uniform(0, 20, (n, 1, 1))) + 0.1 * y)
         content = np.clip(128 + 100 * waves + 5 * rng.normal(size=(n, 28, 28)), 0, 255)
+        written = struct.pack(">IIII", 2051, n, 28, 28) + content.astype(np.uint8).tobytes()
         file = root / "fashion-mnist" / f"{part}-images-idx3-ubyte"
-        file.write_bytes(struct.pack(">IIII", 2051, n, 28, 28) + content.astype(np.uint8).tobytes())
-    return root
+        file.write_bytes(written)
+        patch.setitem(images._IDX["fashion-mnist"], file.name, hashlib.md5(written).hexdigest())
+    yield root
+    patch.undo()
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import numpy as np
 
 from scoreode import ScoreODE
 from scoreode.network import MLP
+from scoreode.standardise import Chain, Whitening
 
 
 def gaussian(X: np.ndarray) -> ScoreODE:
@@ -21,5 +22,8 @@ def gaussian(X: np.ndarray) -> ScoreODE:
         est.fitted_.density,
         replace_fn=lambda net: jax.tree.map(zero, net),
     )
+    values, vectors = np.linalg.eigh(np.corrcoef(X.T))  # not shrunk, however few the rows
+    moments = Whitening(X.mean(0), X.std(0), vectors / np.sqrt(values))
+    density = replace(density, bijection=Chain((moments,)))
     est.fitted_ = replace(est.fitted_, density=density)
     return est

@@ -292,7 +292,7 @@ def test_the_networks_score_at_later_times():
     bijection = Chain.fitted((Whitening,), x)
     density, t = Density(bijection, model()), 0.5
     z, _ = bijection.forward(x)
-    J = bijection.parts[0].W
+    J = bijection.parts[0].W / bijection.parts[0].scale[:, None]
     variance = float(PROCESS.sigma(jnp.asarray(t))) ** 2
     precision = np.linalg.inv(R @ np.diag(S**2 + variance) @ R.T)
     expected = -z @ precision @ J.T

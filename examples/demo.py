@@ -14,7 +14,7 @@ import numpy as np
 from scoreode import fitting, recipes
 from scoreode.building import fresh_density
 from scoreode.data import sources
-from scoreode.report import figures
+from scoreode.report import figures, pixels
 from scoreode.report.progress import shown
 from scoreode.reproduce import checkerboard
 from scoreode.train import RunFolder
@@ -34,7 +34,8 @@ def digits(folder: RunFolder) -> None:
     print(f"digits: test log-density {np.mean(record.nats):.2f} ± {stderr:.2f} nats", end="")
     print(f", {bits:.3f} bits/dim ({len(data.test)} held-out digits)")
     picture = folder.path / "samples.png"
-    figures.write(figures.pictures(fitted.sample(60), (8, 8)), picture)
+    images = pixels.of_rows(fitted.sample(60), (8, 8), fitted.pixel_range)
+    figures.write(figures.pictures(images), picture)
     print(f"figure: {picture}")
 
 

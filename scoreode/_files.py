@@ -17,7 +17,7 @@ def replaced(path: Path) -> Iterator[Path]:
     """
     partial = _partial(path)
     try:
-        with _disk(path):
+        with disk(path):
             yield partial
             os.replace(partial, path)
     finally:
@@ -36,7 +36,7 @@ def check_out(path: Path, force: bool) -> None:
     if os.path.lexists(path) and not force:
         raise InputError(f"{path} exists: choose another file, or replace it with --force")
     partial = _partial(path)
-    with _disk(path), suppress(FileExistsError):
+    with disk(path), suppress(FileExistsError):
         os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
         partial.unlink()
 
@@ -53,7 +53,8 @@ def _partial(path: Path) -> Path:
 
 
 @contextmanager
-def _disk(path: Path) -> Iterator[None]:
+def disk(path: Path) -> Iterator[None]:
+    """Raises `FailureError`, naming the path and the remedy, where the disk refuses."""
     try:
         yield
     except OSError as error:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Real, UInt8
 
-from scoreode._files import replaced
-from scoreode.errors import FailureError, InputError
+from scoreode._files import disk, replaced
+from scoreode.errors import InputError
 
 Pixels = UInt8[np.ndarray, "n h w c"]
 _CHANNELS = (1, 2, 3, 4)  # grey or colours, either also with transparency
@@ -60,13 +60,11 @@ def write_folder(images: Pixels, folder: Path) -> None:
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     digits = len(str(len(images)))
     try:
-        partial.mkdir()
-        for number, image in enumerate(images, 1):
-            _picture(image).save(partial / f"{number:0{digits}}.png")
-        os.replace(partial, folder)  # of a folder, only an empty one is
-    except OSError as error:
-        remedy = "make room, or choose another place"
-        raise FailureError(f"cannot write {folder}: {error.strerror or error}; {remedy}") from error
+        with disk(folder):
+            partial.mkdir()
+            for number, image in enumerate(images, 1):
+                _picture(image).save(partial / f"{number:0{digits}}.png")
+            os.replace(partial, folder)  # of a folder, only an empty one is
     finally:
         with suppress(OSError):
             shutil.rmtree(partial)

@@ -32,8 +32,9 @@ def begun(run: Run, data: Dataset) -> tuple[Run, Density]:
     """
     _check_continuous(data)
     check_memory(run, len(data.columns), data.n_conditions, _WHILE_TRAINED)
-    run = replace(run, standardise=_standardisation(run, data))
-    density = fresh_density(run, data)
+    rows, some = _standardised_rows(data)
+    run = replace(run, standardise=_standardisation(run, data, rows))
+    density = _fitted_density(run, data, rows, some)
     run = suited(run, data, density.bijection)
     score_model = replace(density.score_model, process=run.objective.process)
     return run, replace(density, score_model=score_model)
@@ -72,19 +73,23 @@ def _check_continuous(data: Dataset) -> None:
         check_varied(data.train, data.columns, data.name, among=free)
 
 
-def _standardisation(run: Run, data: Dataset) -> str:
+def _standardisation(run: Run, data: Dataset, rows: np.ndarray) -> str:
     """What the run says, or what suits the rows."""
     if run.standardise != AUTO:
         return run.standardise
     if data.sampler is not None:
         return "scale"  # toys, whose truth is known in coordinates that are as they are
     families = {name: STANDARDISATIONS[name] for name in ("scale", "whiten", "power")}
-    return preferred(families, _standardised_rows(data)[0])
+    return preferred(families, rows)
 
 
 def fresh_density(run: Run, data: Dataset) -> Density:
     """Bijections fitted to the training rows and conditions, and an untrained score model."""
-    rows, some = _standardised_rows(data)
+    return _fitted_density(run, data, *_standardised_rows(data))
+
+
+def _fitted_density(run: Run, data: Dataset, rows: np.ndarray, some: np.ndarray) -> Density:
+    """`fresh_density`, by these rows, which have these numbers."""
     bijection = Chain.fitted(STANDARDISATIONS[run.standardise], rows)
     if data.conditions is None:
         return Density(bijection, _new_score_model(run, rows.shape[1]))

@@ -14,8 +14,9 @@ Every law draws a table, and `ScoreODE` is fitted to it with its defaults. Again
   differences of `score_samples`, root mean square over rows, in units of interquartile ranges.
 
 Rows on an atom have no density: the figures of that law are of its other rows, and `warned` holds
-what the fit says of its columns. Where two rows a column are all there is, and where 120 columns have 500 rows, the KL of a Gaussian
-with scikit-learn's `LedoitWolf` covariance stands beside. Each result is appended to --out.
+what the fit says of its columns. Where two rows a column are all there is, and where 120 columns
+have 500 rows, the KL of a Gaussian with scikit-learn's `LedoitWolf` covariance stands beside. Each
+result is appended to --out.
 """
 
 import argparse

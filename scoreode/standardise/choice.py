@@ -54,7 +54,7 @@ def _left_out(
 
 
 def _kernel_estimate(kernels: np.ndarray, z: np.ndarray) -> float:
-    """The mean log-density of z under Gaussian kernels, at the best bandwidth; the same constant."""
+    """The mean log-density of z under Gaussian kernels of the best bandwidth; same constant."""
     squares, d = 0.5 * cdist(z, kernels, "sqeuclidean"), z.shape[1]
     shape = [logsumexp(-squares / h**2, axis=1).mean() - d * np.log(h) for h in _BANDWIDTHS]
     return float(np.max(shape) - np.log(len(kernels)))

@@ -239,7 +239,7 @@ def kl_from(model, truth):
         ("skewed", ["power"]),
         ("thin", ["whiten", "power"]),
         ("t", ["power"]),
-        ("modes", ["scale", "whiten"]),
+        ("modes", ["centre", "scale", "whiten"]),
     ],
 )
 def test_the_standardisation_suits_rows_left_out(law, expected):

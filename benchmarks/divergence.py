@@ -22,11 +22,11 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from scoreode import fitting
 from scoreode.calculus import Gaussian, Hadamard, Rademacher, Sphere
 from scoreode.data import sources
 from scoreode.flow import Refined, scales
 from scoreode.score import ScoreModel
+from scoreode.train import saved
 
 PROBES = {
     "signs": Rademacher(),
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--calibrated", type=int, default=2000)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    fitted, data = fitting.load(args.run), sources.load_data(args.data, 0, data_dir=args.data_dir)
+    fitted, data = saved.load(args.run), sources.load_data(args.data, 0, data_dir=args.data_dir)
     rows = np.resize(
         np.concatenate([data.test, data.validation, data.train]),
         (max(args.calibrated, args.matrices), data.test.shape[1]),

@@ -34,7 +34,6 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from scipy.integrate import solve_ivp
 
-from scoreode import fitting
 from scoreode.calculus import Basis, divergence
 from scoreode.data import sources, tables
 from scoreode.flow import (
@@ -48,6 +47,7 @@ from scoreode.flow import (
     velocity,
 )
 from scoreode.score import ScoreModel
+from scoreode.train import saved
 
 ENOUGH = 1e-3  # nats
 Scheme = Callable[[np.ndarray], tuple[np.ndarray, float]]
@@ -212,7 +212,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--plot", type=Path)
     args = parser.parse_args()
-    fitted = fitting.load(args.run)
+    fitted = saved.load(args.run)
     named = args.data in sources.DATA_NAMES
     rows = sources.load_data(args.data, 0).test if named else tables.read(args.data)[0]["test"]
     if fitted.dequantisation is not None:

@@ -20,7 +20,7 @@ import numpy as np
 from scipy import stats
 
 from scoreode import ScoreODE
-from scoreode.recipes import DEQUANTISATIONS
+from scoreode.model.config import DEQUANTISATIONS
 
 COIN = 0.35
 CATEGORY = np.array([[0.4, 0.3, 0.15, 0.1, 0.05], [0.05, 0.1, 0.2, 0.25, 0.4]])  # given the coin

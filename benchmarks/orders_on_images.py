@@ -17,14 +17,15 @@ from typing import Any
 
 import numpy as np
 
-from scoreode import evaluate, fitting, recipes
 from scoreode.data import sources
-from scoreode.fitted import Fitted
+from scoreode.evaluate import table
+from scoreode.model.config import Run
+from scoreode.model.fitted import Fitted
 from scoreode.network import UNet
 from scoreode.objective import DenoisingScoreMatching, Ramp
 from scoreode.process import VE
 from scoreode.reproduce.orders import ORDERS, trained
-from scoreode.train import RunFolder
+from scoreode.train import RunFolder, saved
 
 PROBES = 2
 
@@ -53,7 +54,7 @@ def main() -> None:
     if args.start is None:
         first = trained(folder, "pre-trained", replace(before, seconds=args.seconds), data)
     else:
-        first = fitting.load(args.start)
+        first = saved.load(args.start)
     found = {"pre-trained": measured(first, test)}
     gentle = args.learning_rate / 4
     for order in ORDERS:
@@ -66,9 +67,9 @@ def main() -> None:
     report(args, found)
 
 
-def run_of(args: argparse.Namespace, shape: Any, order: int) -> recipes.Run:
+def run_of(args: argparse.Namespace, shape: Any, order: int) -> Run:
     """Without a budget."""
-    return recipes.Run(
+    return Run(
         DenoisingScoreMatching(VE(0.01, 10.0), order, Ramp(args.lambda1), Ramp(args.lambda2)),
         network=UNet(tuple(shape), args.width),
         standardise="centre",
@@ -81,7 +82,7 @@ def run_of(args: argparse.Namespace, shape: Any, order: int) -> recipes.Run:
 
 def measured(fitted: Fitted, test: np.ndarray) -> dict[str, Any]:
     """Bits/dim of every image, and what training took."""
-    records = evaluate.as_records(fitted.log_likelihood(test, n_probes=PROBES))
+    records = table.as_records(fitted.log_likelihood(test, n_probes=PROBES))
     bits = fitted.bits_per_dim(records["nats"])
     assert bits is not None  # pixels are bytes
     return {"bits": bits.tolist(), "steps": fitted.steps, "seconds": fitted.seconds}

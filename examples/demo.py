@@ -11,21 +11,21 @@ from pathlib import Path
 
 import numpy as np
 
-from scoreode import fitting, recipes
-from scoreode.building import fresh_density
-from scoreode.data import sources
+from scoreode.data import described, sources
+from scoreode.model.build import fresh_density
+from scoreode.progress import shown
 from scoreode.report import figures, pixels
-from scoreode.report.progress import shown
-from scoreode.reproduce import checkerboard
-from scoreode.train import RunFolder
+from scoreode.reproduce import checkerboard, paper
+from scoreode.train import RunFolder, saved
+from scoreode.train.trainer import Trainer
 
 
 def digits(folder: RunFolder) -> None:
     """Trains on scikit-learn's digits; prints bits/dim of held-out digits, and draws new ones."""
     data = sources.load_data("digits")
-    run = recipes.digits_run()
-    fitting.write_config(folder, run, fitting.described(data))
-    trainer = fitting.Trainer(run, data, fresh_density(run, data), folder)
+    run = paper.digits_run()
+    saved.write_config(folder, run, described(data))
+    trainer = Trainer(run, data, fresh_density(run, data), folder)
     with shown("digits") as observe:
         fitted = trainer.fit(observe)
     record = fitted.log_likelihood(data.test)

@@ -7,7 +7,7 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from scoreode.estimator import ScoreODE as ScoreODE
+    from scoreode.estimator.score_ode import ScoreODE as ScoreODE
 
 __all__ = ["ScoreODE"]
 __version__ = "0.1.0"
@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 def __getattr__(name: str) -> object:
     # Imported when asked for: the command's --help should not wait for JAX.
     if name == "ScoreODE":
-        from scoreode.estimator import ScoreODE
+        from scoreode.estimator.score_ode import ScoreODE
 
         return ScoreODE
     raise AttributeError(f"module 'scoreode' has no attribute {name!r}")

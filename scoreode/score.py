@@ -13,6 +13,7 @@ for any linear process, and the default.
 """
 
 import abc
+from collections.abc import Callable
 from typing import Any, Self
 
 import equinox as eqx
@@ -109,3 +110,64 @@ def dropping(score: Any, key: PRNGKeyArray) -> Any:
 def given(score: Any, c: Float[Array, " k"] | None) -> Any:
     """`score.given(c)`; the score itself where there is nothing to condition on."""
     return score if c is None else score.given(c)
+
+
+class SecondScoreModel(eqx.Module):
+    """s2(x, t) ≈ ∇²log q_t(x), shape (d, d).
+
+    **Cost:** one network evaluation.
+    """
+
+    process: AbstractProcess
+    network: Callable[[Example, Scalar], Float[Array, "d d"]]
+
+    def __call__(self, x: Example, t: Scalar) -> Float[Array, "d d"]:
+        F, gain, scale = _read(self.process, self.network, x, t)
+        return gain**2 * F - jnp.eye(x.size, dtype=x.dtype) / scale**2
+
+
+class TraceModel(eqx.Module):
+    """s2^tr(x, t) ≈ tr ∇²log q_t(x).
+
+    **Cost:** one network evaluation.
+    """
+
+    process: AbstractProcess
+    network: Callable[[Example, Scalar], Scalar]
+
+    def __call__(self, x: Example, t: Scalar) -> Scalar:
+        F, gain, scale = _read(self.process, self.network, x, t)
+        return gain**2 * F - x.size / scale**2
+
+
+class ThirdScoreModel(eqx.Module):
+    """s3(x, t) ≈ ∇tr ∇²log q_t(x), of the shape of x.
+
+    **Cost:** one network evaluation.
+    """
+
+    process: AbstractProcess
+    network: Network
+
+    def __call__(self, x: Example, t: Scalar) -> Example:
+        F, gain, _ = _read(self.process, self.network, x, t)
+        return gain**3 * F
+
+
+def _read(
+    process: AbstractProcess, network: Callable, x: Example, t: Scalar
+) -> tuple[Array, Scalar, Scalar]:
+    """F, ᾱ/σ and √(α² + σ²)."""
+    alpha, sigma = process.alpha(t), process.sigma(t)
+    scale = jnp.hypot(alpha, sigma)
+    return network(x / scale, process.log_snr(t)), alpha / (sigma * scale), scale
+
+
+class Given(eqx.Module):
+    """A function whose first argument is a score, for rows that end with its condition or None."""
+
+    function: Callable
+
+    def __call__(self, score: Any, *others: Any) -> Any:
+        *before, c = others
+        return self.function(given(score, c), *before)

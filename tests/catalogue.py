@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from scoreode import process, recipes, score, standardise
+from scoreode import process, score
 from scoreode.calculus import probes
 from scoreode.data import sources, toy
+from scoreode.model import standardise
+from scoreode.model.config import PROCESSES, STANDARDISATIONS
 from scoreode.network import MLP
 from scoreode.objective import weighting
 from scoreode.score import ScoreModel
@@ -36,7 +38,7 @@ class Trigonometric(process.AbstractProcess):
 
 
 PROCESSES: Mapping[str, Callable[[], process.AbstractProcess]] = {
-    **{name: lambda p=p: p for name, p in recipes.PROCESSES.items()},
+    **{name: lambda p=p: p for name, p in PROCESSES.items()},
     "ve-paper": process.VE,
     "new": Trigonometric,
 }
@@ -125,7 +127,7 @@ TOYS: Mapping[str, Callable[[], toy.AbstractToy]] = {
 
 BIJECTIONS: Mapping[str, tuple[type[standardise.AbstractBijection], ...]] = {
     "bent": (standardise.Power,),
-    **recipes.STANDARDISATIONS,
+    **STANDARDISATIONS,
 }
 
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from scoreode import ScoreODE
+from scoreode.model.standardise import Chain, Whitening
 from scoreode.network import MLP
-from scoreode.standardise import Chain, Whitening
 
 
 def gaussian(X: np.ndarray) -> ScoreODE:

@@ -25,11 +25,12 @@ from sybil import Example
 from sybil.document import Document
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
 
-from scoreode import fitting, recipes
 from scoreode.cli import main
-from scoreode.commands import evaluation, models, names, quality, training
+from scoreode.cli.commands import evaluation, models, names, quality, training
+from scoreode.model import defaults
+from scoreode.model.defaults import FLAT_NETWORK
 from scoreode.network import MLP
-from scoreode.train import Budget, Report
+from scoreode.train import Budget, Report, trainer
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -106,10 +107,10 @@ def _short() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         budget, mlp = Budget.__init__, MLP.__init__
-        patch.setattr(fitting, "train", untrained)
+        patch.setattr(trainer, "train", untrained)
         patch.setattr(Budget, "__init__", capped)
         patch.setattr(MLP, "__init__", narrow)
-        patch.setattr(recipes, "FLAT_NETWORK", replace(recipes.FLAT_NETWORK))
+        patch.setattr(defaults, "FLAT_NETWORK", replace(FLAT_NETWORK))
         yield
 
 

@@ -8,16 +8,18 @@ import pytest
 from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
 
-from scoreode import ScoreODE, fitting
-from scoreode.building import begun
+from scoreode import ScoreODE
 from scoreode.data import Dataset, described, from_rows
 from scoreode.errors import FailureError
+from scoreode.model.build import begun
+from scoreode.model.config import PROCESSES
+from scoreode.model.defaults import for_table
 from scoreode.network import MLP
 from scoreode.process import VP
-from scoreode.recipes import PROCESSES, for_table
 from scoreode.score import ScoreModel, Velocity
 from scoreode.train import loop
-from scoreode.validation import Validation
+from scoreode.train.trainer import Trainer, _Best, new_folder
+from scoreode.train.validation import Validation
 
 TINY = MLP(width=16, depth=1)
 
@@ -213,8 +215,8 @@ def test_a_run_that_is_under_way(frame, tmp_path):
     options = {"process": PROCESSES["ve"], "steps": 20, "network": TINY, "batch_size": 32}
     run = for_table(108, 2, order=1, **options)
     run, density = begun(run, data)
-    with fitting.new_folder(tmp_path / "run", run, described(data)) as folder:
-        trainer = fitting.Trainer(run, data, density, folder)
+    with new_folder(tmp_path / "run", run, described(data)) as folder:
+        trainer = Trainer(run, data, density, folder)
         trainer.save()
     started = ScoreODE.from_run(folder.path)
     np.testing.assert_array_equal(started.score_samples(rows), density.log_likelihood(rows).nats)
@@ -260,7 +262,7 @@ def test_a_fit_that_diverges_goes_on_with_half_the_rate(frame, monkeypatch):
 
 def test_a_validation_that_is_no_number_is_no_better_than_another():
     models = [ScoreModel(VP(), Velocity(), TINY.build((1,), jax.random.key(i))) for i in range(5)]
-    best = fitting._Best(models[0])
+    best = _Best(models[0])
     for model, nats in zip(models[1:], [np.nan, 2.0, np.nan, 3.0], strict=True):
         best.update(model, nats)
     assert best.model is models[2]

@@ -7,7 +7,7 @@ from PIL import Image
 
 from scoreode.data import sources
 from scoreode.errors import InputError
-from scoreode.rows import blocks
+from scoreode.evaluate.rows import blocks
 
 RNG = np.random.default_rng(0)
 

@@ -58,7 +58,7 @@ print(*loaded)
 
 
 def test_the_estimator_is_found_by_its_name():
-    from scoreode.estimator import ScoreODE
+    from scoreode.estimator.score_ode import ScoreODE
 
     assert scoreode.ScoreODE is ScoreODE
     assert "ScoreODE" in scoreode.__all__

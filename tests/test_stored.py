@@ -7,16 +7,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scoreode import ScoreODE
-from scoreode.batches import batches
-from scoreode.building import begun, fresh_density
 from scoreode.data import Stored, described, sources, stored
 from scoreode.errors import InputError
+from scoreode.evaluate.rows import blocks
+from scoreode.model.build import begun, fresh_density
+from scoreode.model.config import Run
 from scoreode.network import MLP
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE
-from scoreode.recipes import Run
-from scoreode.rows import blocks
 from scoreode.train import Windows
+from scoreode.train.batches import batches
 
 
 @pytest.fixture

@@ -18,8 +18,8 @@ import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 from sklearn.utils.validation import check_is_fitted
 
-from scoreode.density import Density
 from scoreode.errors import InputError
+from scoreode.model.density import Density
 
 
 @jax.tree_util.register_pytree_node_class

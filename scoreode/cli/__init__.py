@@ -13,6 +13,7 @@ import tyro
 from tyro.conf import DisallowNone, FlagCreatePairsOff, Positional
 
 import scoreode
+from scoreode import progress
 from scoreode.cli import failures, streams
 from scoreode.cli.arguments import Debug
 from scoreode.cli.config import configured
@@ -21,7 +22,6 @@ from scoreode.cli.models import convert, export, sample
 from scoreode.cli.names import list_, reproduce
 from scoreode.cli.training import fit
 from scoreode.errors import InputError
-from scoreode.report import progress
 
 
 def completion(

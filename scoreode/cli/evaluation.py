@@ -46,7 +46,7 @@ def nll(
         tolerance: largest estimated error of a row's solution, in nats, or in % of more than 100.
         seed: of the rows of a named set, and of probes and dequantisation noise.
     """
-    from scoreode.commands import evaluation
+    from scoreode.cli.commands import evaluation
 
     how = {"samples": samples, "stderr": stderr, "n_probes": n_probes, "tolerance": tolerance}
     options = evaluation.NllOptions(split, seed, **how, data_dir=data_dir)
@@ -82,7 +82,7 @@ def compare(
         rows: how many, at most, drawn at random.
         seed: of the choice of rows, and of probes and dequantisation noise.
     """
-    from scoreode.commands import evaluation
+    from scoreode.cli.commands import evaluation
 
     options = {"rows": rows, "seed": seed, "data_dir": data_dir}
     evaluation.compare(runs, data=data, to=to, as_json=json, **options)
@@ -117,7 +117,7 @@ def verify(
         n: how many rows.
         seed: of everything random.
     """
-    from scoreode.commands import evaluation
+    from scoreode.cli.commands import evaluation
 
     evaluation.verify(run, data, as_json=json, n=n, seed=seed, data_dir=data_dir)
 
@@ -156,7 +156,7 @@ def report(
         samples: how many to draw.
         seed: of the choice of rows, of samples, and of probes and dequantisation noise.
     """
-    from scoreode.commands import evaluation
+    from scoreode.cli.commands import evaluation
 
     options = {"rows": rows, "samples": samples, "seed": seed, "data_dir": data_dir}
     evaluation.report(runs, out, data=data, as_json=json, force=force, **options)
@@ -194,6 +194,6 @@ def quality(
         statistics: an .npz with the set's moments, read if it is there and written if it is not.
         split: which part of the set.
     """
-    from scoreode.commands import quality as command
+    from scoreode.cli.commands import quality as command
 
     command.quality(samples, data, features, weights, statistics, split, data_dir, as_json=json)

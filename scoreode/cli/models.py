@@ -48,7 +48,7 @@ def sample(
         seed: of the samples.
         sheet: draw all images, enlarged, into one .png.
     """
-    from scoreode.commands import models
+    from scoreode.cli.commands import models
 
     how = {"sheet": sheet, "as_json": json, "force": force}
     models.sample(run, n, out, seed, method, steps, given, **how)
@@ -72,7 +72,7 @@ def export(
     Args:
         out: the model's folder, which must not exist.
     """
-    from scoreode.commands import models
+    from scoreode.cli.commands import models
 
     models.export(run, out, as_json=json)
 
@@ -100,7 +100,7 @@ def convert(
         multipliers: of the channels, for every resolution.
         attention: heights of the resolutions that have attention.
     """
-    from scoreode.commands import models
+    from scoreode.cli.commands import models
 
     sizes = {"multipliers": multipliers, "attention": attention}
     models.convert(checkpoint, out, image_shape, as_json=json, **sizes)

@@ -13,7 +13,7 @@ def list_(json: Json = False, quiet: Quiet = False, debug: Debug = False) -> Non
 
     Example: scoreode list
     """
-    from scoreode.commands import names
+    from scoreode.cli.commands import names
 
     names.list_names(as_json=json)
 
@@ -48,7 +48,7 @@ def reproduce(
         out: the folder of the result, which must not exist.
         seed: of everything random.
     """
-    from scoreode.commands import names
+    from scoreode.cli.commands import names
 
     sizes, source = {"quick": quick, "preset": preset}, {"data": data, "data_dir": data_dir}
     names.reproduce(name, **sizes, **source, out=out, seed=seed, as_json=json)

@@ -118,7 +118,7 @@ def fit(
         from scoreode.train import devices
 
         devices.connect()
-    from scoreode.commands import training
+    from scoreode.cli.commands import training
 
     if resume is not None:
         chosen = asked - _ALSO_RESUMED

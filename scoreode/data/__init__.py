@@ -5,7 +5,6 @@ from scoreode.data.dataset import (
     Conditions,
     Dataset,
     Origin,
-    check_grid,
     check_varied,
     conditioned,
     digits,
@@ -15,11 +14,10 @@ from scoreode.data.dataset import (
     from_rows,
     from_sampler,
     named_columns,
-    on_grid,
     split,
 )
 from scoreode.data.described import described
-from scoreode.data.grids import Discrete, bin_widths
+from scoreode.data.grids import Discrete, bin_widths, check_grid, on_grid
 from scoreode.data.stored import Stored
 
 __all__ = [

@@ -1,16 +1,29 @@
 """Which columns are discrete, and the grid on which their values lie."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from scoreode.data.dataset import Dataset, extremes
+from scoreode.data.stored import blocks
 from scoreode.errors import InputError
 
 DETECTED_CELLS = 256  # of a column that nobody declared: bytes are discrete, prices are not
+
+
 _MOST_CELLS = 2**20  # finer grids have room for anything
+
+
 _BY_CHANCE = 1e-6  # k whole numbers are multiples of g apart with probability about g^(1 − k)
+
+
 _ALIKE = 1e-6  # of a width: closer values are equal
+
+
 _SHOWN = 3  # values in a message
+
 
 Discrete = str | Sequence[str | int | bool] | np.ndarray
 
@@ -104,3 +117,83 @@ def _indices(discrete: Sequence[str | int | bool] | np.ndarray, columns: Sequenc
         else:
             raise InputError(f"discrete: no column {column!r} among {', '.join(columns)}")
     return found
+
+
+_ON_GRID = 1e-6  # relative: how far from a multiple a value in decimals may be
+
+
+_MOST_WIDTHS = 2**24
+
+
+def on_grid(data: Dataset, bin_width: Sequence[float]) -> Dataset:
+    """The data set with its grid declared: one width, or one for every column.
+
+    The grid goes through 0 if the first row lies on such a one, and else through that row: bytes
+    may have been scaled to any interval.
+
+    **Raises:** `InputError` for another number of widths, negative ones, values off the grid, and a
+    grid that is too fine or too wide for them.
+    """
+    widths, d = tuple(map(float, bin_width)), len(data.columns)
+    if len(widths) not in (1, d):
+        raise InputError(f"bin width: {len(widths)} numbers; give one, or one a column, {d}")
+    if not all(np.isfinite(w) and w >= 0 for w in widths) or not any(widths):
+        raise InputError(f"bin width {widths}: must be positive, or 0 for a continuous column")
+    first = np.asarray(data.train[:1][0, : len(widths)], np.float64)
+    edges = tuple(np.where(_off_grid(first, widths, 0.0), first, 0.0).tolist())
+    one = len(widths) == 1
+    data = replace(
+        data, bin_width=widths[0] if one else widths, bin_edge=edges[0] if one else edges
+    )
+    for part in (data.train, data.validation, data.test):
+        for rows in blocks(part):
+            check_grid(rows, data.bin_width, data.bin_edge, data.columns, data.name)
+    _check_cells(data)
+    return data
+
+
+def _check_cells(data: Dataset) -> None:
+    """Raises `InputError` for a grid that float32, in which models compute, does not tell apart,
+    and for one that has unlike values in one cell."""
+    low, high = extremes(data.train)
+    width = np.broadcast_to(np.asarray(data.bin_width, np.float64), low.shape)
+    safe = np.where(width > 0, width, np.inf)
+    fine = np.maximum(np.abs(low), np.abs(high)) / safe > _MOST_WIDTHS
+    wide = (width > 0) & (low < high) & (high - low < width / 2)
+    told = {
+        "reaches more than 2^24 bin widths from 0, which float32 does not tell apart; subtract a"
+        " constant, or leave it continuous": fine,
+        "lies in one bin, but its values differ; give the width of the grid they lie on": wide,
+    }
+    for what, bad in told.items():
+        if bad.any():
+            j = int(np.argmax(bad))
+            raise InputError(f"{data.name}: column {data.columns[j]} {what} (width {width[j]:g})")
+
+
+def check_grid(
+    rows: np.ndarray,
+    bin_width: Any,
+    bin_edge: Any,
+    columns: Sequence[str],
+    source: str,
+    first_row: int = 0,
+) -> None:
+    """Raises `InputError` naming a value that is no whole number of widths from the edge."""
+    off = _off_grid(rows, bin_width, bin_edge)
+    if off.any():
+        i, j = np.argwhere(off)[0]
+        width, edge = (np.broadcast_to(a, rows.shape[1:])[j] for a in (bin_width, bin_edge))
+        through = f" through {edge:g}" if edge else ""
+        raise InputError(
+            f"{source}: row {first_row + i + 1}, column {columns[j]} holds {rows[i, j]:g}, which is"
+            f" not on the grid of width {width:g}{through}: values have to be multiples of it apart"
+        )
+
+
+def _off_grid(rows: np.ndarray, bin_width: Any, bin_edge: Any) -> np.ndarray:
+    width = np.asarray(bin_width, np.float64)
+    safe = np.where(width > 0, width, 1.0)
+    steps = (rows - np.asarray(bin_edge, np.float64)) / safe
+    size = np.maximum(1, np.abs(rows) / safe)
+    return (width > 0) & (np.abs(steps - np.rint(steps)) > _ON_GRID * size)

@@ -1,6 +1,5 @@
 """What is integrated: the probability-flow ODE, its exact likelihood, its samples."""
 
-from scoreode.flow.batch import Given, chunked, map_rows, rows_at_once
 from scoreode.flow.dequantise import (
     AbstractDequantisation,
     LogitNormal,
@@ -21,6 +20,7 @@ from scoreode.flow.likelihood import (
     tangents,
 )
 from scoreode.flow.ode import Solver, scales, standard_velocity, velocity
+from scoreode.flow.parallel import chunked, map_rows, rows_at_once
 from scoreode.flow.refine import Refined
 from scoreode.flow.sampling import (
     AbstractSampler,
@@ -30,6 +30,7 @@ from scoreode.flow.sampling import (
     ODESampler,
     PredictorCorrector,
 )
+from scoreode.score import Given
 
 __all__ = [
     "DEFAULT_PROBES",

@@ -16,10 +16,11 @@ from jaxtyping import Float, PRNGKeyArray
 
 from scoreode._typing import ScoreFunction
 from scoreode.calculus import AbstractProbe, Basis
-from scoreode.flow.batch import Given, map_rows, rows_at_once
 from scoreode.flow.grid import GridLikelihood
 from scoreode.flow.likelihood import DEFAULT_PROBES, LogLikelihood, tangents
+from scoreode.flow.parallel import map_rows, rows_at_once
 from scoreode.process import AbstractProcess
+from scoreode.score import Given
 
 FEW = 64  # rows that are solved for again at a time
 EXACT = 0  # in place of a number of probes

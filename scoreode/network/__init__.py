@@ -1,7 +1,7 @@
 """Arrays to arrays: networks F(x, log-SNR), and the specifications from which they are built."""
 
-from scoreode.network.cell import CellNoise
-from scoreode.network.matrix import LowRankHead, SymmetricHead, TraceHead
+from scoreode.network.dequantiser import CellNoise
+from scoreode.network.heads import LowRankHead, SymmetricHead, TraceHead
 from scoreode.network.mlp import MLP, ResidualMLP
 from scoreode.network.ncsnpp import DDPMpp, NCSNpp, PlusPlus
 from scoreode.network.unet import ImageUNet, UNet

@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 
 from scoreode._files import replaced
 
-_FILES = resources.files("scoreode.report") / "page"
+_FILES = resources.files("scoreode.report") / "assets"
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from scoreode import recipes
 from scoreode.data import sources
 from scoreode.flow import GridLikelihood
 from scoreode.report import figures
+from scoreode.reproduce import paper
 from scoreode.reproduce.orders import ORDERS, Reproduced, measured, table, trained
 from scoreode.train import RunFolder
 
@@ -29,7 +29,7 @@ def checkerboard(folder: RunFolder, *, quick: bool, seed: int) -> Reproduced:
     panels = {"data": np.where(_on_board(grid), 1 / 32, 0.0)}
     orders: dict[str, Any] = {}
     for order in ORDERS:
-        run = replace(recipes.checkerboard(order, quick=quick), seed=seed)
+        run = replace(paper.checkerboard(order, quick=quick), seed=seed)
         fitted = trained(folder, f"order-{order}", run, data)
         orders[str(order)] = measured(fitted, test, entropy)
         panels[f"order {order}"] = np.exp(fitted.density.log_likelihood(grid, how=_FOR_EYES).nats)

@@ -12,11 +12,12 @@ import jax.random as jr
 import numpy as np
 from matplotlib.figure import Figure
 
-from scoreode import recipes
 from scoreode.data import sources
-from scoreode.fitted import Fitted
+from scoreode.evaluate.truth import oracle_of
 from scoreode.flow import map_rows
+from scoreode.model.fitted import Fitted
 from scoreode.report import figures
+from scoreode.reproduce import paper
 from scoreode.reproduce.orders import ORDERS, Reproduced, measured, table, trained
 from scoreode.theory import (
     AugmentedODE,
@@ -30,7 +31,6 @@ from scoreode.theory import (
     sde_density,
 )
 from scoreode.train import RunFolder
-from scoreode.truth import oracle_of
 
 _DRAWS = {True: 1024, False: 4096}  # by `quick`
 _TEST_ROWS = {True: 4000, False: 20_000}
@@ -52,7 +52,7 @@ def mog(folder: RunFolder, *, quick: bool, seed: int) -> Reproduced:
     data = sources.load_data("mixture", seed)
     entropy = sources.TOYS["mixture"].entropy
     models = {
-        str(k): trained(folder, f"order-{k}", replace(recipes.mog(k, quick=quick), seed=seed), data)
+        str(k): trained(folder, f"order-{k}", replace(paper.mog(k, quick=quick), seed=seed), data)
         for k in ORDERS
     }
     if not quick:

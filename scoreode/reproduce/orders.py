@@ -5,14 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scoreode import fitting
-from scoreode.building import fresh_density
 from scoreode.data import Dataset, described
-from scoreode.density import Density
-from scoreode.fitted import Fitted
-from scoreode.recipes import Run
-from scoreode.report.progress import shown
-from scoreode.train import RunFolder
+from scoreode.model.build import fresh_density
+from scoreode.model.config import Run
+from scoreode.model.density import Density
+from scoreode.model.fitted import Fitted
+from scoreode.progress import shown
+from scoreode.train import RunFolder, trainer
 
 ORDERS = (1, 2, 3)
 
@@ -29,9 +28,9 @@ def trained(
 ) -> Fitted:
     """Trains into parent/name, from fresh weights or from `start`, with progress shown."""
     path = parent.path / name
-    with fitting.new_folder(path, run, described(data)) as folder, shown(name) as observe:
+    with trainer.new_folder(path, run, described(data)) as folder, shown(name) as observe:
         start = start or fresh_density(run, data)
-        return fitting.Trainer(run, data, start, folder).fit(observe)
+        return trainer.Trainer(run, data, start, folder).fit(observe)
 
 
 def measured(fitted: Fitted, test: np.ndarray, entropy: float) -> dict[str, Any]:

@@ -11,18 +11,21 @@ import jax
 import jax.random as jr
 import numpy as np
 
-from scoreode import evaluate, recipes
 from scoreode.data import Dataset, sources, split
-from scoreode.density import Density
 from scoreode.errors import InputError
-from scoreode.fitted import Fitted
+from scoreode.evaluate import table
 from scoreode.flow import DPMSolver
+from scoreode.model.config import Run
+from scoreode.model.defaults import for_images
+from scoreode.model.density import Density
+from scoreode.model.fitted import Fitted
 from scoreode.network import MLP, NCSNpp
 from scoreode.network.unet import halvings
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE
 from scoreode.report import figures, pixels
 from scoreode.reproduce.orders import Reproduced, trained
+from scoreode.reproduce.paper import TABLE_1
 from scoreode.train import RunFolder
 
 _SAMPLES, _SAMPLING = 36, DPMSolver(50)
@@ -43,7 +46,7 @@ def _row(name: str, bits: float) -> Row:
     return Row(data, "deep" in words, {"second": 2, "third": 3}.get(words[-1], 1), bits)
 
 
-ROWS = {name: _row(name, bits) for name, bits in recipes.TABLE_1.items()}
+ROWS = {name: _row(name, bits) for name, bits in TABLE_1.items()}
 
 
 @dataclass(frozen=True)
@@ -171,16 +174,14 @@ def _plus_minus(value: float | None, error: float | None) -> str:
     return "none converged   " if value is None else f"{value:7.4f} ± {error or 0:.4f}"
 
 
-def _run(
-    row: Row, size: Preset, shape: tuple[int, int, int], order: int, stage: int
-) -> recipes.Run:
+def _run(row: Row, size: Preset, shape: tuple[int, int, int], order: int, stage: int) -> Run:
     """Pre-training (stage 0) or fine-tuning (1) by this order."""
     depth = (size.depth or 1) * (2 if row.deep else 1)
     # Few enough to be learnt by heart: ImageNet has neither flips nor dropout, and others may not
     # be turned.
     few = row.data == "cifar10"
     if size.depth is None:
-        network = replace(recipes.for_images(shape), width=size.width, depth=depth)
+        network = replace(for_images(shape), width=size.width, depth=depth)
     else:
         # The published batch fits at order 3 too if blocks are computed again for gradients.
         network = NCSNpp(
@@ -190,7 +191,7 @@ def _run(
             dropout=size.dropout if few else 0.0,
             recompute=order > 1,
         )
-    return recipes.Run(
+    return Run(
         DenoisingScoreMatching(size.process, order, every=size.every),
         network=network,
         standardise="centre",
@@ -201,7 +202,7 @@ def _run(
     )
 
 
-def carried_over(density: Density, run: recipes.Run) -> Density:
+def carried_over(density: Density, run: Run) -> Density:
     """The same arrays in the run's network, which may compute its gradients in another way."""
     network, spec = density.score_model.network, run.network
     assert not isinstance(spec, MLP)
@@ -214,8 +215,8 @@ def carried_over(density: Density, run: recipes.Run) -> Density:
 def _measured(fitted: Fitted, test: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     """Bits/dim of every test row; their summary, and what training took."""
     started = time.perf_counter()
-    records = evaluate.as_records(fitted.log_likelihood(test, **evaluate.for_means(fitted)))
-    summary = evaluate.summarised(fitted, records, time.perf_counter() - started)
+    records = table.as_records(fitted.log_likelihood(test, **table.for_means(fitted)))
+    summary = table.summarised(fitted, records, time.perf_counter() - started)
     bits = fitted.bits_per_dim(records["nats"])
     assert bits is not None  # pixels are bytes
     return bits, summary | {"steps": fitted.steps, "train_seconds": fitted.seconds}

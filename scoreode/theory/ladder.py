@@ -22,9 +22,9 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Scalar, ScoreFunction
-from scoreode.high_order import SecondScoreModel, ThirdScoreModel
 from scoreode.objective.separate import AbstractSeparate, Meng, Second, Third
 from scoreode.objective.weighting import UniformTime
+from scoreode.score import SecondScoreModel, ThirdScoreModel
 from scoreode.theory.minimisers import Errors, Local, Minimisers, Real
 from scoreode.theory.oracle import MixtureOracle, Vector
 from scoreode.theory.wrong import Wrong

@@ -3,16 +3,7 @@
 from scoreode.train import devices
 from scoreode.train.checkpoint import Checkpoints, load_arrays, save_arrays, write_json
 from scoreode.train.folder import RunFolder
-from scoreode.train.loop import (
-    Budget,
-    Optimiser,
-    Report,
-    Rows,
-    Schedule,
-    TrainState,
-    adam,
-    train,
-)
+from scoreode.train.loop import Budget, Optimiser, Report, Rows, Schedule, TrainState, adam, train
 from scoreode.train.windows import Windows
 
 __all__ = [

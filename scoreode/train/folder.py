@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from scoreode._lock import locked
+from scoreode._files import locked
 from scoreode.errors import FailureError, InputError
 from scoreode.train.checkpoint import Checkpoints, write_json, write_whole
 

@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scoreode import fitting
+from scoreode import progress
 from scoreode.cli import main
-from scoreode.report import progress
-from scoreode.train import loop
+from scoreode.train import loop, trainer
 
 ROOT = Path(__file__).parents[2]
 TINY = ("--order", "1", "--width", "16", "--depth", "1", "--batch-size", "32")
@@ -187,7 +186,7 @@ def trained(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _shorten(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(loop, "CHUNK", 10)
-    patch.setattr(fitting, "SAVE_EVERY", 0.0)
+    patch.setattr(trainer, "SAVE_EVERY", 0.0)
 
 
 @pytest.fixture

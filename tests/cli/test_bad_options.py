@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from scoreode import recipes
 from scoreode.errors import InputError
+from scoreode.model.config import PROCESSES, STANDARDISATIONS
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def test_an_unknown_name(refused, option, value, nearest):
 
 def test_a_name_like_no_other_lists_them_all(refused):
     message = refused("--process", "xyz")
-    for name in recipes.PROCESSES:
+    for name in PROCESSES:
         assert name in message
 
 
@@ -211,7 +211,7 @@ def test_start_from_a_run_with_another_model(cli, trained, table, tiny, tmp_path
     assert result.code == 2
     assert "trained on 2 (length, weight)" in result.err
     config = json.loads((trained / "config.json").read_text())["run"]
-    other = next(name for name in recipes.STANDARDISATIONS if name != config["standardise"])
+    other = next(name for name in STANDARDISATIONS if name != config["standardise"])
     for option, value in (("--process", "vp"), ("--width", 8), ("--standardise", other)):
         result = cli(
             "fit", table, "--steps", 2, "--init-from", trained, option, value, "--out", run

@@ -10,8 +10,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from scoreode import fitting, recipes
 from scoreode.data import sources, tables
+from scoreode.model.config import PROCESSES
+from scoreode.reproduce import paper
+from scoreode.reproduce.paper import REPRODUCTIONS
+from scoreode.train import saved
 
 CONTRACT = {
     "n": int,
@@ -64,7 +67,7 @@ def test_list_names_what_can_be_named(cli):
     result = cli("list")
     assert result.code == 0
     words = set(result.out.split())
-    assert words >= {*sources.DATA_NAMES, *recipes.REPRODUCTIONS, *recipes.PROCESSES}
+    assert words >= {*sources.DATA_NAMES, *REPRODUCTIONS, *PROCESSES}
 
 
 def test_the_default_is_order_3(cli, table, tmp_path):
@@ -259,7 +262,7 @@ def test_methods_draw_alike(cli, trained, tmp_path, method):
     out = tmp_path / "samples.npy"
     options = ("-n", 300, "--method", method, "--steps", 200)
     assert cli("sample", trained, *options, "--out", out).code == 0
-    exact = fitting.load(trained).sample(300, seed=0)
+    exact = saved.load(trained).sample(300, seed=0)
     ratio = np.load(out).std(0) / exact.std(0)
     assert np.all((ratio > 1 / 1.3) & (ratio < 1.3))
 
@@ -348,12 +351,12 @@ def test_reproduce_writes_a_summary_and_a_figure(cli, tmp_path, monkeypatch):
     checkerboard = importlib.import_module("scoreode.reproduce.checkerboard")
 
     # The recipe's own size takes minutes; what is tested is what is left behind.
-    whole = recipes.checkerboard
+    whole = paper.checkerboard
     small = lambda order, quick: replace(  # noqa: E731
         whole(order, quick=quick), steps=4, batch_size=16, network=MLP(width=8, depth=1)
     )
     monkeypatch.setattr(checkerboard, "ORDERS", (1, 2))
-    monkeypatch.setattr(recipes, "checkerboard", small)
+    monkeypatch.setattr(paper, "checkerboard", small)
     monkeypatch.setattr(checkerboard, "_TEST_ROWS", {True: 100, False: 100})
     monkeypatch.setattr(checkerboard, "_GRID", {True: 10, False: 10})
     out = tmp_path / "figure"

@@ -7,8 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from scoreode import fitting
-from scoreode.examine import comparison
+from scoreode.evaluate import compare
+from scoreode.model.fitted import Fitted
 
 
 @pytest.fixture(scope="module")
@@ -81,13 +81,13 @@ def test_a_run_does_not_differ_from_itself(cli, trained, table, tmp_path):
 
 def test_holm_corrects_for_the_number_of_differences():
     # 0.005 · 4 and 0.01 · 3 are below 0.05, 0.03 · 2 is not, and what comes after is not either.
-    assert comparison._holm([0.01, 0.04, 0.03, 0.005]) == [True, False, False, True]
-    assert comparison._holm([0.02, 0.03]) == [True, True]
-    assert comparison._holm([]) == []
+    assert compare._holm([0.01, 0.04, 0.03, 0.005]) == [True, False, False, True]
+    assert compare._holm([0.02, 0.03]) == [True, True]
+    assert compare._holm([]) == []
 
 
 def test_ctrl_c_leaves_what_is_done(cli, trained, other, table, monkeypatch):
-    whole, calls = fitting.Fitted.log_likelihood, []
+    whole, calls = Fitted.log_likelihood, []
 
     def interrupted(*args, **kwargs):
         calls.append(1)
@@ -95,7 +95,7 @@ def test_ctrl_c_leaves_what_is_done(cli, trained, other, table, monkeypatch):
             raise KeyboardInterrupt
         return whole(*args, **kwargs)
 
-    monkeypatch.setattr(fitting.Fitted, "log_likelihood", interrupted)
+    monkeypatch.setattr(Fitted, "log_likelihood", interrupted)
     result = cli("compare", other, trained, "--data", table, "--json", "--quiet")
     assert result.code == 130
     assert result.err == "interrupted; 1 of 2 runs compared\n"

@@ -11,23 +11,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from scoreode import recipes
 from scoreode.cli import COMMANDS, config, fit
-from scoreode.options import FitOptions
+from scoreode.cli.options import FitOptions
+from scoreode.model.config import DEQUANTISATIONS, PROCESSES, STANDARDISATIONS, to_json
 
 positive = st.floats(1e-9, 1e9)
 whole = st.integers(1, 4096)
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 OPTIONS = {
     "order": st.sampled_from([1, 2, 3]),
-    "process": st.sampled_from(list(recipes.PROCESSES)),
+    "process": st.sampled_from(list(PROCESSES)),
     "init_from": st.none() | texts.map(Path),
     "micro_batches": whole,
-    "standardise": st.none() | st.sampled_from(list(recipes.STANDARDISATIONS)),
+    "standardise": st.none() | st.sampled_from(list(STANDARDISATIONS)),
     "validation": st.sampled_from(["bound", "exact"]),
     "validation_fraction": st.floats(0, 0.99),
     "flip": st.booleans(),
-    "dequantise": st.sampled_from(list(recipes.DEQUANTISATIONS)),
+    "dequantise": st.sampled_from(list(DEQUANTISATIONS)),
     "bin_width": st.lists(positive, max_size=3).map(tuple),
     "data_dir": st.none() | texts.map(Path),
     "seed": st.integers(0, 2**31),
@@ -65,9 +65,9 @@ def test_resolved_options_mean_the_same_run(chosen, d, timed):
     options = FitOptions(**chosen | budget | {"flip": False})
     run = options.run(1000, d, None)
     resolved = options.resolved(run)
-    assert recipes.to_json(resolved.run(1000, d, None)) == recipes.to_json(run)
+    assert to_json(resolved.run(1000, d, None)) == to_json(run)
     # Chosen from now on, not by the data.
-    assert recipes.to_json(resolved.run(10, d, None)) == recipes.to_json(run)
+    assert to_json(resolved.run(10, d, None)) == to_json(run)
 
 
 @pytest.fixture

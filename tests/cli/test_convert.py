@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from published import fourier, weights
 
-from scoreode import fitting
+from scoreode.train import saved
 
 
 def packed(tree):
@@ -34,7 +34,7 @@ def test_the_score_is_the_published_one(cli, published, tmp_path):
     file.write_bytes(packed(state))
     result = cli("convert", file, "--out", out, *OPTIONS)
     assert result.code == 0, result.err
-    fitted = fitting.load(out)
+    fitted = saved.load(out)
     assert fitted.steps == 1300
     assert fitted.data["bin_width"] == 1
     rng, sigma = np.random.default_rng(0), 0.3

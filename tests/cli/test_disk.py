@@ -6,8 +6,7 @@ import resource
 
 import pytest
 
-from scoreode import fitting
-from scoreode.train import RunFolder, checkpoint
+from scoreode.train import RunFolder, checkpoint, saved
 
 pytestmark = pytest.mark.usefixtures("often")
 
@@ -20,7 +19,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
 MOMENTS = {
     "metrics": (RunFolder, "append_metrics", 3, "metrics.jsonl"),
     "a checkpoint": (checkpoint.Checkpoints, "save", 4, "checkpoints"),
-    "the model": (fitting, "save_arrays", 1, "model.safetensors"),
+    "the model": (saved, "save_arrays", 1, "model.safetensors"),
     "the summary": (RunFolder, "write_summary", 1, "summary.json"),
 }
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from scoreode.report import progress
+from scoreode import progress
 
 pytest.importorskip("tensorboardX", reason="an extra")
 

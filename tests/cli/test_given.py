@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from conftest import TINY
 
-from scoreode import fitting
+from scoreode.train import saved
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def run(cli, table):
 
 
 def test_a_run_knows_its_conditions(run):
-    data = fitting.load(run).data
+    data = saved.load(run).data
     assert (data["columns"], data["conditions"]) == (["x", "y"], ["age", "dose"])
 
 
@@ -44,7 +44,7 @@ def test_log_densities_take_the_same_columns_from_a_file(cli, run, table, tmp_pa
     frame[:50].select("age", "x", "y", "dose").write_csv(shuffled)
     assert cli("nll", run, shuffled, "--out", rows).code == 0
     x, c = (frame[:50].select(names).to_numpy() for names in (["x", "y"], ["age", "dose"]))
-    expected = fitting.load(run).log_likelihood(x, c=c).nats
+    expected = saved.load(run).log_likelihood(x, c=c).nats
     np.testing.assert_array_equal(np.load(rows)["nats"], expected)
     other = frame.with_columns(dose=-pl.col("dose"))
     other.write_csv(tmp_path / "other.csv")

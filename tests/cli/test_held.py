@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from scoreode._lock import locked
-from scoreode.commands.training import next_folder
+from scoreode._files import locked
+from scoreode.cli.commands.training import next_folder
 from scoreode.errors import FailureError
 from scoreode.train import RunFolder
 

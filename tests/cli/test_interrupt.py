@@ -8,10 +8,10 @@ import time
 import numpy as np
 import pytest
 
-from scoreode import density, fitting
+from scoreode import progress
 from scoreode.data import stored
-from scoreode.report import progress
-from scoreode.train import checkpoint, loop
+from scoreode.model import density
+from scoreode.train import RunFolder, checkpoint, loop, saved, trainer
 
 pytestmark = pytest.mark.usefixtures("often")
 
@@ -21,7 +21,7 @@ SLOWLY = """
 import signal
 import time
 signal.signal(signal.SIGINT, signal.default_int_handler)
-import scoreode.report.progress as progress
+import scoreode.progress as progress
 import scoreode.train.loop
 scoreode.train.loop.CHUNK = 10
 shown = progress.PlainLines.__call__
@@ -92,9 +92,9 @@ MOMENTS = {
     "while the first steps compile": (loop, "advance", 1),
     "in a later chunk": (loop, "advance", 3),
     "in a validation": (density.Density, "nll_bound", 2),
-    "before a line of metrics": (fitting.RunFolder, "append_metrics", 2),
+    "before a line of metrics": (RunFolder, "append_metrics", 2),
     "before a checkpoint": (checkpoint.Checkpoints, "save", 3),
-    "before the model is written": (fitting, "save_arrays", 1),
+    "before the model is written": (saved, "save_arrays", 1),
 }
 
 
@@ -167,7 +167,7 @@ def test_a_budget_in_seconds_counts_what_is_spent(cli, table, tiny, on_call, tmp
         on_call(patch, progress.PlainLines, "__call__", 3, ctrl_c)
         assert cli("fit", table, *tiny, "--seconds", 4, "--out", run).code == 130
     spent = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
-    monkeypatch.setattr(fitting, "SAVE_EVERY", 60.0)
+    monkeypatch.setattr(trainer, "SAVE_EVERY", 60.0)
     assert cli("fit", "--resume", run).code == 0
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     after = [line for line in lines if line["step"] > spent["step"]]

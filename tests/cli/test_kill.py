@@ -13,9 +13,8 @@ import time
 
 import pytest
 
-from scoreode import fitting
-from scoreode.report import progress
-from scoreode.train import RunFolder, checkpoint, loop
+from scoreode import progress
+from scoreode.train import RunFolder, checkpoint, loop, saved, trainer
 
 pytestmark = pytest.mark.usefixtures("often")
 
@@ -32,10 +31,10 @@ MOMENTS = (
 # What the fixture `often` does, in a process of its own.
 OFTEN = """
 import os, signal, sys
-import scoreode.fitting, scoreode.train.loop
+import scoreode.train.trainer, scoreode.train.loop
 from scoreode.train.checkpoint import Checkpoints
 scoreode.train.loop.CHUNK = 10
-scoreode.fitting.SAVE_EVERY = 0.0
+scoreode.train.trainer.SAVE_EVERY = 0.0
 """
 AMID_A_CHECKPOINT = (
     OFTEN
@@ -103,12 +102,12 @@ def left(cli, long, tmp_path_factory):
     run, album, changes = (tmp_path_factory.mktemp(name) for name in ("run", "album", "changes"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "CHUNK", 10)
-        patch.setattr(fitting, "SAVE_EVERY", 0.0)
+        patch.setattr(trainer, "SAVE_EVERY", 0.0)
         camera, close = Camera(run, album), Camera(run, changes)
         camera.before(patch, loop, "advance", 1, MOMENTS[0])
         camera.before(patch, progress.PlainLines, "__call__", 1, MOMENTS[1])
         camera.before(patch, RunFolder, "append_metrics", 3, MOMENTS[2])
-        camera.before(patch, fitting, "save_arrays", 1, MOMENTS[3])
+        camera.before(patch, saved, "save_arrays", 1, MOMENTS[3])
         camera.before(patch, RunFolder, "write_summary", 1, MOMENTS[4])
         close.before(patch, checkpoint.Checkpoints, "save", 4, "", watch=True)
         result = cli(*long, "--out", run)

@@ -6,25 +6,25 @@ import signal
 import numpy as np
 import pytest
 
-from scoreode import evaluate
+from scoreode.evaluate import table as evaluation
 
 BLOCK = 64
 KILL = """
 import os, signal
-from scoreode import evaluate
-evaluate.BLOCK = 64
-append = evaluate.Journal.append
+from scoreode.evaluate import table
+table.BLOCK = 64
+append = table.Journal.append
 def killed(self, records):
     append(self, records)
     if len(self) == 128:
         os.kill(os.getpid(), signal.SIGKILL)
-evaluate.Journal.append = killed
+table.Journal.append = killed
 """
 
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
-    monkeypatch.setattr(evaluate, "BLOCK", BLOCK)
+    monkeypatch.setattr(evaluation, "BLOCK", BLOCK)
 
 
 def without_seconds(out):
@@ -60,7 +60,7 @@ def stopped(cli, on_call, trained, table, tmp_path, monkeypatch):
     """An evaluation that is interrupted after two blocks, and its command."""
     command = ("nll", trained, table, "--out", tmp_path / "rows.csv", "--json")
     with monkeypatch.context() as patch:
-        on_call(patch, evaluate, "as_records", 3, interrupt)
+        on_call(patch, evaluation, "as_records", 3, interrupt)
         result = cli(*command)
     assert result.code == 130
     assert "128 rows are kept" in result.err
@@ -78,7 +78,7 @@ def test_whatever_the_last_write_left(cli, stopped, whole, tmp_path, tail):
 
 def test_it_stays_stopped_as_often_as_it_is(cli, stopped, whole, on_call, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        on_call(patch, evaluate, "as_records", 2, interrupt)
+        on_call(patch, evaluation, "as_records", 2, interrupt)
         result = cli(*stopped)
     assert result.code == 130
     assert "192 rows are kept" in result.err
@@ -163,7 +163,7 @@ def test_a_table_with_a_discrete_column(cli, counts, tmp_path):
     assert summary["bits_per_dim"] is None  # the second column is continuous
     assert summary["nfe_mean"] == pytest.approx(3 * 82, rel=0.5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluate, "BLOCK", 1000)
+        patch.setattr(evaluation, "BLOCK", 1000)
         again = cli("nll", counts / "run", counts / "x.npy", "--json", "--samples", 3)
     assert without_seconds(again.out) == without_seconds(found.out)
     one = json.loads(cli("nll", counts / "run", counts / "x.npy", "--json").out)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from scoreode import progress
 from scoreode.cli import COMMANDS
-from scoreode.report import progress
 from scoreode.reproduce import REPRODUCE
 from scoreode.reproduce.orders import Reproduced
 

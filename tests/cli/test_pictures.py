@@ -14,13 +14,12 @@ import pytest
 from PIL import Image
 from standard_errors import assert_mean
 
-from scoreode import fitting
-from scoreode.batches import Flipped
 from scoreode.data import images, sources
 from scoreode.errors import FailureError
 from scoreode.network import UNet
 from scoreode.report import figures, pixels
-from scoreode.train import Rows
+from scoreode.train import Rows, saved
+from scoreode.train.batches import Flipped
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +50,7 @@ def run(cli, sets, tmp_path_factory):
 
 
 def test_a_run_has_a_network_for_images(run):
-    fitted = fitting.load(run)
+    fitted = saved.load(run)
     assert fitted.run.network == UNet((28, 28, 1), width=4)
     assert fitted.data["bin_width"] == 1
     assert fitted.run.flip
@@ -188,10 +187,10 @@ def test_zero_is_black_and_nothing_is_stretched():
 
 
 def test_runs_know_what_is_black_and_white(cli, run, tiny, tmp_path):
-    assert fitting.load(run).pixel_range == (0, 255)
+    assert saved.load(run).pixel_range == (0, 255)
     digits = tmp_path / "digits"
     assert cli("fit", "digits", *tiny, "--steps", 5, "--out", digits).code == 0
-    assert fitting.load(digits).pixel_range == (0, 16)
+    assert saved.load(digits).pixel_range == (0, 16)
     assert cli("sample", digits, "-n", 2, "--out", tmp_path / "x.npy").code == 0
     assert cli("sample", digits, "-n", 2, "--out", tmp_path / "folder").code == 0
     drawn = np.load(tmp_path / "x.npy").reshape(2, 8, 8)

@@ -11,9 +11,9 @@ import pytest
 from safetensors.numpy import load_file
 
 OFTEN = """
-import scoreode.fitting, scoreode.train.loop
+import scoreode.train.trainer, scoreode.train.loop
 scoreode.train.loop.CHUNK = 10
-scoreode.fitting.SAVE_EVERY = 0.0
+scoreode.train.trainer.SAVE_EVERY = 0.0
 """
 
 

@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 
-from scoreode.commands import quality
+from scoreode.cli.commands import quality
 from scoreode.data import images
-from scoreode.quality import Moments, frechet_distance
+from scoreode.evaluate.quality import Moments, frechet_distance
 
 
 def network(images):
@@ -114,7 +114,7 @@ def test_ones_own_images(cli, samples, sets, tmp_path):
 
 @pytest.mark.usefixtures("sets")
 def test_an_extra_that_is_missing(cli, samples, monkeypatch):
-    from scoreode.quality import features
+    from scoreode.evaluate.quality import features
 
     monkeypatch.setitem(quality.FEATURES, "inception", features.inception)
     monkeypatch.setattr(features, "importlib", Nothing)

@@ -5,9 +5,8 @@ import json
 import jax.numpy as jnp
 import pytest
 
-from scoreode import fitting
-from scoreode.report import progress
-from scoreode.train import checkpoint, loop
+from scoreode import progress
+from scoreode.train import checkpoint, loop, saved
 
 pytestmark = pytest.mark.usefixtures("often", "diverging")
 NOTE = "the loss was no longer finite: training went back to step 20, and on from there with 1/2"
@@ -85,7 +84,7 @@ def test_a_checkpoint_that_knows_of_no_recoveries_is_taken_up(
         patch.setattr(checkpoint.Checkpoints, "save", without)
         on_call(patch, progress.PlainLines, "__call__", 2, interrupt)
         assert cli(*long, "--out", run).code == 130
-    assert fitting.at_checkpoint(run).recoveries == ()
+    assert saved.at_checkpoint(run).recoveries == ()
     assert cli("fit", "--resume", run).code == 0
     same(run, recovered)
 
@@ -102,4 +101,4 @@ def test_a_run_that_fails_keeps_its_checkpoint(cli, long, tmp_path, monkeypatch)
     assert result.code == 1
     assert "at step 40, also from step 30 with 1/8 of the learning rate" in result.err
     assert "Traceback" not in result.err
-    assert fitting.at_checkpoint(run).steps == 30
+    assert saved.at_checkpoint(run).steps == 30

@@ -2,7 +2,7 @@
 
 import pytest
 
-from scoreode.fitted import Fitted
+from scoreode.model.fitted import Fitted
 
 FEW = ("--rows", 8, "--samples", 8)
 

@@ -13,10 +13,9 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from scoreode import fitting
 from scoreode.data import sources
-from scoreode.examine import drawn
-from scoreode.report import figures
+from scoreode.report import figures, samples
+from scoreode.train import saved
 
 FEW = ("--samples", 20)
 
@@ -84,7 +83,7 @@ def monkeypatch_module():
 def written(cli, tmp_path_factory, monkeypatch_module):
     """The page that the command writes."""
     folder = tmp_path_factory.mktemp("pages")
-    monkeypatch_module.setattr(drawn, "_GRID", 8)
+    monkeypatch_module.setattr(samples, "_GRID", 8)
 
     def written(*args):
         out = folder / "page.html"
@@ -209,7 +208,7 @@ def test_held_out_is_what_the_runs_own_seed_held_out(written, digits):
     assert "4 of 359 test rows of digits, at random." in page.text
     assert f"scoreode nll {digits} digits --seed 2" in page.fold("Run it again")
     worst = page.table("row", "NLL, nats")
-    fitted, test = fitting.load(digits), sources.load_data("digits", 2).test
+    fitted, test = saved.load(digits), sources.load_data("digits", 2).test
     rows = np.array([int(number) - 1 for number in sorted(worst, key=int)])
     nats = fitted.log_likelihood(test[rows], 2).nats
     expected = {f"{rows[i] + 1}": f"{-nats[i]:.4f}" for i in range(4)}

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from scoreode.seen import Seen, _keys
+from scoreode.evaluate.seen import Seen, _keys
 
 
 def evaluated(cli, *args):

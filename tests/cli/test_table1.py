@@ -9,14 +9,16 @@ import jax.random as jr
 import numpy as np
 import pytest
 
-from scoreode import fitting, recipes
-from scoreode.building import blank_density
 from scoreode.data import from_images
 from scoreode.data.images import Images
+from scoreode.model.build import blank_density
+from scoreode.model.config import Run
 from scoreode.network import NCSNpp
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE
 from scoreode.reproduce import table1
+from scoreode.reproduce.paper import TABLE_1
+from scoreode.train import saved
 
 
 @pytest.fixture
@@ -61,7 +63,7 @@ def test_a_row(cli, tmp_path):
     assert summary["change_bits_per_dim"] == pytest.approx(bits[1] - bits[0], abs=1e-9)
     assert 0 < summary["change_stderr"] < summary["fine_tuned"]["bits_per_dim_stderr"]
     assert (out / "samples.png").read_bytes().startswith(b"\x89PNG")
-    before, after = (fitting.load(out / stage) for stage in ("pre-trained", "fine-tuned"))
+    before, after = (saved.load(out / stage) for stage in ("pre-trained", "fine-tuned"))
     assert after.run.objective.order == 2
     # Two small steps from the same weights: near, and not the same.
     one, two = (
@@ -73,7 +75,7 @@ def test_a_row(cli, tmp_path):
 
 def test_weights_are_carried_over_to_a_network_that_recomputes():
     spec = NCSNpp((8, 8, 3), width=8, multipliers=(1,), depth=1)
-    run = recipes.Run(DenoisingScoreMatching(VE()), network=spec, standardise="centre")
+    run = Run(DenoisingScoreMatching(VE()), network=spec, standardise="centre")
     density = blank_density(run, 192)
     again = replace(run, network=replace(spec, recompute=True))
     carried = table1.carried_over(density, again)
@@ -85,7 +87,7 @@ def test_weights_are_carried_over_to_a_network_that_recomputes():
 
 
 def test_every_name_of_table_1_is_a_row():
-    assert set(recipes.TABLE_1) == set(table1.ROWS)
+    assert set(TABLE_1) == set(table1.ROWS)
     assert table1.ROWS["imagenet32-ve-deep-second"] == table1.Row("imagenet32", True, 2, 4.05)
     assert table1.ROWS["cifar10-ve"] == table1.Row("cifar10", False, 1, 3.66)
 
@@ -120,7 +122,7 @@ def test_a_row_of_ones_own_images(cli, tmp_path):
     assert summary["data"] == str(source)
     assert summary["published_bits_per_dim"] is None
     assert summary["fine_tuned"]["n"] == 4, "a tenth, which no training has seen"
-    run = fitting.load(out / "fine-tuned").run
+    run = saved.load(out / "fine-tuned").run
     assert not run.flip, "digits are not to be turned"
     held_out = table1.data_of("cifar10-ve", "cpu-10min", 0, None, str(source))
     assert (len(held_out.train), len(held_out.validation), len(held_out.test)) == (36, 0, 4)

@@ -13,9 +13,9 @@ import pandas as pd
 import polars as pl
 import pytest
 
-from scoreode import fitting
+from scoreode.cli.options import fit_again
 from scoreode.data import tables
-from scoreode.options import fit_again
+from scoreode.train import RunFolder, saved, trainer
 
 N = 120
 
@@ -74,14 +74,14 @@ def test_all_bad_columns_are_in_one_message(printed, file):
 
 
 def test_a_run_of_chosen_columns(cli, run, tmp_path):
-    data = fitting.load(run).data
+    data = saved.load(run).data
     assert (data["columns"], data["bin_width"]) == (["half", "a", "count"], [0.5, 0, 1])
-    command, unset = fit_again(*fitting.read_config(fitting.RunFolder(run)))
+    command, unset = fit_again(*saved.read_config(RunFolder(run)))
     assert "--columns half,a,count --bin-width half=0.5 count=1" in command
     assert unset == []
     again = cli(*command.split()[1:], "--out", tmp_path / "again")
     assert again.code == 0, again.err
-    assert fitting.load(tmp_path / "again").data == data
+    assert saved.load(tmp_path / "again").data == data
     assert cli("fit", "--resume", run).code == 0, "its columns are taken from the file again"
 
 
@@ -106,7 +106,7 @@ def test_unnamed_columns_of_an_array_are_not_the_first_of_another(cli, tiny, tmp
     assert "x.npy: 4 columns" in cli("nll", tmp_path / "first", tmp_path / "x.npy").err
     rows = tmp_path / "rows.npz"
     assert cli("nll", tmp_path / "others", tmp_path / "x.npy", "--out", rows).code == 0
-    expected = fitting.load(tmp_path / "others").log_likelihood(x[:, [3, 1]]).nats
+    expected = saved.load(tmp_path / "others").log_likelihood(x[:, [3, 1]]).nats
     np.testing.assert_array_equal(np.load(rows)["nats"], expected)
 
 
@@ -158,7 +158,7 @@ def test_discrete_columns_by_name_and_detected(cli, printed, file, run, tiny, tm
     options = ("--columns", "half,a,count", "--discrete", discrete, "--steps", 2)
     assert printed(file, *options)["discrete"] == discrete
     assert cli("fit", file, *tiny, *options, "--out", tmp_path / "r").code == 0
-    assert fitting.load(tmp_path / "r").data == fitting.load(run).data
+    assert saved.load(tmp_path / "r").data == saved.load(run).data
 
 
 def test_widths_by_name_from_a_file_of_options(printed, file, tmp_path):
@@ -185,7 +185,7 @@ def test_a_run_that_begins_with_another_has_its_grid(cli, run, file, tmp_path):
     options = ("--columns", "half,a,count", "--init-from", run, "--steps", 2)
     result = cli("fit", file, "--order", 1, *options, "--out", tmp_path / "r")
     assert result.code == 0, result.err
-    assert fitting.load(tmp_path / "r").data["bin_width"] == [0.5, 0, 1]
+    assert saved.load(tmp_path / "r").data["bin_width"] == [0.5, 0, 1]
     assert "spikes" not in result.err
 
 
@@ -230,7 +230,7 @@ def test_standard_input(cli, frame, run, tiny, given, tmp_path):
     path = tmp_path / "from-stdin"
     options = ("--columns", "half,a,count", "--bin-width", 0.5, 0, 1, "--steps", 2)
     assert cli("fit", "-", *tiny, *options, "--out", path).code == 0
-    assert fitting.load(path).data["fingerprint"] == fitting.load(run).data["fingerprint"]
+    assert saved.load(path).data["fingerprint"] == saved.load(run).data["fingerprint"]
     given(gzip.compress(text))
     assert json.loads(cli("nll", path, "-", "--json").out)["n"] == N
     for command in (("fit", "--resume", path), ("verify", path), ("compare", path, run)):
@@ -327,9 +327,9 @@ def test_a_run_taken_up_again_knows_the_range_of_every_column(cli, frame, tiny, 
     path, run = tmp_path / "t.csv", tmp_path / "run"
     frame.select("a", "count", "half").write_csv(path)
     with pytest.MonkeyPatch.context() as patch:
-        on_call(patch, fitting.Trainer, "_finish", 1, interrupt)
+        on_call(patch, trainer.Trainer, "_finish", 1, interrupt)
         widths = ("--bin-width", "count=1", "half=0.5")
         assert cli("fit", path, *tiny, "--steps", 2, *widths, "--out", run).code == 130
     assert cli("fit", "--resume", run).code == 0
-    low, high = fitting.load(run).data["bin_range"]
+    low, high = saved.load(run).data["bin_range"]
     assert (low[1:], high[2]) == ([0, 0], 1.5)

@@ -11,8 +11,8 @@ import pytest
 from conftest import ENVIRONMENT
 
 import scoreode
-from scoreode import memory
 from scoreode.cli import failures
+from scoreode.model import memory
 
 
 def piped(command, *args, **variables):

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from scoreode import recipes, verify
 from scoreode.data import sources
+from scoreode.evaluate import verify
 from scoreode.network import MLP
+from scoreode.reproduce import paper
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +49,11 @@ def test_other_data_are_measured_by_themselves(cli, trained, table):
 
 
 def test_mog_writes_a_summary_and_figures(cli, tmp_path, monkeypatch):
-    module, whole = importlib.import_module("scoreode.reproduce.mog"), recipes.mog
+    module, whole = importlib.import_module("scoreode.reproduce.mog"), paper.mog
     small = lambda order, quick: replace(  # noqa: E731
         whole(order, quick=quick), steps=4, batch_size=16, network=MLP(width=8, depth=1)
     )
-    monkeypatch.setattr(recipes, "mog", small)
+    monkeypatch.setattr(paper, "mog", small)
     monkeypatch.setattr(module, "ORDERS", (1, 3))
     for name, value in {"_DRAWS": 512, "_TEST_ROWS": 50, "_TIMES": 3}.items():
         monkeypatch.setattr(module, name, {True: value, False: value})

@@ -11,8 +11,8 @@ from hypothesis.extra import numpy as hnp
 from scipy import optimize
 from sklearn.covariance import LedoitWolf
 
-from scoreode import recipes
-from scoreode.standardise import Chain, Power, Whitening, preferred
+from scoreode.model.config import STANDARDISATIONS
+from scoreode.model.standardise import Chain, Power, Whitening, preferred
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -251,7 +251,7 @@ def test_the_standardisation_suits_rows_left_out(law, expected):
         x[:, 1] = x[:, 0] + 1e-3 * x[:, 1]
     if law == "modes":  # a power makes them look normal, and no easier to learn
         x = 0.3 * x + np.repeat([[0.0, 0.0], [4.0, 1.0], [1.0, -4.0]], [500, 300, 200], axis=0)
-    assert preferred(recipes.STANDARDISATIONS, x) in expected
+    assert preferred(STANDARDISATIONS, x) in expected
 
 
 def test_few_rows_choose_nothing():

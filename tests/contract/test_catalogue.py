@@ -8,9 +8,10 @@ import catalogue
 import pytest
 
 import scoreode
-from scoreode import process, score, standardise
+from scoreode import process, score
 from scoreode.calculus import probes
 from scoreode.data import toy
+from scoreode.model import standardise
 from scoreode.objective import weighting
 
 FAMILIES = {

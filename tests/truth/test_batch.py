@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoreode.calculus import Hadamard
-from scoreode.flow import Refined, batch, map_rows, rows_at_once
-from scoreode.flow.batch import chunked
+from scoreode.flow import Refined, map_rows, parallel, rows_at_once
+from scoreode.flow.parallel import chunked
 from scoreode.network import UNet
 from scoreode.process import VE
 from scoreode.score import Noise, ScoreModel
@@ -67,7 +67,7 @@ def test_hidden_states_of_images_stay_in_a_cores_caches():
 
 
 def test_an_image_has_one_value_in_any_number_of_images(monkeypatch):
-    monkeypatch.setattr(batch, "_HIDDEN", 2 * 5 * 4 * 4 * 4)
+    monkeypatch.setattr(parallel, "_HIDDEN", 2 * 5 * 4 * 4 * 4)
     network = UNet((4, 4, 1), width=4, multipliers=(1, 2)).build((16,), jr.key(0))
     model = ScoreModel(VE(0.01, 10.0), Noise(), network)
     rows = np.random.default_rng(0).normal(size=(5, 16)).astype(np.float32)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scoreode.examine import calibration
-from scoreode.examine.held_out import _chosen, _Rows
+from scoreode.evaluate import calibration
+from scoreode.evaluate.held_out import _chosen, _Rows
 from scoreode.flow import Refined
 from scoreode.process import VE
 from scoreode.theory import MixtureOracle

@@ -11,21 +11,21 @@ import pytest
 from scipy import stats
 from standard_errors import assert_covariance, assert_mean
 
-from scoreode import recipes
 from scoreode._typing import Pairs
-from scoreode.batches import batches
-from scoreode.building import fresh_density
 from scoreode.data import conditioned, described, from_rows
-from scoreode.density import Density
 from scoreode.errors import InputError
-from scoreode.fitted import Fitted
 from scoreode.flow import GridLikelihood, LogLikelihood, Refined, declared
+from scoreode.model.build import fresh_density
+from scoreode.model.config import Run
+from scoreode.model.defaults import for_table
+from scoreode.model.density import Density
+from scoreode.model.fitted import Fitted
+from scoreode.model.standardise import Chain, Conditioning, Scaling
 from scoreode.network import MLP
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE
-from scoreode.recipes import Run
 from scoreode.score import Score, ScoreModel, Velocity
-from scoreode.standardise import Chain, Conditioning, Scaling
+from scoreode.train.batches import batches
 
 PROCESS = VE(sigma_min=0.01, sigma_max=10.0)
 A = np.array([[0.8, -0.5, 0.0], [0.3, 0.0, -1.0]])
@@ -144,7 +144,7 @@ def test_masses_of_cells_given_c(density, rows):
     x = np.where(np.asarray(width) > 0, 0.25 * np.floor(x / 0.25), x)
     data = conditioned(from_rows("both", np.hstack([x, c]), "xyabc", 0, 0.0), "abc")
     data = replace(data, bin_width=width, bin_edge=(0.0, 0.0))
-    run = recipes.for_table(30, 2, process=PROCESS)
+    run = for_table(30, 2, process=PROCESS)
     fitted = Fitted(run, density, described(data), 0, 0.0, None)
 
     def closed_form(x):

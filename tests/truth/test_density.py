@@ -8,10 +8,10 @@ from catalogue import PROCESSES
 from scipy import stats
 from standard_errors import assert_covariance, assert_mean
 
-from scoreode import recipes
-from scoreode.density import Density
+from scoreode.model.config import STANDARDISATIONS
+from scoreode.model.density import Density
+from scoreode.model.standardise import Chain, Whitening
 from scoreode.score import ScoreModel, Velocity
-from scoreode.standardise import Chain, Whitening
 
 MEAN = np.array([3.0, -200.0])
 COVARIANCE = np.array([[0.25, 3.0], [3.0, 100.0]])
@@ -47,10 +47,10 @@ def test_first_samples_do_not_depend_on_how_many_are_drawn():
     assert not np.array_equal(density.sample(7, 2), density.sample(7, 2, seed=1))
 
 
-@pytest.mark.parametrize("name", recipes.STANDARDISATIONS)
+@pytest.mark.parametrize("name", STANDARDISATIONS)
 def test_the_density_integrates_to_one_in_the_units_of_the_data(name):
     x = np.exp(0.5 * np.random.default_rng(1).normal(size=(3000, 1)))
-    density = untrained(recipes.STANDARDISATIONS[name], x)
+    density = untrained(STANDARDISATIONS[name], x)
     edges = density.bijection.inverse(np.linspace(-5, 5, 1000)[:, None])
     total = np.trapezoid(np.exp(density.log_likelihood(edges).nats), edges[:, 0])
     np.testing.assert_allclose(total, 1, atol=1e-3)
@@ -73,7 +73,7 @@ def test_score_and_hessian_are_derivatives_of_the_log_density():
 def test_score_of_a_power_transform_is_a_gradient():
     """Against finite differences of log q_t(T(x)) + log |det ∂T/∂x|, a Gaussian and a Jacobian."""
     x = np.exp(0.5 * np.random.default_rng(2).normal(size=(400, 2)))
-    density = untrained(recipes.STANDARDISATIONS["power"], x)
+    density = untrained(STANDARDISATIONS["power"], x)
     variance = float(1 + PROCESSES["ve"]().sigma(jnp.asarray(0.5)) ** 2)
 
     def log_density(x):

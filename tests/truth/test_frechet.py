@@ -8,7 +8,7 @@ from scipy.linalg import sqrtm
 from scipy.stats import ortho_group
 
 from scoreode.errors import InputError
-from scoreode.quality import FEATURES, Moments, class_score, frechet_distance, of_images
+from scoreode.evaluate.quality import FEATURES, Moments, class_score, frechet_distance, of_images
 
 
 def moments(seed, k):

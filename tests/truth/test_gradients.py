@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from catalogue import random_model
 
-from scoreode import recipes
 from scoreode.calculus import AbstractProbe, ProbeDraw
-from scoreode.density import Density
 from scoreode.errors import InputError
 from scoreode.flow import GridLikelihood, Refined, drawn, map_rows
-from scoreode.gradients import NetworkScore, ODEScore
+from scoreode.model.config import STANDARDISATIONS
+from scoreode.model.density import Density
+from scoreode.model.gradients import NetworkScore, ODEScore
+from scoreode.model.standardise import Chain, Conditioning, Scaling, Whitening
 from scoreode.process import VE
 from scoreode.score import Score, ScoreModel
-from scoreode.standardise import Chain, Conditioning, Scaling, Whitening
 from scoreode.theory import AugmentedODE
 
 PROCESS = VE(sigma_min=0.01, sigma_max=10.0)
@@ -98,13 +98,13 @@ def test_derivatives_of_a_gaussian_in_any_units(family, columns):
     assert (errors == 0).all()
 
 
-@pytest.mark.parametrize("name", recipes.STANDARDISATIONS)
+@pytest.mark.parametrize("name", STANDARDISATIONS)
 def test_derivatives_through_every_standardisation(name):
     """Against differences of the closed form, in which the bijection is NumPy's."""
     rng = np.random.default_rng(1)
     scale = np.array([0.3, 1.0, 3.0])
     table = scale * np.exp(0.5 * rng.normal(size=(400, 3)))
-    bijection = Chain.fitted(recipes.STANDARDISATIONS[name], table)
+    bijection = Chain.fitted(STANDARDISATIONS[name], table)
     density = Density(bijection, model())
     # Inside, as differences see both sides of a seam at the least value.
     x = table[np.all(table > table.min(0) + 0.05 * scale, 1)][:30]
@@ -133,7 +133,7 @@ def test_derivatives_through_every_standardisation(name):
 def test_a_row_at_the_least_value_has_a_score(name):
     """Between those of both sides, where a transform has a seam; not half of either."""
     table = np.exp(0.5 * np.random.default_rng(1).normal(size=(400, 3)))
-    bijection = Chain.fitted(recipes.STANDARDISATIONS[name], table)
+    bijection = Chain.fitted(STANDARDISATIONS[name], table)
     x, h = table[np.argmin(table, 0)], 1e-4
     found = np.diag(Density(bijection, model()).score(x))
     here = log_density(bijection, x)
@@ -150,7 +150,7 @@ def test_derivatives_given_conditions():
     rng = np.random.default_rng(2)
     c = rng.normal(size=(400, 2))
     table = np.array([5.0, 0.0, -1.0]) + np.exp(rows(400) + c @ A.T)
-    inner = Chain.fitted((recipes.STANDARDISATIONS["power"][0],), table)
+    inner = Chain.fitted((STANDARDISATIONS["power"][0],), table)
     conditions = np.array([10.0, 0.0]) + np.array([3.0, 0.1]) * c
     condition = Conditioning.fitted(conditions, inner.forward(table)[0], Whitening)
     density = Density(Chain(inner.parts, condition), model())

@@ -12,16 +12,17 @@ from scipy import stats
 from standard_errors import assert_mean
 
 from scoreode import ScoreODE
-from scoreode.building import begun
 from scoreode.data import from_rows, on_grid
-from scoreode.discrete import WithNoise
 from scoreode.errors import InputError
 from scoreode.flow import logit_normal
+from scoreode.model.build import begun
+from scoreode.model.config import PROCESSES, STANDARDISATIONS
+from scoreode.model.defaults import for_table
+from scoreode.model.standardise import Chain
 from scoreode.network import MLP, CellNoise
 from scoreode.process import VE
-from scoreode.recipes import PROCESSES, STANDARDISATIONS, for_table
 from scoreode.score import ScoreModel, Velocity
-from scoreode.standardise import Chain
+from scoreode.train.variational import WithNoise
 
 A, B = 0.4, -0.3  # location and log-scale of the noise in every cell
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(80)

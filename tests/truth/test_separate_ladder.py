@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from catalogue import mixture
 
-from scoreode.high_order import SecondScoreModel, ThirdScoreModel
 from scoreode.network import MLP
-from scoreode.network.matrix import SymmetricHead
+from scoreode.network.heads import SymmetricHead
 from scoreode.process import VP
+from scoreode.score import SecondScoreModel, ThirdScoreModel
 from scoreode.theory.ladder import error_ladder, noisy_points, slopes, trained_ladder
 from scoreode.theory.wrong import Wrong
 from scoreode.train import Optimiser, Schedule, adam

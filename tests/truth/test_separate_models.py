@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from catalogue import gaussian, mixture
 
-from scoreode.high_order import SecondScoreModel, ThirdScoreModel, TraceModel
 from scoreode.network import MLP
-from scoreode.network.matrix import LowRankHead, SymmetricHead, TraceHead
+from scoreode.network.heads import LowRankHead, SymmetricHead, TraceHead
 from scoreode.process import VE, VP
+from scoreode.score import SecondScoreModel, ThirdScoreModel, TraceModel
 from scoreode.theory.ladder import noisy_points
 
 SPEC = MLP(width=8, depth=1)

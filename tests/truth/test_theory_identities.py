@@ -11,15 +11,7 @@ from catalogue import mixture
 from scoreode._typing import ScoreFunction
 from scoreode.flow import Likelihood, Solver, map_rows
 from scoreode.process import VE, VP
-from scoreode.theory import (
-    Estimate,
-    GridDensity,
-    MixtureOracle,
-    Wrong,
-    curves,
-    log_q_0,
-    theorem_1,
-)
+from scoreode.theory import Estimate, GridDensity, MixtureOracle, Wrong, curves, log_q_0, theorem_1
 
 pytestmark = pytest.mark.usefixtures("x64")
 

@@ -6,23 +6,24 @@ import numpy as np
 import pytest
 from densities import DENSITIES
 
-from scoreode import fitting, recipes
-from scoreode.building import fresh_density
 from scoreode.data import described, sources
 from scoreode.errors import InputError
+from scoreode.evaluate.truth import is_known, oracle_of
+from scoreode.model.build import fresh_density
+from scoreode.model.defaults import for_table
+from scoreode.model.fitted import Fitted
 from scoreode.network import MLP
 from scoreode.process import VP
-from scoreode.truth import is_known, oracle_of
 
 
 def fitted(name, standardise):
     """An untrained run on a toy."""
     data = sources.load_data(name)
-    run = recipes.for_table(
+    run = for_table(
         *data.train.shape, process=VP(t_min=1e-8), standardise=standardise, network=MLP(8, 1)
     )
     density = fresh_density(run, data)
-    return fitting.Fitted(run, density, described(data), 0, 0.0, None)
+    return Fitted(run, density, described(data), 0, 0.0, None)
 
 
 @pytest.mark.parametrize("standardise", ["scale", "whiten"])

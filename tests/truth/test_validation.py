@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from scoreode.building import fresh_density
 from scoreode.data import Dataset
+from scoreode.model.build import fresh_density
+from scoreode.model.config import Run
 from scoreode.network import MLP
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE
-from scoreode.recipes import Run
-from scoreode.validation import Validation
+from scoreode.train.validation import Validation
 
 ROWS = 2.0 + 3.0 * np.asarray(jr.normal(jr.key(0), (600, 2)), np.float64)
 

@@ -1,0 +1,454 @@
+"""The front door for Python: a scikit-learn density estimator with an exact likelihood."""
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils.validation import check_is_fitted
+
+from scoreode.data import Dataset, Discrete, bin_widths, conditioned, from_rows, on_grid, ties
+from scoreode.errors import (
+    InputError,
+    TiesWarning,
+    check_counts,
+    check_fraction,
+    check_not_negative,
+    check_positive,
+    whole,
+)
+from scoreode.estimator import conditions, inputs
+from scoreode.flow import EXACT_UP_TO, LogLikelihood, Refined
+from scoreode.model.build import begun
+from scoreode.model.config import PROCESSES, Run, named
+from scoreode.model.defaults import for_table
+from scoreode.model.fitted import Fitted
+from scoreode.network import MLP, DDPMpp, NCSNpp, UNet
+from scoreode.process import AbstractProcess
+from scoreode.progress import shown
+from scoreode.train import RunFolder, saved
+from scoreode.train.observers import Observer, observed_by, recovery, unobserved
+from scoreode.train.trainer import Trainer
+
+_OF_RUN = ("order", "steps", "seconds", "batch_size", "learning_rate", "n_probes", "dequantise")
+_SAMPLES = 16  # of a row with discrete columns: 4 are 0.02 nats worse, see the log
+
+
+class ScoreODE(DensityMixin, BaseEstimator):
+    """A diffusion ODE trained by denoising score matching of order 1, 2 or 3 (Lu et al. 2022).
+
+    None means a good default by the number of rows and columns.
+
+    **Arguments:**
+
+    - `order`: of the objective. Orders 2 and 3 also match the derivatives of the score, on which
+      the likelihood of the ODE depends.
+    - `process`: "ve", "vp", "subvp", "straight", or an `AbstractProcess`.
+    - `steps` or `seconds`: how long to train.
+    - `batch_size`, `learning_rate`, `network` (an `MLP`, a `UNet` …), `n_probes` an example in
+      training.
+    - `standardise`: "centre" all values alike, "scale" the columns, "whiten" them, or "power":
+      long tails are bent, then all is whitened. By default rows left out decide between the last
+      three. The Jacobian is in the likelihood.
+    - `discrete`: columns of counts or codes, by index or name, or "auto" for those of few values
+      on a grid (see `data.grids`). Log-densities are then log P of the discrete columns plus log p
+      of the others given them, bounded by dequantisation, and samples lie on the grid.
+    - `bin_width`: the same, with the widths of the grids given: one number, or one a column, 0 for
+      continuous ones.
+    - `dequantise`: with "uniform" noise, "variational" (learnt with the model), or
+      "truncated-normal" (none in training; for grids in every column).
+    - `validation_fraction`: rows held out; the weights with the best validation NLL are kept.
+    - `patience`: stop when so many validations pass without a better one (None: never). There are
+      20, and 200 for fewer than 5000 rows, but at most one in 100 steps.
+    - `warm_start`: `fit` goes on from the fitted weights, with rows of the same columns.
+    - `random_state`: an int, for equal results on the same machine; or a NumPy Generator or
+      RandomState, from which the seed is drawn.
+    - `verbose`: show the progress of training.
+
+    **Attributes:** `fitted_`, the trained density and what is known of its training;
+    `n_features_in_`; `feature_names_in_` for a DataFrame.
+
+    **Example:**
+
+        est = ScoreODE(order=3, seconds=60).fit(X)
+        est.score_samples(X)      # nats, in the units of X
+        est.sample(100)
+
+    **Conditional densities:** `fit(X, C)`, with C of shape (n, k), models p(x | c), and then every
+    method takes C: as many rows as X has, or one for all. A y of one dimension is a target, which a
+    density ignores, as in scikit-learn; a condition of one dimension is given by name, `C=c`.
+    """
+
+    fitted_: Fitted
+    n_features_in_: int
+    feature_names_in_: np.ndarray
+
+    def __init__(
+        self,
+        order: int = 3,
+        process: str | AbstractProcess = "ve",
+        steps: int | None = None,
+        seconds: float | None = None,
+        batch_size: int | None = None,
+        learning_rate: float | None = None,
+        network: MLP | UNet | NCSNpp | DDPMpp | None = None,
+        n_probes: int | None = None,
+        standardise: str | None = None,
+        discrete: Discrete | None = None,
+        bin_width: float | Sequence[float] | None = None,
+        dequantise: str = "uniform",
+        validation_fraction: float = 0.1,
+        patience: int | None = None,
+        warm_start: bool = False,
+        random_state: Any = 0,
+        verbose: bool = False,
+    ):
+        self.order = order
+        self.process = process
+        self.steps = steps
+        self.seconds = seconds
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.network = network
+        self.n_probes = n_probes
+        self.standardise = standardise
+        self.discrete = discrete
+        self.bin_width = bin_width
+        self.dequantise = dequantise
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.verbose = verbose
+
+    def fit(
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        C: Any = None,
+        sample_weight: Any = None,
+        observe: Observer = unobserved,
+    ) -> Self:
+        """Trains on the rows of X, shape (n, d) or images (n, h, w, c), which are flattened.
+
+        **Arguments:** `y` of shape (n, k), or `C`: what each row is conditioned on;
+        `sample_weight`, how often every row counts: the law that is learnt has the rows in these
+        proportions; `observe`, called with a report of training after every chunk of steps, and
+        with the validation NLL in nats when there is a new one.
+
+        **Raises:** `ValueError` for missing or infinite values, text, constant columns, fewer than
+        two rows of positive weight, conditions for another number of rows, and a y of real numbers
+        in one dimension, which may be meant as a condition; with `warm_start`, for other columns
+        than those fitted. `FailureError` when the loss is no longer finite, at an eighth of the
+        learning rate, too.
+
+        **Warns:** `ConvergenceWarning`, once, where training went back to its last finite state
+        and on with half the learning rate; `fitted_.recoveries` has the steps.
+        `TiesWarning` of values that repeat in columns that are not declared discrete.
+        """
+        image_shape = X.shape[1:] if isinstance(X, np.ndarray) and X.ndim == 4 else None
+        before = getattr(self, "fitted_", None) if self.warm_start else None
+        rows = inputs.rows_of(self, X, fitting=before is None)
+        weights = inputs.weights_of(sample_weight, len(rows))
+        seed = inputs.seed_of(self.random_state)
+        data = self._dataset(rows, conditions.among(y, C), weights, seed)
+        data = replace(self._on_grid(data, before), image_shape=image_shape)
+        run = self._run(data, seed, before)
+        run, density = begun(run, data) if before is None else (run, before.density)
+        for problem in ties.found_in(data).told(ties.in_python):
+            warnings.warn(TiesWarning(problem), stacklevel=2)
+        trainer = Trainer(run, data, density)
+        if self.verbose:
+            with shown(f"order {self.order}") as bar:
+                self.fitted_ = trainer.fit(observed_by(bar, observe))
+        else:
+            self.fitted_ = trainer.fit(observe)
+        if self.fitted_.recoveries:
+            warnings.warn(recovery(self.fitted_.recoveries), ConvergenceWarning, stacklevel=2)
+        return self
+
+    def _dataset(self, X: np.ndarray, C: Any, weights: np.ndarray | None, seed: int) -> Dataset:
+        """The rows that count, with what they are conditioned on, split by the seed."""
+        names, given = inputs.names_of(self), ()
+        both = X
+        if C is not None:
+            c, given = conditions.named(C, len(X), names)
+            both = np.concatenate([X, c], axis=1)
+        if weights is not None:
+            both, weights = both[weights > 0], weights[weights > 0]
+        fraction = self.validation_fraction
+        check_fraction(validation_fraction=fraction)
+        data = from_rows("X", both, names + given, seed, fraction, weights=weights)
+        return conditioned(data, given) if given else data
+
+    def _on_grid(self, data: Dataset, before: Fitted | None) -> Dataset:
+        """The data with the grid that was declared, detected, or fitted before."""
+        widths = self.bin_width
+        inputs.check_discrete(self.discrete)
+        if widths is not None and self.discrete is not None:
+            raise InputError("give discrete or bin_width, not both")
+        if before is not None:
+            widths = before.data["bin_width"]
+        elif widths is None:
+            rows = np.concatenate([data.train[:], data.validation[:]])
+            widths = bin_widths(rows, data.columns, self.discrete)
+        return data if widths is None else on_grid(data, inputs.widths_of(widths))
+
+    def _run(self, data: Dataset, seed: int, before: Fitted | None) -> Run:
+        """How to train on these data; a warm start has the model that was fitted before."""
+        given = inputs.plain(self.get_params(deep=False))
+        process, network, standardise = self.process, self.network, self.standardise
+        if not isinstance(process, AbstractProcess):
+            process = named("process", process, PROCESSES)
+        if before is not None:
+            network = network or before.run.network
+            standardise = standardise or before.run.standardise
+            begins_with_the_grid = before.run.dequantise == "truncated-normal"
+            if begins_with_the_grid and type(process) is type(before.run.objective.process):
+                process = before.run.objective.process
+        run = for_table(
+            *data.train.shape,
+            process=process,
+            seed=seed,
+            network=network,
+            standardise=standardise,
+            image_shape=data.image_shape,
+            n_conditions=data.n_conditions,
+            validation_fraction=given["validation_fraction"],
+            patience=given["patience"],
+            **{name: given[name] for name in _OF_RUN},
+        )
+        return run if before is None else _continued(run, data, before)
+
+    def log_likelihood(
+        self,
+        X: Any,
+        C: Any = None,
+        *,
+        stderr: float | None = None,
+        samples: int | None = None,
+        tolerance: float = Refined.tolerance,
+    ) -> LogLikelihood:
+        """The exact log-density of every row, with its error bar.
+
+        **Arguments:** `C`, of shape (n, k), or one row for all; `stderr`, the largest standard
+        error in nats that a row may have from its probes, 0 for none; `samples`, dequantised copies
+        of every row with discrete columns, by default 16, or 1 above 32 columns; `tolerance`,
+        the largest estimated error of a row's solution, in nats, or in % of more than 100 nats.
+
+        **Returns:** a record of arrays over rows: `nats`, in the units of X; `stderr`, of the
+        divergence's probes, 0 where it is exact; `error`, of the solution in time; `nfe`;
+        `converged`; `latent`. Errors say nothing of rows that `beyond_training` finds.
+        """
+        rows, c = self._rows(X, C)
+        check_counts(samples=samples)
+        check_positive(tolerance=tolerance)
+        check_not_negative(stderr=stderr)
+        default = _SAMPLES if rows.shape[1] <= EXACT_UP_TO else 1
+        how = {"samples": samples or default, "stderr": stderr, "tolerance": tolerance}
+        return self.fitted_.log_likelihood(rows, **how, c=c)
+
+    def score_samples(self, X: Any, C: Any = None) -> np.ndarray:
+        """log p(x), or log p(x | c), of every row in nats, shape (n,), in the units of X."""
+        return np.asarray(self.log_likelihood(X, C).nats)
+
+    def score(self, X: Any, y: Any = None, *, C: Any = None) -> float:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The mean log-density of the rows in nats. **Arguments:** `y` or `C`, as for `fit`."""
+        return float(np.mean(self.score_samples(X, conditions.among(y, C))))
+
+    def beyond_training(self, X: Any, C: Any = None) -> np.ndarray:
+        """Which values lie beyond the range of their column in training, bool of shape (n, d + k).
+
+        There log p rests on no row: tails beyond the data are the model's guess. Pixels of images
+        share one range. The last k columns are those of C.
+
+        **Raises:** `InputError` for a model that was saved without the ranges.
+        """
+        rows, c = self._rows(X, C)
+        found = self.fitted_.beyond(rows, c)
+        if found is None:
+            raise InputError("this model was saved without the ranges of its columns; fit it again")
+        return found
+
+    def typicality(self, X: Any, C: Any = None, *, reference: Any = None) -> np.ndarray:
+        """How far the log-density of every row is from that of typical rows, in nats, shape (n,).
+
+            |log p(x) − mean log p|
+
+        The typical set of p has small values (Cover and Thomas 2006, chapter 3); rows that are too
+        likely are as foreign to p as those that are not likely enough, which plain log-densities of
+        images miss (Nalisnick et al. 2019).
+
+        **Arguments:** `reference`, rows whose mean is meant, best some held out from training, by
+        default 512 draws from the model; of a conditional density a pair, rows and conditions.
+
+        **Raises:** `InputError` for a conditional density without a reference.
+        """
+        nats = self.score_samples(X, C)
+        if reference is not None:
+            pair = reference if self.fitted_.data["conditions"] else (reference, None)
+            return np.abs(nats - np.mean(self.score_samples(*pair)))
+        if C is not None:
+            raise InputError("a conditional density: give reference=(rows, conditions)")
+        return np.abs(nats - self.fitted_.mean_nats)
+
+    def sample(
+        self, n: int = 1, C: Any = None, *, random_state: Any = None, output: str = "numpy"
+    ) -> Any:
+        """n exact draws from the model, shape (n, d); of a conditional one n draws given every c.
+
+        **Arguments:** `C`, one condition, of shape (k,) or (1, k), or several, (m, k);
+        `random_state`, an int, or a NumPy Generator or RandomState to draw a seed from; `output`,
+        "numpy", "pandas" or "polars": DataFrames have the fitted names, and columns of integers
+        where the data lie on a grid of whole numbers.
+
+        **Returns:** (n, d) without or with one condition, and an array (n, m, d) for several.
+        """
+        check_is_fitted(self)
+        inputs.check_output(output)
+        n, seed = whole("n", n), inputs.seed_of(random_state)
+        c = conditions.checked(C, self.fitted_.data["conditions"])
+        if c is None or len(c) == 1:
+            drawn = self.fitted_.sample(n, seed, c=conditions.beside(c, n))
+            return inputs.as_output(drawn, self.fitted_.data, output)
+        if output != "numpy":
+            raise InputError(f"output {output!r}: draw given one condition at a time")
+        drawn = self.fitted_.sample(n * len(c), seed, c=np.tile(c, (n, 1)))
+        return drawn.reshape(n, len(c), -1)
+
+    def score_function(self, X: Any, t: float = 0.0, *, C: Any = None) -> np.ndarray:
+        """∇ log p at every row, shape (n, d), in the units of X; for t > 0 `network_score`.
+
+        At t = 0 it is the gradient of `score_samples`, of the same solution; above 32 dimensions
+        that of its estimate, with the same probes. With discrete columns it is that of the density
+        from which they are rounded.
+
+        **Raises:** `InputError` for a t that is not in [0, T].
+
+        **Cost** of a row: 246 evaluations of the network as a rule, half of them with d tangents
+        (16 above 32 dimensions), and a reverse sweep over 82: five times `score_samples`.
+        """
+        rows, c = self._rows(X, C)
+        return self.fitted_.density.score(rows, t, c)
+
+    def network_score(self, X: Any, t: float, *, C: Any = None) -> np.ndarray:
+        """s_θ(x, t), the network's estimate of ∇ log q_t, shape (n, d), in the units of X.
+
+        Near t = 0 it is no gradient of `score_samples`: hardly any noise, and hardly anything
+        learnt. From 0 to t_min it is that of t_min.
+
+        **Raises:** `InputError` for a t that is not in [0, T].
+
+        **Cost:** one evaluation of the network a row.
+        """
+        rows, c = self._rows(X, C)
+        return self.fitted_.density.network_score(rows, t, c)
+
+    def hessian_product(self, X: Any, V: Any, t: float = 0.0, *, C: Any = None) -> np.ndarray:
+        """∇² log p(x) v for every row x of X and v of V, shape (n, d); for t > 0 the network's
+        ∇² log q_t(x) v.
+
+        **Raises:** `InputError` for a t that is not in [0, T], and for V of another shape than X.
+
+        **Cost:** three times `score_function`.
+        """
+        (rows, c), V = self._rows(X, C), np.asarray(V, np.float64)
+        if V.shape != rows.shape:
+            raise InputError(f"V has shape {V.shape}; one vector a row of X is {rows.shape}")
+        return self.fitted_.density.hessian_product(rows, V, t, c)
+
+    def laplacian(
+        self, X: Any, t: float = 0.0, n_probes: int | None = None, *, C: Any = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """tr ∇² log p at every row and its standard error, both (n,), in the units of X; for t > 0
+        the network's tr ∇² log q_t.
+
+        **Arguments:** `n_probes`, Hadamard probes for an estimate; by default the trace is exact,
+        with error 0, up to 32 dimensions, and has 16 probes above.
+
+        **Raises:** `InputError` for a t that is not in [0, T].
+
+        **Cost:** `score_function`, and twice that for each of d or `n_probes` tangents.
+        """
+        check_positive(n_probes=n_probes)
+        rows, c = self._rows(X, C)
+        return self.fitted_.density.laplacian(rows, t, n_probes, c)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes config.json and model.safetensors to a new folder; nothing is pickled."""
+        check_is_fitted(self)
+        saved.save(RunFolder.create(Path(path)), self.fitted_)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """The estimator that `save`, or `scoreode fit`, wrote.
+
+        **Raises:** `ValueError` for what is no model, or a damaged one.
+        """
+        return cls._of(saved.load(Path(path)))
+
+    @classmethod
+    def from_run(cls, path: str | os.PathLike[str]) -> Self:
+        """The model in the folder of `scoreode fit`: the final one, or, while the run is under way
+        or after it was stopped, the best up to its newest checkpoint."""
+        path = Path(path)
+        whole = (path / "model.safetensors").exists()
+        return cls._of((saved.load if whole else saved.at_checkpoint)(path))
+
+    @classmethod
+    def _of(cls, fitted: Fitted) -> Self:
+        """The estimator whose parameters would fit this model."""
+        run, columns = fitted.run, fitted.data["columns"]
+        estimator = cls(
+            order=run.objective.order,
+            process=run.objective.process,
+            steps=run.steps,
+            seconds=run.seconds,
+            batch_size=run.batch_size,
+            learning_rate=run.learning_rate,
+            network=run.network,
+            n_probes=run.objective.n_probes,
+            standardise=run.standardise,
+            bin_width=fitted.data["bin_width"],
+            dequantise=run.dequantise,
+            validation_fraction=run.validation_fraction,
+            patience=run.patience,
+            random_state=run.seed,
+        )
+        estimator.fitted_ = fitted
+        estimator.n_features_in_ = len(columns)
+        if columns != [f"x{i}" for i in range(len(columns))]:
+            estimator.feature_names_in_ = np.asarray(columns, dtype=object)
+        return estimator
+
+    def _rows(self, X: Any, C: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """The rows, and what each is conditioned on."""
+        check_is_fitted(self)
+        rows = inputs.rows_of(self, X, fitting=False)
+        c = conditions.checked(C, self.fitted_.data["conditions"])
+        return rows, conditions.beside(c, len(rows))
+
+
+def _continued(run: Run, data: Dataset, before: Fitted) -> Run:
+    """`run` for the model of a fitted one. **Raises:** `InputError` if it is for another."""
+    given = [] if data.conditions is None else list(data.conditions.columns)
+    pairs = {
+        "process": (run.objective.process, before.run.objective.process),
+        "network": (run.network, before.run.network),
+        "standardise": (run.standardise, before.run.standardise),
+        "dequantise": (run.dequantise, before.run.dequantise),
+        "conditions": (given, before.data["conditions"]),
+    }
+    for name, (asked, found) in pairs.items():
+        if asked != found:
+            raise InputError(
+                f"{name} {asked}: a warm start keeps the fitted model, which has {found}; leave it"
+                " so, or fit with warm_start=False"
+            )
+    return replace(run, parametrisation=before.run.parametrisation)

@@ -1,0 +1,1 @@
+"""What trained models make of rows: log-densities, comparisons, what the theory says of them."""

@@ -1,0 +1,6 @@
+"""How good generated images are, in the features of a network that has learnt to see."""
+
+from scoreode.evaluate.quality.features import FEATURES, Features, of_images
+from scoreode.evaluate.quality.moments import Moments, class_score, frechet_distance
+
+__all__ = ["FEATURES", "Features", "Moments", "class_score", "frechet_distance", "of_images"]

@@ -1,0 +1,45 @@
+"""The closed form behind a trained run, where its data are a mixture of Gaussians.
+
+An affine standardisation carries a mixture to a mixture, so the truth stands in the coordinates in
+which the score model works, and divergences between densities are the same there.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from scoreode.data.sources import TOYS
+from scoreode.data.toy import AbstractMixture
+from scoreode.errors import InputError
+from scoreode.model.fitted import Fitted
+from scoreode.model.standardise import Scaling, Whitening
+from scoreode.theory import MixtureOracle
+
+
+def is_known(fitted: Fitted) -> bool:
+    """Whether `oracle_of` has an answer."""
+    return _mixture(fitted) is not None
+
+
+def oracle_of(fitted: Fitted) -> MixtureOracle:
+    """The marginals q_t of a run's data in standardised coordinates.
+
+    **Raises:** `InputError` where the data are no known mixture, or not affinely standardised.
+    """
+    toy = _mixture(fitted)
+    if toy is None:
+        raise InputError(f"{fitted.data['name']}: no closed form is known for its densities")
+    weights, means, covariances = toy.components()
+    T = fitted.density.bijection.forward
+    A = T(np.eye(toy.dim))[0] - T(np.zeros((1, toy.dim)))[0]  # T(x) = x A + b
+    return MixtureOracle(
+        fitted.density.score_model.process,
+        jnp.asarray(weights),
+        jnp.asarray(T(means)[0]),
+        jnp.asarray(A.T @ covariances @ A),
+    )
+
+
+def _mixture(fitted: Fitted) -> AbstractMixture | None:
+    toy = TOYS.get(fitted.data["name"])
+    affine = all(isinstance(part, (Scaling, Whitening)) for part in fitted.density.bijection.parts)
+    return toy if affine and isinstance(toy, AbstractMixture) else None

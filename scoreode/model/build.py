@@ -1,0 +1,143 @@
+"""From a run to a density of its structure: untrained, or with arrays that are to be filled."""
+
+import math
+from dataclasses import replace
+
+import equinox as eqx
+import jax
+import jax.random as jr
+import numpy as np
+
+from scoreode.data import Dataset, check_varied
+from scoreode.errors import InputError
+from scoreode.flow import declared
+from scoreode.model.config import AUTO, STANDARDISATIONS, Run
+from scoreode.model.density import Density
+from scoreode.model.dequantised import suited
+from scoreode.model.memory import check_fits
+from scoreode.model.standardise import AbstractBijection, Chain, Conditioning, preferred
+from scoreode.network import MLP, CellNoise, UNet
+from scoreode.score import ScoreModel
+
+_FLOAT = 4  # bytes
+_WHILE_TRAINED = 6  # copies: the model, its average, the best, a gradient and two moments
+_STANDARDISED_VALUES = 2**25  # of as many rows as hold them, which decide the standardisation
+
+
+def begun(run: Run, data: Dataset) -> tuple[Run, Density]:
+    """The run as the data have it, and the density that its training starts from.
+
+    **Raises:** `InputError` for a dequantisation that does not suit the data, for constant columns
+    that are on no grid, and for what takes more memory than there is.
+    """
+    _check_continuous(data)
+    check_memory(run, len(data.columns), data.n_conditions, _WHILE_TRAINED)
+    rows, some = _standardised_rows(data)
+    run = replace(run, standardise=_standardisation(run, data, rows))
+    density = _fitted_density(run, data, rows, some)
+    run = suited(run, data, density.bijection)
+    score_model = replace(density.score_model, process=run.objective.process)
+    return run, replace(density, score_model=score_model)
+
+
+def check_memory(run: Run, d: int, n_conditions: int = 0, copies: int = 1) -> None:
+    """Raises `InputError` for a network, and in training for a batch, that cannot fit."""
+    try:
+        shapes = eqx.filter_eval_shape(lambda: _new_score_model(run, d, n_conditions))
+        size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes) if _is_shape(leaf))
+    except OverflowError:  # of a side that no index reaches
+        size = run.network.width**2
+    what = f"a network of width {run.network.width} with {size:.3g} weights"
+    check_fits(_FLOAT * copies * size, what, "lower the width or the depth")
+    if copies > 1:
+        width, flat = run.network.width, isinstance(run.network, MLP)
+        row = 2 * d + (width * run.network.depth if flat else width * d // 3)
+        rows, probes = run.batch_size // run.micro_batches, run.objective.n_probes
+        what = f"a step on {rows} rows at once"
+        check_fits(_FLOAT * row * rows, what, "lower the batch size, or divide it into more parts")
+        what = f"a step on {rows} rows with {probes} probes each"
+        check_fits(_FLOAT * d * probes * rows, what, "lower one of both")
+
+
+def _is_shape(leaf: object) -> bool:
+    return isinstance(leaf, jax.ShapeDtypeStruct)
+
+
+def _check_continuous(data: Dataset) -> None:
+    """A constant has no density; as a count that never varied it has a probability, 1."""
+    if data.sampler is not None:
+        return
+    widths = np.broadcast_to(0.0 if data.bin_width is None else data.bin_width, len(data.columns))
+    if not widths.all():
+        free = np.flatnonzero(widths == 0).tolist()
+        check_varied(data.train, data.columns, data.name, among=free)
+
+
+def _standardisation(run: Run, data: Dataset, rows: np.ndarray) -> str:
+    """What the run says, or what suits the rows."""
+    if run.standardise != AUTO:
+        return run.standardise
+    if data.sampler is not None:
+        return "scale"  # toys, whose truth is known in coordinates that are as they are
+    families = {name: STANDARDISATIONS[name] for name in ("scale", "whiten", "power")}
+    return preferred(families, rows)
+
+
+def fresh_density(run: Run, data: Dataset) -> Density:
+    """Bijections fitted to the training rows and conditions, and an untrained score model."""
+    return _fitted_density(run, data, *_standardised_rows(data))
+
+
+def _fitted_density(run: Run, data: Dataset, rows: np.ndarray, some: np.ndarray) -> Density:
+    """`fresh_density`, by these rows, which have these numbers."""
+    bijection = Chain.fitted(STANDARDISATIONS[run.standardise], rows)
+    if data.conditions is None:
+        return Density(bijection, _new_score_model(run, rows.shape[1]))
+    c, z = data.conditions.train[some].astype(np.float64), np.asarray(bijection.forward(rows)[0])
+    bijection = replace(bijection, condition=Conditioning.fitted(c, z, _of_residuals(run)))
+    return Density(bijection, _new_score_model(run, rows.shape[1], c.shape[1]))
+
+
+def _standardised_rows(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
+    """The training rows that decide the standardisation, in float64, and their numbers.
+
+    They have noise in their cells even where there is none in training: columns may be constant.
+    """
+    most = max(2, _STANDARDISED_VALUES // data.train.shape[1])
+    some, noise = data.representative(most), declared(data.bin_width, data.bin_edge)
+    rows = data.train[some]
+    return (rows if noise is None else noise.fixed(rows)).astype(np.float64), some
+
+
+def blank_density(run: Run, d: int, n_conditions: int = 0) -> Density:
+    """A density of the same structure, whose arrays are to be filled."""
+    check_memory(run, d, n_conditions)
+    bijection = Chain.identity(STANDARDISATIONS[run.standardise], d)
+    if n_conditions:
+        condition = Conditioning.identity(n_conditions, d, _of_residuals(run))
+        bijection = replace(bijection, condition=condition)
+    return Density(bijection, _new_score_model(run, d, n_conditions))
+
+
+def _of_residuals(run: Run) -> type[AbstractBijection] | None:
+    """How the residuals of a regression on c are standardised: as the rows, in the end.
+
+    None, for no regression, where all pixels are to stay alike, and where the noise that the
+    diffusion begins with is that of the rows.
+    """
+    alike = run.standardise == "centre" or run.dequantise == "truncated-normal"
+    return None if alike else STANDARDISATIONS[run.standardise][-1]
+
+
+def _new_score_model(run: Run, d: int, n_conditions: int = 0) -> ScoreModel:
+    key = jr.key(run.seed)
+    if not n_conditions:
+        network = run.network.build((d,), key)
+    elif isinstance(run.network, MLP | UNet):
+        network = run.network.build((d,), key, n_conditions)
+    else:
+        raise InputError(f"{type(run.network).__name__} takes no conditions; an MLP or a UNet does")
+    noise = None
+    if run.noise_network is not None:
+        noise = CellNoise.built(run.noise_network, d, jr.fold_in(key, 1))
+    return ScoreModel(run.objective.process, run.parametrisation, network, noise=noise)

@@ -1,0 +1,130 @@
+"""What None means: runs for tables and images by their numbers of rows and columns."""
+
+from dataclasses import replace
+from typing import Any
+
+from scoreode import objective, process
+from scoreode.errors import InputError, check_counts, check_not_negative, check_positive, is_number
+from scoreode.model.config import AUTO, DEQUANTISATIONS, STANDARDISATIONS, Run, named
+from scoreode.network import MLP, DDPMpp, NCSNpp, UNet
+from scoreode.network.unet import halvings
+
+# Few rows are learnt by heart after some n steps of 256: fewer steps, and a closer look at them.
+DEFAULT_STEPS, LEAST_STEPS = 10_000, 500
+FEW, CLOSE = 5000, 200  # rows; validations
+
+# One or two columns have edges and thin curves, for which a smooth network needs frequencies. Low
+# ones and small steps: rough scores cost the ODE's density much that order 1 does not see.
+FLAT_NETWORK = MLP(width=128, depth=3, n_features=64, bandwidth=0.5)
+
+
+# While order 1 is far from converged a second of it is worth more: orders 2 and 3 come last.
+LATE_LAMBDA1 = objective.Ramp(0.2, 0.8, 0.85)
+
+
+LATE_LAMBDA2 = objective.Ramp(0.02, 0.8, 0.85)
+
+
+LATE_EVERY = 4
+
+
+def for_table(
+    n: int,
+    d: int,
+    *,
+    order: int = 3,
+    process: process.AbstractProcess,
+    steps: int | None = None,
+    seconds: float | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    network: MLP | UNet | NCSNpp | DDPMpp | None = None,
+    n_probes: int | None = None,
+    standardise: str | None = None,
+    image_shape: tuple[int, ...] | None = None,
+    n_conditions: int = 0,
+    dequantise: str = "uniform",
+    **others: Any,
+) -> Run:
+    """A run for n rows and d columns given others; what is None is chosen by their numbers.
+
+    Rows that are images (h, w, c) get a network for images, and one scale for all pixels.
+
+    **Raises:** `InputError` for an option outside its range.
+    """
+    if not (is_number(order) and isinstance(order, int) and order in (1, 2, 3)):
+        raise InputError(f"order {order}: choose 1, 2 or 3")
+    if steps is not None and seconds is not None:
+        raise InputError("give steps or seconds, not both")
+    check_positive(seconds=seconds, learning_rate=learning_rate)
+    check_counts(
+        steps=steps,
+        batch_size=batch_size,
+        n_probes=n_probes,
+        patience=others.get("patience"),
+        micro_batches=others.get("micro_batches"),
+    )
+    if network is not None:
+        _check_network(network)
+    if standardise is not None:
+        named("standardisation", standardise, {**STANDARDISATIONS, AUTO: ()})
+    named("dequantisation", dequantise, DEQUANTISATIONS)
+    if steps is None and seconds is None:
+        steps = min(DEFAULT_STEPS, max(LEAST_STEPS, 2 * n))
+    score_matching = objective.DenoisingScoreMatching(
+        process,
+        order,
+        lambda1=LATE_LAMBDA1,
+        lambda2=LATE_LAMBDA2,
+        weighting=objective.AdaptiveLikelihood(),
+        n_probes=n_probes or 1,
+        every=LATE_EVERY,
+    )
+    # Rough features of x keep the network from finding what x and its conditions have in common.
+    flat, few = d <= 2 and not n_conditions, n < FEW and image_shape is None
+    if image_shape is None and others.get("flip"):
+        raise InputError("flip: turns images left to right, and these rows are none")
+    if image_shape is not None:
+        chosen, units, batch, rate = for_images(image_shape), "centre", 128, 1e-3
+    elif flat:
+        chosen, units, batch, rate = FLAT_NETWORK, AUTO, 500, 1e-3
+    else:
+        chosen, units, batch, rate = MLP(), AUTO, 256, 3e-3
+    if dequantise == "truncated-normal" and units == AUTO:
+        units = "scale"
+    return Run(
+        score_matching,
+        network=network or chosen,
+        standardise=standardise or units,
+        steps=steps,
+        seconds=seconds,
+        batch_size=batch_size or batch,
+        learning_rate=learning_rate or rate,
+        validations=others.pop("validations", CLOSE if few else Run.validations),
+        dequantise=dequantise,
+        noise_network=for_noise(image_shape) if dequantise == "variational" else None,
+        **others,
+    )
+
+
+def _check_network(network: Any) -> None:
+    """Raises `InputError` for what is no network's specification, and for sizes it cannot have."""
+    if isinstance(network, type) or not hasattr(network, "build"):
+        raise InputError(f"network {network!r}: takes a network, such as MLP(width=128, depth=4)")
+    check_counts(width=network.width, depth=network.depth)
+    if isinstance(network, MLP):
+        check_not_negative(n_features=network.n_features)
+        check_positive(bandwidth=network.bandwidth)
+
+
+def for_noise(image_shape: tuple[int, ...] | None) -> MLP | UNet:
+    """A small network for variational dequantisation."""
+    if image_shape is None:
+        return MLP(width=64, depth=2)
+    return replace(for_images(image_shape), width=16)
+
+
+def for_images(shape: tuple[int, ...]) -> UNet:
+    """A U-Net that halves an image (h, w, c) twice, or as often as its sides can be."""
+    height, width, channels = shape
+    return UNet((height, width, channels), multipliers=(1, 2, 2)[: halvings(shape) + 1])

@@ -1,0 +1,154 @@
+"""A trained density with all that is known of it: what front doors evaluate and draw from."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from scoreode.data import beyond, check_grid
+from scoreode.data.columns import unnamed
+from scoreode.errors import InputError, listed
+from scoreode.flow import (
+    DEFAULT_PROBES,
+    AbstractDequantisation,
+    AbstractSampler,
+    LogLikelihood,
+    ODESampler,
+    Refined,
+)
+from scoreode.flow.dequantise import Nats
+from scoreode.model.config import Run
+from scoreode.model.density import Density
+from scoreode.model.dequantised import dequantisation
+from scoreode.model.memory import check_fits
+
+_DRAW = 24  # bytes a value: float32, float64, and a copy while parts are joined
+
+
+_TYPICAL_ROWS = 512  # drawn from a model to know its mean log-density
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained density, and what is known of its data and its training."""
+
+    run: Run
+    density: Density
+    data: dict[str, Any]
+    steps: int
+    seconds: float
+    validation_nats: float | None
+    """The best validation NLL met in training, in nats per row."""
+    recoveries: tuple[int, ...] = ()
+    """The steps that training went back to with half the learning rate, as it had diverged."""
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """What summary.json holds."""
+        return {
+            "order": self.run.objective.order,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "validation_nats": self.validation_nats,
+            "recoveries": list(self.recoveries),
+        }
+
+    @cached_property
+    def dequantisation(self) -> AbstractDequantisation | None:
+        """For data on a declared grid."""
+        return dequantisation(self.run, self.density, self.data["bin_width"], self.data["bin_edge"])
+
+    def log_likelihood(
+        self,
+        x: np.ndarray,
+        seed: int = 0,
+        *,
+        samples: int = 1,
+        stderr: float | None = None,
+        n_probes: int = DEFAULT_PROBES,
+        tolerance: float = Refined.tolerance,
+        first_row: int = 0,
+        c: np.ndarray | None = None,
+    ) -> LogLikelihood:
+        """log p of every row in nats; of rows on a grid a bound on the log-mass of their cells.
+
+        **Arguments:** `seed` of probes and dequantisation; `samples`, of the bound; `stderr`, the
+        largest that a row may have from its probes, of which there are `n_probes` to begin with;
+        `tolerance`, the largest estimated error of a row's solution, in nats, or in % of more than
+        100 nats; `first_row`, the number of the first of these rows in their table; `c`, what each
+        is conditioned on.
+
+        **Raises:** `InputError` for rows off the grid, and for conditions too many or missing.
+        """
+
+        def log_density(x: np.ndarray) -> LogLikelihood:
+            how = Refined(tolerance, stderr=stderr, n_probes=n_probes)
+            return self.density.log_likelihood(x, seed, how, c)
+
+        noise = self.dequantisation
+        if noise is None:
+            return log_density(x)
+        width, edge, columns = (self.data[name] for name in ("bin_width", "bin_edge", "columns"))
+        check_grid(x, width, edge, columns, "data", first_row)
+        return noise.log_mass(log_density, x, samples, seed, first_row)
+
+    def beyond(self, x: np.ndarray, c: np.ndarray | None = None) -> np.ndarray | None:
+        """Which values lie beyond their training range, bool (n, d + k); None if it is unknown."""
+        return beyond(self.data, x, c)
+
+    @cached_property
+    def mean_nats(self) -> float:
+        """The mean log-density of draws from the model, minus its entropy, in nats."""
+        return float(np.mean(self.log_likelihood(self.sample(_TYPICAL_ROWS)).nats))
+
+    def bits_per_dim(self, nats: Nats) -> Nats | None:
+        """Bits/dim from log-masses in nats or their mean; None for data without a declared grid."""
+        noise, d = self.dequantisation, len(self.data["columns"])
+        return None if noise is None else noise.bits_per_dim(nats, d)
+
+    @property
+    def pixel_range(self) -> tuple[float, float] | None:
+        """The values of a black and of a white pixel; None where they are not known."""
+        known = self.data["pixel_range"] or self.data["bin_range"]
+        return None if known is None else (float(np.min(known[0])), float(np.max(known[1])))
+
+    def sample(
+        self,
+        n: int,
+        seed: int = 0,
+        how: AbstractSampler = ODESampler(),
+        c: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """n rows, shape (n, d), by default of the ODE's density.
+
+        Discrete columns are on their grid, between the least and the greatest value of training.
+
+        **Arguments:** `c` of shape (n, k), what each is conditioned on.
+        """
+        noise, d = self.dequantisation, len(self.data["columns"])
+        check_fits(
+            _DRAW * n * (d + 1), f"a draw of {n} rows", "draw fewer, with one seed after another"
+        )
+        x = self.density.sample(n, d, seed, how, c)
+        if noise is None:
+            return x
+        x, (low, high) = noise.quantised(x), self.data["bin_range"] or (-np.inf, np.inf)
+        return np.where(np.asarray(self.data["bin_width"]) > 0, np.clip(x, low, high), x)
+
+
+def check_columns(fitted: Fitted, columns: Sequence[str], source: str) -> None:
+    """Raises `InputError` unless these are the columns that the run was trained on, in order."""
+    trained = fitted.data["columns"]
+    if len(columns) != len(trained):
+        raise InputError(
+            f"{source}: {len(columns)} columns, but the run was trained on {len(trained)}"
+            f" ({listed(trained)})"
+        )
+    nameless = list(unnamed(len(trained)))
+    if list(columns) != trained and nameless not in (list(columns), trained):
+        raise InputError(
+            f"{source}: has the columns {listed(columns)}, but the run was trained on"
+            f" {listed(trained)}; name and order them so"
+        )

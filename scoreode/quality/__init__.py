@@ -1,6 +1,0 @@
-"""How good generated images are, in the features of a network that has learnt to see."""
-
-from scoreode.quality.features import FEATURES, Features, of_images
-from scoreode.quality.moments import Moments, class_score, frechet_distance
-
-__all__ = ["FEATURES", "Features", "Moments", "class_score", "frechet_distance", "of_images"]

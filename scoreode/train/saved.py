@@ -1,0 +1,169 @@
+"""Runs on disk: configuration, trained densities, and the data that they were begun on."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from scoreode.data import Dataset, conditioned, described, sources
+from scoreode.data.columns import if_there
+from scoreode.errors import InputError
+from scoreode.model.build import blank_density
+from scoreode.model.config import Run, from_json, to_json
+from scoreode.model.density import Density
+from scoreode.model.fitted import Fitted
+from scoreode.train import (
+    Optimiser,
+    RunFolder,
+    Schedule,
+    TrainState,
+    adam,
+    devices,
+    load_arrays,
+    save_arrays,
+)
+from scoreode.train.folder import versions
+
+_DESCRIBED = {"name", "columns", "n_train", "entropy", "bin_width", "image_shape", "fingerprint"}
+
+
+# What runs of before do not hold: where data and grids lie, conditions, ranges of columns.
+_BEFORE = {
+    "path": None,
+    "bin_edge": 0.0,
+    "bin_range": None,
+    "pixel_range": None,
+    "chosen_by": None,
+    "conditions": [],
+    "train_range": None,
+    "conditions_range": None,
+}
+
+
+def write_config(folder: RunFolder, run: Run, data: dict[str, Any]) -> None:
+    """The resolved run and the description of its data."""
+    folder.write_config({"run": to_json(run), "data": data})
+
+
+def read_config(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
+    """What `write_config` wrote. **Raises:** `InputError` if it is damaged."""
+    config = folder.read("config.json")
+    file = folder.path / "config.json"
+    try:
+        run, data = from_json(config.get("run")), config.get("data")
+    except InputError as error:
+        raise InputError(f"{file}: {error}{_by_another(config)}") from error
+    if not isinstance(run, Run) or not isinstance(data, dict) or not data.keys() >= _DESCRIBED:
+        raise InputError(f"{file}: not the configuration of a run{_by_another(config)}")
+    return run, _BEFORE | data
+
+
+def _by_another(config: dict[str, Any]) -> str:
+    """Which version wrote a configuration, if it was not this one."""
+    recorded = config.get("versions")
+    version = recorded.get("scoreode") if isinstance(recorded, dict) else None
+    own = versions()["scoreode"]
+    return "" if version in (None, own) else f" (written by scoreode {version}, and this is {own})"
+
+
+MODEL_FILES = ("config.json", "model.safetensors", "summary.json")
+
+
+def save(folder: RunFolder, fitted: Fitted) -> None:
+    """config.json, model.safetensors and summary.json of a trained density."""
+    write_config(folder, fitted.run, fitted.data)
+    save_arrays(folder.path / "model.safetensors", fitted.density)
+    folder.write_summary(fitted.summary)
+
+
+def load(path: Path) -> Fitted:
+    """What `save` wrote. **Raises:** `InputError` if a file is missing or damaged."""
+    folder = RunFolder.existing(path)
+    run, data = read_config(folder)
+    density = load_arrays(path / "model.safetensors", _blank(folder, run, data))
+    summary = folder.read("summary.json")
+    steps, seconds, nats = (summary.get(name) for name in ("steps", "seconds", "validation_nats"))
+    if steps is None or seconds is None:
+        raise InputError(f"{path}/summary.json: not the summary of a run; restore a copy")
+    return Fitted(run, density, data, steps, seconds, nats, _recoveries(summary))
+
+
+def at_checkpoint(path: Path) -> Fitted:
+    """The best model so far of a run that is under way or was stopped, and has no other.
+
+    **Raises:** `InputError` if no checkpoint is whole.
+    """
+    folder = RunFolder.existing(path)
+    run, data = read_config(folder)
+    blank = _blank(folder, run, data)
+    state = TrainState.initial(blank.score_model, run.objective, _optimiser(run))
+    tree = state, blank.score_model, blank.bijection
+    (state, best, bijection), record = folder.checkpoints(read_only=True).restore(tree)
+    density, steps = Density(bijection, best), int(state.step)
+    known = record["elapsed"], record["best"], _recoveries(record)
+    return Fitted(run, density, data, steps, *known)
+
+
+def _recoveries(record: dict[str, Any]) -> tuple[int, ...]:
+    """Of a summary or a checkpoint, which from before there were any do not hold them."""
+    return tuple(record.get("recoveries", ()))
+
+
+def _optimiser(run: Run) -> Optimiser:
+    return Optimiser(
+        adam(run.clip),
+        Schedule(run.learning_rate, run.warmup),
+        run.ema_decay,
+        run.batch_size,
+        run.micro_batches,
+    )
+
+
+def _blank(folder: RunFolder, run: Run, data: dict[str, Any]) -> Density:
+    """`blank_density` of a configuration that anything may have happened to."""
+    devices.check()
+    try:
+        with jax.enable_x64(False):  # models are float32, whatever the caller computes in
+            return blank_density(run, len(data["columns"]), len(data["conditions"]))
+    except Exception as error:  # a value of the wrong kind surfaces as any error
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(
+            f"{folder.path}/config.json: cannot rebuild the model ({reason}); restore a copy"
+        ) from error
+
+
+def trained_on(run: Run, known: dict[str, Any], data_dir: Path | None, remedy: str = "") -> Dataset:
+    """The data set that a run was begun on. **Raises:** `InputError` if it is another by now."""
+    source = place(known, remedy)
+    pick = if_there([*known["columns"], *known["conditions"]])
+    data = sources.load_data(source, run.seed, run.validation_fraction, data_dir, pick)
+    if known["conditions"]:
+        data = conditioned(data, known["conditions"])
+    if described(data)["fingerprint"] != known["fingerprint"]:
+        raise InputError(f"{source} has changed since the run began{remedy}")
+    names = "name", "bin_width", "bin_edge", "chosen_by"
+    return replace(data, **{name: _as_given(known[name]) for name in names})
+
+
+def _as_given(value: Any) -> Any:
+    """A number, or one a column, of which JSON makes lists."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def place(known: dict[str, Any], remedy: str = "") -> str:
+    """The name of the set that a run was begun on, or where, from here, its file or folder is.
+
+    **Raises:** `InputError` naming the places where it is not.
+    """
+    name, path = known["name"], known["path"]
+    if sources.is_named(name) or (path is None and not Path(name).suffix):
+        return name
+    here = os.path.abspath(name)
+    places = dict.fromkeys([path or here, here])
+    for found in places:
+        if os.path.exists(found):
+            return name if found == here else found
+    looked_at = "" if list(places) == [name] else f" at {' nor at '.join(places)}"
+    raise InputError(f"{name}: no such file{looked_at}{remedy}")

@@ -1,0 +1,237 @@
+"""From a run and a data set to a density: what every front door does, once.
+
+Builds the model, trains it, keeps the best weights by validation, and writes and reads the run's
+folder. A run with a folder can be stopped at any moment and taken up where its last checkpoint is.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Self
+
+import jax
+import jax.random as jr
+
+from scoreode._typing import Loss
+from scoreode.data import Dataset, described
+from scoreode.errors import InputError
+from scoreode.model.config import Run
+from scoreode.model.density import Density
+from scoreode.model.fitted import Fitted
+from scoreode.model.standardise import Chain
+from scoreode.score import ScoreModel
+from scoreode.train import Budget, Report, RunFolder, TrainState, devices, train
+from scoreode.train.batches import batches
+from scoreode.train.loop import CHUNK
+from scoreode.train.observers import Observer, unobserved
+from scoreode.train.saved import _blank, _optimiser, _recoveries, save, write_config
+from scoreode.train.validation import Validation
+from scoreode.train.variational import WithNoise
+
+SAVE_EVERY = 20.0  # seconds between checkpoints: at most this much is lost to a kill
+
+
+class _Best:
+    """The best validated model so far; without validation, whatever comes last."""
+
+    def __init__(self, model: ScoreModel, value: float | None = None, waited: int = 0):
+        self.model, self.value, self.waited = model, value, waited
+
+    def update(self, model: ScoreModel, value: float) -> None:
+        if math.isfinite(value) and (self.value is None or value < self.value):
+            self.model, self.value, self.waited = model, value, 0
+        else:
+            self.waited += 1
+
+
+class Trainer:
+    """One run on one data set, from a density with untrained or trained weights.
+
+    Of several processes only the first uses the folder.
+
+    **Raises:** `InputError` for a batch that does not divide evenly.
+    """
+
+    def __init__(self, run: Run, data: Dataset, density: Density, folder: RunFolder | None = None):
+        folder = folder if devices.is_first() else None
+        self.run: Run = run
+        self.data: Dataset = data
+        self.folder: RunFolder | None = folder
+        self._bijection: Chain = density.bijection
+        check_batch(run)
+        self._optimiser = _optimiser(run)
+        loss: Loss = run.objective
+        if run.dequantise == "variational":
+            loss = WithNoise.of(loss, density.bijection, data.bin_width)
+        self._state = TrainState.initial(density.score_model, loss, self._optimiser)
+        self._best = _Best(density.score_model)
+        self._validated, self._elapsed = 0, 0.0
+        self._recoveries: tuple[int, ...] = ()
+        self._checkpoints = None if folder is None else folder.checkpoints()
+        self._validation = Validation(run, data)
+
+    @classmethod
+    def resumed(cls, run: Run, data: Dataset, folder: RunFolder) -> Self:
+        """The trainer at the newest checkpoint. **Raises:** `InputError` if none is whole."""
+        trainer = cls(run, data, _blank(folder, run, described(data)), folder)
+        tree, record = folder.checkpoints().restore(trainer._tree())
+        trainer._state, best, trainer._bijection = tree
+        trainer._best = _Best(best, record["best"], record["waited"])
+        trainer._validated, trainer._elapsed = record["validated"], record["elapsed"]
+        trainer._recoveries = _recoveries(record)
+        if trainer.folder is not None:
+            trainer.folder.rewind_metrics(trainer.step)
+        return trainer
+
+    def fit(self, observe: Observer = unobserved) -> Fitted:
+        """Trains until the budget is spent or validation has stopped improving.
+
+        **Arguments:** `observe`, called with every report and, when new, the validation NLL.
+
+        **Raises:** `KeyboardInterrupt` as it comes; with a folder, after saving a checkpoint.
+        """
+        if self._state.step == 0:
+            self.save()  # from here on there is something to resume
+        saved = time.perf_counter()
+        try:
+            for report in self._reports():
+                value = self._validated_nats(report)
+                self._record(report, value)
+                # Last, so that what interrupts the lines above leaves the chunk before whole.
+                self._accept(report, value)
+                observe(report, value)
+                if self.run.patience is not None and self._best.waited >= self.run.patience:
+                    break
+                if time.perf_counter() - saved > SAVE_EVERY:
+                    self.save()
+                    saved = time.perf_counter()
+        except KeyboardInterrupt:
+            self.save()
+            raise
+        return self._finish()
+
+    @property
+    def step(self) -> int:
+        """How many steps are done."""
+        return int(self._state.step)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a checkpoint to go on from."""
+        return self._checkpoints is not None and self._checkpoints.any
+
+    def save(self) -> None:
+        """Writes a checkpoint of the last whole chunk, if there is a folder."""
+        if self._checkpoints is None:
+            return
+        record = {
+            "best": self._best.value,
+            "waited": self._best.waited,
+            "validated": self._validated,
+            "elapsed": self._elapsed,
+            "recoveries": list(self._recoveries),
+        }
+        self._checkpoints.save(self.step, self._tree(), record)
+
+    def _tree(self) -> tuple:
+        return self._state, self._best.model, self._bijection
+
+    def _density(self, model: ScoreModel) -> Density:
+        return Density(self._bijection, model)
+
+    def _reports(self) -> Iterator[Report]:
+        return train(
+            self._state,
+            batches(
+                self.data,
+                self._bijection,
+                dequantise=self.run.dequantise,
+                flip=self.run.flip,
+                window=CHUNK * self.run.batch_size,
+                seed=self.run.seed,
+            ),
+            self._optimiser,
+            Budget(self.run.steps, self.run.seconds),
+            jr.key(self.run.seed),
+            self._elapsed,
+            self._recoveries,
+        )
+
+    def _validations_due(self, report: Report) -> int:
+        return int(report.progress * self.run.validations)
+
+    def _validated_nats(self, report: Report) -> float | None:
+        """A validation NLL in nats when one is due; None otherwise, and for endless data."""
+        if self._validation.absent or self._validations_due(report) <= self._validated:
+            return None
+        return self._validation.nats(self._density(report.state.ema))
+
+    def _accept(self, report: Report, value: float | None) -> None:
+        """Makes a chunk's outcome what a checkpoint holds."""
+        self._state, self._elapsed = report.state, report.seconds
+        self._recoveries = report.recoveries
+        self._validated = self._validations_due(report)
+        if self._validation.absent:
+            self._best = _Best(report.state.ema)
+        elif value is not None:
+            self._best.update(report.state.ema, value)
+
+    def _record(self, report: Report, value: float | None) -> None:
+        if self.folder is None:
+            return
+        new = {} if value is None else {"validation_nats": value}
+        self.folder.append_metrics(report.numbers | new)
+
+    def _finish(self) -> Fitted:
+        best, last = self._density(self._best.model), self._density(self._state.ema)
+        fitted = Fitted(
+            self.run,
+            self._validation.chosen(best, last),
+            described(self.data),
+            self.step,
+            self._elapsed,
+            self._best.value,
+            self._recoveries,
+        )
+        self.save()
+        if self.folder is not None:
+            save(self.folder, fitted)
+        return fitted
+
+
+def check_batch(run: Run) -> None:
+    """Raises `InputError` unless every device has an equal part of every micro-batch."""
+    parts = run.micro_batches * jax.device_count()
+    if run.batch_size % parts:
+        raise InputError(
+            f"batch_size {run.batch_size}: not a multiple of {parts}, into which"
+            f" {run.micro_batches} micro-batches on {jax.device_count()} devices divide it"
+        )
+
+
+@contextmanager
+def new_folder(path: Path, run: Run, data: dict[str, Any]) -> Iterator[RunFolder]:
+    """The folder of a run that begins; of several processes the first creates and holds it.
+
+    **Raises:** `InputError` if it exists, or if the run's batch does not divide evenly.
+    """
+    check_batch(run)
+    if not devices.is_first():
+        yield RunFolder(path)
+        return
+    with RunFolder.begun(path) as folder:
+        write_config(folder, run, data)
+        yield folder
+
+
+@contextmanager
+def existing_folder(path: Path) -> Iterator[RunFolder]:
+    """The folder of a run that goes on; of several processes the first holds it.
+
+    **Raises:** `InputError` if there is none; `FailureError` if another process trains there.
+    """
+    folder = RunFolder.existing(path)
+    with folder.held() if devices.is_first() else nullcontext():
+        yield folder

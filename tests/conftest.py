@@ -41,8 +41,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Only what is measured in tests/truth takes long enough for optimised code to pay."""
-    jax.config.update("jax_disable_most_optimizations", "truth" not in item.path.parts)
+    """Few tests compute for long enough that optimised code pays: those that are marked."""
+    optimised = item.get_closest_marker("optimised") is not None
+    jax.config.update("jax_disable_most_optimizations", not optimised)
 
 
 @pytest.fixture(scope="module", autouse=True)

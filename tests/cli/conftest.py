@@ -3,7 +3,6 @@
 import contextlib
 import io
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,22 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from environment import ENVIRONMENT, TIMES, TINY
 
 from scoreode import progress
 from scoreode.cli import main
 from scoreode.train import loop, trainer
-
-ROOT = Path(__file__).parents[2]
-TINY = ("--order", "1", "--width", "16", "--depth", "1", "--batch-size", "32")
-TIMES = ("seconds", "steps_per_second")  # what may differ between equal runs
-
-ENVIRONMENT = os.environ | {
-    "JAX_COMPILATION_CACHE_DIR": str(ROOT / ".cache" / "jax"),
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # as in this process: what they compute is compared
-    "JAX_PLATFORMS": "cpu",
-    "COLUMNS": "200",  # messages are asserted on: no line breaks inside them
-}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
-from conftest import TINY
+from environment import TINY
 
 from scoreode.train import saved
 

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import polars as pl
 import pytest
-from conftest import ENVIRONMENT
+from environment import ENVIRONMENT
 
 import scoreode
 from scoreode.cli import failures

@@ -11,29 +11,25 @@ from pathlib import Path
 
 import numpy as np
 
-from scoreode.data import described, sources
-from scoreode.model.build import fresh_density
+from scoreode.data import sources
 from scoreode.progress import shown
 from scoreode.report import figures, pixels
 from scoreode.reproduce import checkerboard, paper
-from scoreode.train import RunFolder, saved
-from scoreode.train.trainer import Trainer
+from scoreode.train import RunFolder
+from scoreode.train.trainer import fit
 
 
-def digits(folder: RunFolder) -> None:
+def digits(folder: Path) -> None:
     """Trains on scikit-learn's digits; prints bits/dim of held-out digits, and draws new ones."""
     data = sources.load_data("digits")
-    run = paper.digits_run()
-    saved.write_config(folder, run, described(data))
-    trainer = Trainer(run, data, fresh_density(run, data), folder)
     with shown("digits") as observe:
-        fitted = trainer.fit(observe)
+        fitted = fit(paper.digits_run(), data, path=folder, observe=observe)
     record = fitted.log_likelihood(data.test)
     stderr = np.std(record.nats) / len(data.test) ** 0.5
     bits = fitted.bits_per_dim(float(np.mean(record.nats)))
     print(f"digits: test log-density {np.mean(record.nats):.2f} ± {stderr:.2f} nats", end="")
     print(f", {bits:.3f} bits/dim ({len(data.test)} held-out digits)")
-    picture = folder.path / "samples.png"
+    picture = folder / "samples.png"
     images = pixels.of_rows(fitted.sample(60), (8, 8), fitted.pixel_range)
     figures.write(figures.pictures(images), picture)
     print(f"figure: {picture}")
@@ -45,7 +41,7 @@ def main() -> None:
     print("checkerboard: VE diffusion ODEs of orders 1, 2, 3, the same network and steps")
     print(checkerboard(RunFolder.create(folder / "checkerboard"), quick=True, seed=0).text)
     print("\ndigits: one model of 8 × 8 images")
-    digits(RunFolder.create(folder / "digits"))
+    digits(folder / "digits")
     print(f"\n{time.perf_counter() - started:.0f} s in all; everything is in {folder}/")
 
 

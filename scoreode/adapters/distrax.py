@@ -35,7 +35,7 @@ class Distribution:
     def __init__(self, estimator: Any):
         check_is_fitted(estimator)
         fitted = estimator.fitted_
-        if fitted.data["conditions"]:
+        if fitted.data.conditions:
             raise InputError("the model is conditional on others; only p(x) is a distribution here")
         if fitted.dequantisation is not None:
             raise InputError("the model has discrete columns: it is no density; fit without them")
@@ -43,7 +43,7 @@ class Distribution:
             lambda leaf: jnp.asarray(leaf, jnp.float32) if isinstance(leaf, np.ndarray) else leaf,
             fitted.density,
         )
-        self._d = len(fitted.data["columns"])
+        self._d = len(fitted.data.columns)
 
     def tree_flatten(self) -> tuple[tuple[Density], tuple[Density, int]]:
         arrays, static = eqx.partition(self._density, eqx.is_array)

@@ -127,7 +127,7 @@ def fit(
         if chosen:
             names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(chosen))
             raise InputError(f"--resume takes its options from the run: leave out {names}")
-        training.resume(resume, data_dir, training.Told(json, tensorboard))
+        training.resume(resume, data_dir, training.Output(json, tensorboard))
         return
     if steps is not None and seconds is not None:
         also = "" if config is None else f"; those in {config} count"
@@ -140,7 +140,7 @@ def fit(
         found = asdict(training.resolved(data, meant, asked))
         print(written({"data": data, "out": out} | found), end="")
     else:
-        training.fit(data, out, meant, training.Told(json, tensorboard), asked)
+        training.fit(data, out, meant, training.Output(json, tensorboard), asked)
 
 
 def _chosen(command: Callable[..., None], values: Mapping[str, object]) -> set[str]:

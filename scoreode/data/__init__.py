@@ -16,7 +16,7 @@ from scoreode.data.dataset import (
     named_columns,
     split,
 )
-from scoreode.data.described import described
+from scoreode.data.description import Description
 from scoreode.data.grids import Discrete, bin_widths, check_grid, on_grid
 from scoreode.data.stored import Stored
 
@@ -24,6 +24,7 @@ __all__ = [
     "Beyond",
     "Conditions",
     "Dataset",
+    "Description",
     "Discrete",
     "Origin",
     "Stored",
@@ -32,7 +33,6 @@ __all__ = [
     "check_grid",
     "check_varied",
     "conditioned",
-    "described",
     "digits",
     "divided",
     "flat",

@@ -1,34 +1,36 @@
 """Rows beyond the range of those that a model was trained on, where it has seen nothing."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import numpy as np
 
+from scoreode.data.description import Description
 from scoreode.errors import listed
 
 Apart = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
 
 
-def beyond(known: dict[str, Any], x: np.ndarray, c: np.ndarray | None = None) -> np.ndarray | None:
+def beyond(known: Description, x: np.ndarray, c: np.ndarray | None = None) -> np.ndarray | None:
     """Which values lie beyond their training range, bool (n, d), or (n, d + k) with conditions.
 
-    **Arguments:** `known`, as `described`. None where it holds no ranges.
+    **Arguments:** `known`, of the training data. None where it holds no ranges.
     """
-    if known["train_range"] is None:
+    if known.train_range is None:
         return None
-    parts = [(x, known["train_range"])] + ([] if c is None else [(c, known["conditions_range"])])
+    parts = [(x, known.train_range)]
+    if c is not None and known.conditions_range is not None:
+        parts.append((c, known.conditions_range))
     return np.concatenate([(rows < low) | (rows > high) for rows, (low, high) in parts], axis=1)
 
 
 class Beyond:
     """Counts the rows that lie beyond the training range in some column, block by block."""
 
-    def __init__(self, known: dict[str, Any]):
+    def __init__(self, known: Description):
         self._known = known
-        self._names = np.asarray([*known["columns"], *known["conditions"]], object)
+        self._names = np.asarray([*known.columns, *known.conditions], object)
         self._columns = np.zeros(len(self._names), bool)
-        self.rows: int | None = None if known["train_range"] is None else 0
+        self.rows: int | None = None if known.train_range is None else 0
 
     def add(self, x: np.ndarray, c: np.ndarray | None = None) -> None:
         """Counts these rows, too."""

@@ -53,7 +53,7 @@ class Dataset:
     of a row given its own. Weights, where given, say how often a row of training or validation
     counts, relative to others. `path` is where the file or the folder lies. Parts of large sets are
     `Stored`, unless there are conditions or weights. `origins` are those of parts that were drawn
-    from others. `chosen_by` is the option that chose among the columns, and its value.
+    from others.
     """
 
     name: str
@@ -70,7 +70,6 @@ class Dataset:
     train_weights: np.ndarray | None = None
     validation_weights: np.ndarray | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
-    chosen_by: tuple[str, str] | None = None
     path: str | None = None
 
     def representative(self, most: int) -> np.ndarray:

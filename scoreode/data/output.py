@@ -52,10 +52,9 @@ def by_column(
     }
 
 
-def whole_columns(data: Mapping[str, Any], d: int) -> list[bool]:
-    """Which of d columns lie on a grid of whole numbers. **Arguments:** `data`, as `described`."""
-    grid = [np.atleast_1d(data[name] or 0.0) for name in ("bin_width", "bin_edge")]
-    width, edge = (np.broadcast_to(numbers, d) for numbers in grid)
+def whole_columns(bin_width: Any, bin_edge: Any, d: int) -> list[bool]:
+    """Which of d columns lie on a grid of whole numbers, by its widths and a value on it."""
+    width, edge = (np.broadcast_to(numbers or 0.0, d) for numbers in (bin_width, bin_edge))
     return ((width >= 1) & (width % 1 == 0) & (edge % 1 == 0)).tolist()
 
 

@@ -14,7 +14,7 @@ from sklearn.utils import check_array
 from scoreode.errors import InputError
 
 
-def among(y: Any, C: Any) -> Any:
+def from_arguments(y: Any, C: Any) -> Any:
     """The conditions in the arguments of `fit` or `score`; None where there are none.
 
     **Raises:** `InputError` for a y that may or may not be meant as a condition.
@@ -37,7 +37,7 @@ def among(y: Any, C: Any) -> Any:
     return C
 
 
-def named(C: Any, n: int, taken: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+def with_names(C: Any, n: int, taken: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """Conditions (n, k) to train on, and their names; of one dimension, they are one column.
 
     **Raises:** `InputError` for another number of rows, and for names that are taken.
@@ -85,7 +85,7 @@ def checked(C: Any, names: Sequence[str]) -> np.ndarray | None:
     return c
 
 
-def beside(c: np.ndarray | None, n: int) -> np.ndarray | None:
+def repeated(c: np.ndarray | None, n: int) -> np.ndarray | None:
     """Conditions for n rows: as many, or one for all. **Raises:** `InputError` for others."""
     if c is None or len(c) == n:
         return c

@@ -8,6 +8,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, validate_data
 
+from scoreode.data import Description
 from scoreode.data.frames import check_whole, checked, from_frame
 from scoreode.data.output import by_column, whole_columns
 from scoreode.errors import InputError
@@ -114,15 +115,15 @@ def check_output(output: str) -> None:
         raise InputError(f"output {output!r}: choose from {', '.join(OUTPUTS)}")
 
 
-def as_output(rows: np.ndarray, data: Mapping[str, Any], output: str) -> Any:
+def as_output(rows: np.ndarray, data: Description, output: str) -> Any:
     """Rows as an array, or as a DataFrame in which columns of whole numbers are integers.
 
-    **Arguments:** `data`, as `described`, which rows are drawn for.
+    **Arguments:** `data`, the `Description`, which rows are drawn for.
     """
     if output == "numpy":
         return rows
-    whole = whole_columns(data, rows.shape[1])
-    series = by_column(rows, data["columns"], whole)
+    whole = whole_columns(data.bin_width, data.bin_edge, rows.shape[1])
+    series = by_column(rows, data.columns, whole)
     if output == "pandas":
         import pandas as pd
 

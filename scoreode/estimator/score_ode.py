@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
@@ -12,30 +13,27 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from scoreode.data import Dataset, Discrete, bin_widths, conditioned, from_rows, on_grid, ties
+from scoreode.data import Discrete, ties
+from scoreode.data.columns import unnamed
 from scoreode.errors import (
     InputError,
     TiesWarning,
     check_counts,
-    check_fraction,
     check_not_negative,
     check_positive,
     whole,
 )
 from scoreode.estimator import conditions, inputs
+from scoreode.estimator.plan import dataset_of, run_of, with_grid
 from scoreode.flow import EXACT_UP_TO, LogLikelihood, Refined
-from scoreode.model.build import begun
-from scoreode.model.config import PROCESSES, Run, named
-from scoreode.model.defaults import for_table
 from scoreode.model.fitted import Fitted
-from scoreode.network import MLP, DDPMpp, NCSNpp, UNet
+from scoreode.network import Specification
 from scoreode.process import AbstractProcess
 from scoreode.progress import shown
 from scoreode.train import RunFolder, saved
 from scoreode.train.observers import Observer, observed_by, recovery, unobserved
-from scoreode.train.trainer import Trainer
+from scoreode.train.trainer import fit
 
-_OF_RUN = ("order", "steps", "seconds", "batch_size", "learning_rate", "n_probes", "dequantise")
 _SAMPLES = 16  # of a row with discrete columns: 4 are 0.02 nats worse, see the log
 
 
@@ -96,7 +94,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         seconds: float | None = None,
         batch_size: int | None = None,
         learning_rate: float | None = None,
-        network: MLP | UNet | NCSNpp | DDPMpp | None = None,
+        network: Specification | None = None,
         n_probes: int | None = None,
         standardise: str | None = None,
         discrete: Discrete | None = None,
@@ -157,74 +155,17 @@ class ScoreODE(DensityMixin, BaseEstimator):
         rows = inputs.rows_of(self, X, fitting=before is None)
         weights = inputs.weights_of(sample_weight, len(rows))
         seed = inputs.seed_of(self.random_state)
-        data = self._dataset(rows, conditions.among(y, C), weights, seed)
-        data = replace(self._on_grid(data, before), image_shape=image_shape)
-        run = self._run(data, seed, before)
-        run, density = begun(run, data) if before is None else (run, before.density)
+        data = dataset_of(self, rows, conditions.from_arguments(y, C), weights, seed)
+        data = replace(with_grid(self, data, before), image_shape=image_shape)
+        run = run_of(self, data, seed, before)
         for problem in ties.found_in(data).told(ties.in_python):
             warnings.warn(TiesWarning(problem), stacklevel=2)
-        trainer = Trainer(run, data, density)
-        if self.verbose:
-            with shown(f"order {self.order}") as bar:
-                self.fitted_ = trainer.fit(observed_by(bar, observe))
-        else:
-            self.fitted_ = trainer.fit(observe)
+        with shown(f"order {self.order}") if self.verbose else nullcontext(unobserved) as bar:
+            start = None if before is None else before.density
+            self.fitted_ = fit(run, data, start=start, observe=observed_by(bar, observe))
         if self.fitted_.recoveries:
             warnings.warn(recovery(self.fitted_.recoveries), ConvergenceWarning, stacklevel=2)
         return self
-
-    def _dataset(self, X: np.ndarray, C: Any, weights: np.ndarray | None, seed: int) -> Dataset:
-        """The rows that count, with what they are conditioned on, split by the seed."""
-        names, given = inputs.names_of(self), ()
-        both = X
-        if C is not None:
-            c, given = conditions.named(C, len(X), names)
-            both = np.concatenate([X, c], axis=1)
-        if weights is not None:
-            both, weights = both[weights > 0], weights[weights > 0]
-        fraction = self.validation_fraction
-        check_fraction(validation_fraction=fraction)
-        data = from_rows("X", both, names + given, seed, fraction, weights=weights)
-        return conditioned(data, given) if given else data
-
-    def _on_grid(self, data: Dataset, before: Fitted | None) -> Dataset:
-        """The data with the grid that was declared, detected, or fitted before."""
-        widths = self.bin_width
-        inputs.check_discrete(self.discrete)
-        if widths is not None and self.discrete is not None:
-            raise InputError("give discrete or bin_width, not both")
-        if before is not None:
-            widths = before.data["bin_width"]
-        elif widths is None:
-            rows = np.concatenate([data.train[:], data.validation[:]])
-            widths = bin_widths(rows, data.columns, self.discrete)
-        return data if widths is None else on_grid(data, inputs.widths_of(widths))
-
-    def _run(self, data: Dataset, seed: int, before: Fitted | None) -> Run:
-        """How to train on these data; a warm start has the model that was fitted before."""
-        given = inputs.plain(self.get_params(deep=False))
-        process, network, standardise = self.process, self.network, self.standardise
-        if not isinstance(process, AbstractProcess):
-            process = named("process", process, PROCESSES)
-        if before is not None:
-            network = network or before.run.network
-            standardise = standardise or before.run.standardise
-            begins_with_the_grid = before.run.dequantise == "truncated-normal"
-            if begins_with_the_grid and type(process) is type(before.run.objective.process):
-                process = before.run.objective.process
-        run = for_table(
-            *data.train.shape,
-            process=process,
-            seed=seed,
-            network=network,
-            standardise=standardise,
-            image_shape=data.image_shape,
-            n_conditions=data.n_conditions,
-            validation_fraction=given["validation_fraction"],
-            patience=given["patience"],
-            **{name: given[name] for name in _OF_RUN},
-        )
-        return run if before is None else _continued(run, data, before)
 
     def log_likelihood(
         self,
@@ -260,7 +201,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
 
     def score(self, X: Any, y: Any = None, *, C: Any = None) -> float:  # pyright: ignore[reportIncompatibleMethodOverride]
         """The mean log-density of the rows in nats. **Arguments:** `y` or `C`, as for `fit`."""
-        return float(np.mean(self.score_samples(X, conditions.among(y, C))))
+        return float(np.mean(self.score_samples(X, conditions.from_arguments(y, C))))
 
     def beyond_training(self, X: Any, C: Any = None) -> np.ndarray:
         """Which values lie beyond the range of their column in training, bool of shape (n, d + k).
@@ -292,7 +233,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         """
         nats = self.score_samples(X, C)
         if reference is not None:
-            pair = reference if self.fitted_.data["conditions"] else (reference, None)
+            pair = reference if self.fitted_.data.conditions else (reference, None)
             return np.abs(nats - np.mean(self.score_samples(*pair)))
         if C is not None:
             raise InputError("a conditional density: give reference=(rows, conditions)")
@@ -313,9 +254,9 @@ class ScoreODE(DensityMixin, BaseEstimator):
         check_is_fitted(self)
         inputs.check_output(output)
         n, seed = whole("n", n), inputs.seed_of(random_state)
-        c = conditions.checked(C, self.fitted_.data["conditions"])
+        c = conditions.checked(C, self.fitted_.data.conditions)
         if c is None or len(c) == 1:
-            drawn = self.fitted_.sample(n, seed, c=conditions.beside(c, n))
+            drawn = self.fitted_.sample(n, seed, c=conditions.repeated(c, n))
             return inputs.as_output(drawn, self.fitted_.data, output)
         if output != "numpy":
             raise InputError(f"output {output!r}: draw given one condition at a time")
@@ -404,7 +345,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
     @classmethod
     def _of(cls, fitted: Fitted) -> Self:
         """The estimator whose parameters would fit this model."""
-        run, columns = fitted.run, fitted.data["columns"]
+        run, columns = fitted.run, fitted.data.columns
         estimator = cls(
             order=run.objective.order,
             process=run.objective.process,
@@ -415,15 +356,15 @@ class ScoreODE(DensityMixin, BaseEstimator):
             network=run.network,
             n_probes=run.objective.n_probes,
             standardise=run.standardise,
-            bin_width=fitted.data["bin_width"],
-            dequantise=run.dequantise,
+            bin_width=fitted.data.bin_width,
+            dequantise=run.dequantise.name,
             validation_fraction=run.validation_fraction,
             patience=run.patience,
             random_state=run.seed,
         )
         estimator.fitted_ = fitted
         estimator.n_features_in_ = len(columns)
-        if columns != [f"x{i}" for i in range(len(columns))]:
+        if columns != unnamed(len(columns)):
             estimator.feature_names_in_ = np.asarray(columns, dtype=object)
         return estimator
 
@@ -431,24 +372,5 @@ class ScoreODE(DensityMixin, BaseEstimator):
         """The rows, and what each is conditioned on."""
         check_is_fitted(self)
         rows = inputs.rows_of(self, X, fitting=False)
-        c = conditions.checked(C, self.fitted_.data["conditions"])
-        return rows, conditions.beside(c, len(rows))
-
-
-def _continued(run: Run, data: Dataset, before: Fitted) -> Run:
-    """`run` for the model of a fitted one. **Raises:** `InputError` if it is for another."""
-    given = [] if data.conditions is None else list(data.conditions.columns)
-    pairs = {
-        "process": (run.objective.process, before.run.objective.process),
-        "network": (run.network, before.run.network),
-        "standardise": (run.standardise, before.run.standardise),
-        "dequantise": (run.dequantise, before.run.dequantise),
-        "conditions": (given, before.data["conditions"]),
-    }
-    for name, (asked, found) in pairs.items():
-        if asked != found:
-            raise InputError(
-                f"{name} {asked}: a warm start keeps the fitted model, which has {found}; leave it"
-                " so, or fit with warm_start=False"
-            )
-    return replace(run, parametrisation=before.run.parametrisation)
+        c = conditions.checked(C, self.fitted_.data.conditions)
+        return rows, conditions.repeated(c, len(rows))

@@ -37,12 +37,12 @@ def alike(paths: Sequence[Path], options: Options) -> list[tuple[Subject, Fitted
             raise InputError(f"{subject.folder.path}: its training is not finished")
     first, sources = found[0], Sources(options)
     for subject in found:
-        if subject.data["columns"] != first.data["columns"]:
+        if subject.data.columns != first.data.columns:
             raise InputError(
                 f"{subject.folder.path}: has other columns than {first.folder.path}; densities of"
                 " different columns cannot be compared"
             )
-        if subject.data["bin_width"] != first.data["bin_width"]:
+        if subject.data.bin_width != first.data.bin_width:
             raise InputError(
                 f"{subject.folder.path}: has another grid than {first.folder.path}; the mass of"
                 " cells cannot be compared with a density, nor with that of other cells"

@@ -33,9 +33,9 @@ class Examined:
     held_out: HeldOut | str
 
     @property
-    def columns(self) -> list[str]:
+    def columns(self) -> tuple[str, ...]:
         """The columns of the samples, conditions last."""
-        return self.fitted.data["columns"] + self.fitted.data["conditions"]
+        return self.fitted.data.columns + self.fitted.data.conditions
 
     @property
     def rows(self) -> np.ndarray | None:
@@ -78,7 +78,7 @@ def _examined(subject: Subject, fitted: Fitted, sources: Sources, options: Optio
         if options.data is not None:
             raise
         held_out, c = str(error), None
-    given = fitted.data["conditions"]
+    given = fitted.data.conditions
     if given and c is None:
         raise InputError(
             f"{subject.folder.path}: {held_out}, and its density is conditional on"
@@ -132,6 +132,6 @@ def difference(evaluated: Evaluated, reference: Evaluated) -> Estimate | None:
 
 
 def _samples(fitted: Fitted) -> int:
-    if fitted.data["image_shape"]:
+    if fitted.data.image_shape:
         return _PICTURES
-    return _POINTS if len(fitted.data["columns"]) <= 2 else _ROWS
+    return _POINTS if len(fitted.data.columns) <= 2 else _ROWS

@@ -3,11 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from scoreode.data import Origin, images, sources
+from scoreode.data import Description, Origin, images, sources
 from scoreode.errors import InputError
 from scoreode.evaluate import table
 from scoreode.evaluate.rows import blocks, columns_of, with_conditions
@@ -88,11 +87,11 @@ class Sources:
         **Raises:** `InputError` where there are none to be had, or they do not fit the run.
         """
         options, run = self._options, fitted.run
-        name, seed = options.data or fitted.data["name"], evaluation_seed(fitted.data, run, options)
+        name, seed = options.data or fitted.data.name, evaluation_seed(fitted.data, run, options)
         own = options.data is None and not sources.is_named(name)
         key = (name, seed, *columns_of(fitted))
         if own:
-            key += (run.seed, run.validation_fraction, fitted.data["fingerprint"])
+            key += (run.seed, run.validation_fraction, fitted.data.fingerprint)
         if key not in self._known:
             rows = self._not_trained_on(fitted) if own else self._given(fitted, name, seed)
             self._known[key] = _chosen(rows, options.rows_of(fitted), shown, options.seed, seed)
@@ -102,7 +101,7 @@ class Sources:
 
     def _not_trained_on(self, fitted: Fitted) -> _Rows:
         """The test rows of a run's own file, or those that chose its weights."""
-        name = fitted.data["name"]
+        name = fitted.data.name
         data = trained_on(fitted.run, fitted.data, self._options.data_dir)
         chose = "validation rows of {}, which chose the weights"
         parts = {"test": "test rows of {}", "validation": chose}
@@ -137,10 +136,10 @@ def _files(name: str) -> tuple[str, ...]:
     return tuple(f.name for f in images.files(name)) if sources.is_folder(name) else ()
 
 
-def evaluation_seed(data: dict[str, Any], run: Run, options: Options) -> int:
+def evaluation_seed(data: Description, run: Run, options: Options) -> int:
     """The run's own where that decides which rows were held out, and else the report's."""
     # Draws of a toy are always new, and sets of images come split.
-    whole = data["name"] == "digits"
+    whole = data.name == "digits"
     return run.seed if whole and options.data is None else options.seed
 
 

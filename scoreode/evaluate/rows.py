@@ -14,7 +14,7 @@ from scoreode.model.fitted import Fitted, check_columns
 
 def columns_of(fitted: Fitted) -> tuple[str, ...]:
     """The columns of a table that a run takes: its own, and what they are conditioned on."""
-    return (*fitted.data["columns"], *fitted.data["conditions"])
+    return (*fitted.data.columns, *fitted.data.conditions)
 
 
 def blocks(
@@ -54,7 +54,7 @@ def with_conditions(
     **Raises:** `InputError` unless the columns are those of the run: conditions anywhere, and the
     others in order.
     """
-    names = fitted.data["conditions"]
+    names = fitted.data.conditions
     if not names:
         check_columns(fitted, columns, source)
         return lambda rows: (rows, None)

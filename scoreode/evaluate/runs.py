@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from scoreode.data import Description
 from scoreode.errors import InputError
 from scoreode.model.config import Run
 from scoreode.model.fitted import Fitted
@@ -20,7 +21,7 @@ class Subject:
     label: str
     folder: RunFolder
     run: Run
-    data: dict[str, Any]
+    data: Description
     metrics: list[dict[str, Any]]
     fitted: Fitted | None
 
@@ -46,7 +47,7 @@ def _runs(path: Path) -> list[Path]:
 
 
 def _subject(number: int, label: str, path: Path) -> Subject:
-    folder = RunFolder(path)
+    folder = RunFolder.existing(path)
     run, data = saved.read_config(folder)
     fitted = saved.load(path) if (path / "model.safetensors").exists() else None
     return Subject(number, label, folder, run, data, folder.metrics(), fitted)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -69,10 +70,10 @@ class Seen:
 def _data(fitted: Fitted, source: str, data_dir: Path | None) -> Dataset | None:
     """What a run was trained on; None where that is gone, remote, or too large to be read again."""
     known = fitted.data
-    width = len(known["columns"]) + len(known["conditions"])
-    if 8 * known["n_train"] * width > stored.LARGE or sources.hub.is_id(known["name"]):
+    width = len(known.columns) + len(known.conditions)
+    if 8 * known.n_train * width > stored.LARGE or sources.hub.is_id(known.name):
         return None
-    for place in (known, known | {"name": source, "path": None}):
+    for place in (known, replace(known, name=source, path=None)):
         try:
             return trained_on(fitted.run, place, data_dir)
         except InputError:

@@ -21,7 +21,6 @@ from scoreode._files import locked
 from scoreode.data import tables
 from scoreode.errors import FailureError, InputError, listed
 from scoreode.model.fitted import Fitted
-from scoreode.network import MLP
 
 BLOCK = 8192  # rows between two writes: some seconds of work
 RECORD = np.dtype(
@@ -144,7 +143,7 @@ def evaluated(
 
 def has_image_network(fitted: Fitted) -> bool:
     """Whether one evaluation of its network takes as long as hundreds of an MLP's."""
-    return not isinstance(fitted.run.network, MLP)
+    return fitted.run.network.for_images
 
 
 def for_means(fitted: Fitted) -> dict[str, Any]:
@@ -191,7 +190,7 @@ def summarised(fitted: Fitted, records: np.ndarray, seconds: float) -> dict[str,
     error = float(np.std(nats, ddof=1) / nats.size**0.5) if nats.size > 1 else None
     return {
         "n": len(records),
-        "d": len(fitted.data["columns"]),
+        "d": len(fitted.data.columns),
         "nats_mean": mean,
         "nats_stderr": error,
         "probe_stderr": float(np.sqrt(np.sum(good["stderr"] ** 2)) / nats.size)

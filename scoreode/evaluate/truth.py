@@ -27,7 +27,7 @@ def oracle_of(fitted: Fitted) -> MixtureOracle:
     """
     toy = _mixture(fitted)
     if toy is None:
-        raise InputError(f"{fitted.data['name']}: no closed form is known for its densities")
+        raise InputError(f"{fitted.data.name}: no closed form is known for its densities")
     weights, means, covariances = toy.components()
     T = fitted.density.bijection.forward
     A = T(np.eye(toy.dim))[0] - T(np.zeros((1, toy.dim)))[0]  # T(x) = x A + b
@@ -40,6 +40,6 @@ def oracle_of(fitted: Fitted) -> MixtureOracle:
 
 
 def _mixture(fitted: Fitted) -> AbstractMixture | None:
-    toy = TOYS.get(fitted.data["name"])
+    toy = TOYS.get(fitted.data.name)
     affine = all(isinstance(part, (Scaling, Whitening)) for part in fitted.density.bijection.parts)
     return toy if affine and isinstance(toy, AbstractMixture) else None

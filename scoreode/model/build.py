@@ -13,10 +13,8 @@ from scoreode.errors import InputError
 from scoreode.flow import declared
 from scoreode.model.config import AUTO, STANDARDISATIONS, Run
 from scoreode.model.density import Density
-from scoreode.model.dequantised import suited
 from scoreode.model.memory import check_fits
 from scoreode.model.standardise import AbstractBijection, Chain, Conditioning, preferred
-from scoreode.network import MLP, CellNoise, UNet
 from scoreode.score import ScoreModel
 
 _FLOAT = 4  # bytes
@@ -24,20 +22,24 @@ _WHILE_TRAINED = 6  # copies: the model, its average, the best, a gradient and t
 _STANDARDISED_VALUES = 2**25  # of as many rows as hold them, which decide the standardisation
 
 
-def begun(run: Run, data: Dataset) -> tuple[Run, Density]:
-    """The run as the data have it, and the density that its training starts from.
+def prepare(run: Run, data: Dataset, start: Density | None = None) -> tuple[Run, Density]:
+    """The run with what the data decide, and the density that its training starts from.
+
+    **Arguments:** `start`, a density to start from, whose process and coordinates are the run's.
 
     **Raises:** `InputError` for a dequantisation that does not suit the data, for constant columns
     that are on no grid, and for what takes more memory than there is.
     """
     _check_continuous(data)
     check_memory(run, len(data.columns), data.n_conditions, _WHILE_TRAINED)
+    if start is not None:
+        return run, start
     rows, some = _standardised_rows(data)
     run = replace(run, standardise=_standardisation(run, data, rows))
     density = _fitted_density(run, data, rows, some)
-    run = suited(run, data, density.bijection)
-    score_model = replace(density.score_model, process=run.objective.process)
-    return run, replace(density, score_model=score_model)
+    process = run.dequantise.process(run.objective.process, data, density.bijection)
+    run = replace(run, objective=replace(run.objective, process=process))
+    return run, replace(density, score_model=replace(density.score_model, process=process))
 
 
 def check_memory(run: Run, d: int, n_conditions: int = 0, copies: int = 1) -> None:
@@ -50,8 +52,7 @@ def check_memory(run: Run, d: int, n_conditions: int = 0, copies: int = 1) -> No
     what = f"a network of width {run.network.width} with {size:.3g} weights"
     check_fits(_FLOAT * copies * size, what, "lower the width or the depth")
     if copies > 1:
-        width, flat = run.network.width, isinstance(run.network, MLP)
-        row = 2 * d + (width * run.network.depth if flat else width * d // 3)
+        row = 2 * d + run.network.hidden_values(d)
         rows, probes = run.batch_size // run.micro_batches, run.objective.n_probes
         what = f"a step on {rows} rows at once"
         check_fits(_FLOAT * row * rows, what, "lower the batch size, or divide it into more parts")
@@ -125,19 +126,14 @@ def _of_residuals(run: Run) -> type[AbstractBijection] | None:
     None, for no regression, where all pixels are to stay alike, and where the noise that the
     diffusion begins with is that of the rows.
     """
-    alike = run.standardise == "centre" or run.dequantise == "truncated-normal"
+    alike = run.standardise == "centre" or run.dequantise.begins_at_grid
     return None if alike else STANDARDISATIONS[run.standardise][-1]
 
 
 def _new_score_model(run: Run, d: int, n_conditions: int = 0) -> ScoreModel:
     key = jr.key(run.seed)
-    if not n_conditions:
-        network = run.network.build((d,), key)
-    elif isinstance(run.network, MLP | UNet):
-        network = run.network.build((d,), key, n_conditions)
-    else:
+    if n_conditions and not run.network.conditional:
         raise InputError(f"{type(run.network).__name__} takes no conditions; an MLP or a UNet does")
-    noise = None
-    if run.noise_network is not None:
-        noise = CellNoise.built(run.noise_network, d, jr.fold_in(key, 1))
+    network = run.network.build((d,), key, n_conditions)
+    noise = run.dequantise.network(d, jr.fold_in(key, 1))
     return ScoreModel(run.objective.process, run.parametrisation, network, noise=noise)

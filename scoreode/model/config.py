@@ -16,7 +16,9 @@ from scoreode import flow, objective, process, score
 from scoreode.calculus import probes
 from scoreode.errors import InputError, check_counts, unknown
 from scoreode.model import standardise
-from scoreode.network import MLP, DDPMpp, NCSNpp, UNet
+from scoreode.model.dequantised import AbstractTrainingNoise, DiffusionNoise, UniformNoise
+from scoreode.model.learnt_noise import LearntNoise
+from scoreode.network import MLP, DDPMpp, NCSNpp, Specification, UNet
 
 PROCESSES: dict[str, process.AbstractProcess] = {
     # The paper's range ends at σ = 50 for data of its own scale; for unit variance the prior is
@@ -53,10 +55,8 @@ STANDARDISATIONS: dict[str, tuple[type[standardise.AbstractBijection], ...]] = {
 AUTO = "auto"  # in place of one of these: the best for the rows, except "centre"
 
 
-DEQUANTISATIONS = {
-    "uniform": "noise that fills the cells of a grid",
-    "variational": "noise learnt with the model",
-    "truncated-normal": "no noise in training",
+DEQUANTISATIONS: dict[str, type[AbstractTrainingNoise]] = {
+    cls.name: cls for cls in (UniformNoise, LearntNoise, DiffusionNoise)
 }
 
 
@@ -71,13 +71,12 @@ class Run:
     `clip`, of the gradient's norm; `validation`,
     "bound" or "exact" NLL, measured `validations` times on `validation_fraction` of the rows;
     `patience`, how many of them may pass without improvement before training stops (None: never);
-    `flip` images left to right at random; for data on a grid `dequantise`, "uniform", "variational"
-    (by a `noise_network`), or "truncated-normal"; `seed`.
+    `flip` images left to right at random; `dequantise`, the noise for data on a grid; `seed`.
     """
 
-    objective: objective.DenoisingScoreMatching
+    objective: objective.Objective
     parametrisation: score.AbstractParametrisation = score.Velocity()
-    network: MLP | UNet | NCSNpp | DDPMpp = MLP()
+    network: Specification = MLP()
     standardise: str = "power"
     steps: int | None = None
     seconds: float | None = None
@@ -92,8 +91,7 @@ class Run:
     validation_fraction: float = 0.1
     patience: int | None = None
     flip: bool = False
-    dequantise: str = "uniform"
-    noise_network: MLP | UNet | None = None
+    dequantise: AbstractTrainingNoise = UniformNoise()
     seed: int = 0
 
 
@@ -101,6 +99,9 @@ COMPONENTS: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         Run,
+        UniformNoise,
+        LearntNoise,
+        DiffusionNoise,
         MLP,
         UNet,
         NCSNpp,
@@ -164,6 +165,10 @@ def from_json(value: Any) -> Any:
     name = str(value.get("type"))
     try:
         fields = {key: from_json(field) for key, field in value.items() if key != "type"}
+        if isinstance(fields.get("dequantise"), str):  # of version 0.1.0
+            noise = DEQUANTISATIONS[fields["dequantise"]]
+            network = fields.pop("noise_network", None)
+            fields["dequantise"] = noise(*(() if network is None else (network,)))
         return COMPONENTS[name](**fields)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"cannot rebuild {name!r} ({error})") from error

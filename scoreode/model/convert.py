@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scoreode.data import Dataset, described
+from scoreode.data import Dataset, Description
 from scoreode.errors import InputError
 from scoreode.model.config import Run
 from scoreode.model.density import Density
@@ -59,14 +59,14 @@ def convert(
     )
     middle = Centring(np.array([128.0]), np.array([128.0]))  # of [0, 256): bytes and their noise
     density = Density(Chain((middle,)), ScoreModel(process, Noise(), network))
-    return Fitted(run, density, _described(image_shape), int(state.get("step", 0)), 0, None)
+    return Fitted(run, density, _description(image_shape), int(state.get("step", 0)), 0, None)
 
 
-def _described(shape: tuple[int, int, int]) -> dict[str, Any]:
+def _description(shape: tuple[int, int, int]) -> Description:
     columns = tuple(f"pixel_{i}_{j}_{c}" for i, j, c in np.ndindex(shape))
     nothing = np.zeros((0, len(columns)), np.uint8)
     data = Dataset("", nothing, nothing, nothing, columns, bin_width=1.0, image_shape=shape)
-    return described(data)
+    return Description.of(data)
 
 
 def read(path: Path) -> Mapping[str, Any]:

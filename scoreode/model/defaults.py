@@ -6,7 +6,8 @@ from typing import Any
 from scoreode import objective, process
 from scoreode.errors import InputError, check_counts, check_not_negative, check_positive, is_number
 from scoreode.model.config import AUTO, DEQUANTISATIONS, STANDARDISATIONS, Run, named
-from scoreode.network import MLP, DDPMpp, NCSNpp, UNet
+from scoreode.model.learnt_noise import LearntNoise
+from scoreode.network import MLP, Specification, UNet
 from scoreode.network.unet import halvings
 
 # Few rows are learnt by heart after some n steps of 256: fewer steps, and a closer look at them.
@@ -38,8 +39,10 @@ def for_table(
     seconds: float | None = None,
     batch_size: int | None = None,
     learning_rate: float | None = None,
-    network: MLP | UNet | NCSNpp | DDPMpp | None = None,
+    network: Specification | None = None,
     n_probes: int | None = None,
+    lambda1: float | None = None,
+    lambda2: float | None = None,
     standardise: str | None = None,
     image_shape: tuple[int, ...] | None = None,
     n_conditions: int = 0,
@@ -57,6 +60,7 @@ def for_table(
     if steps is not None and seconds is not None:
         raise InputError("give steps or seconds, not both")
     check_positive(seconds=seconds, learning_rate=learning_rate)
+    check_not_negative(lambda1=lambda1, lambda2=lambda2)
     check_counts(
         steps=steps,
         batch_size=batch_size,
@@ -68,14 +72,14 @@ def for_table(
         _check_network(network)
     if standardise is not None:
         named("standardisation", standardise, {**STANDARDISATIONS, AUTO: ()})
-    named("dequantisation", dequantise, DEQUANTISATIONS)
+    noise = named("dequantisation", dequantise, DEQUANTISATIONS)
     if steps is None and seconds is None:
         steps = min(DEFAULT_STEPS, max(LEAST_STEPS, 2 * n))
     score_matching = objective.DenoisingScoreMatching(
         process,
         order,
-        lambda1=LATE_LAMBDA1,
-        lambda2=LATE_LAMBDA2,
+        lambda1=LATE_LAMBDA1 if lambda1 is None else objective.Ramp(lambda1),
+        lambda2=LATE_LAMBDA2 if lambda2 is None else objective.Ramp(lambda2),
         weighting=objective.AdaptiveLikelihood(),
         n_probes=n_probes or 1,
         every=LATE_EVERY,
@@ -90,7 +94,7 @@ def for_table(
         chosen, units, batch, rate = FLAT_NETWORK, AUTO, 500, 1e-3
     else:
         chosen, units, batch, rate = MLP(), AUTO, 256, 3e-3
-    if dequantise == "truncated-normal" and units == AUTO:
+    if noise.begins_at_grid and units == AUTO:
         units = "scale"
     return Run(
         score_matching,
@@ -101,8 +105,7 @@ def for_table(
         batch_size=batch_size or batch,
         learning_rate=learning_rate or rate,
         validations=others.pop("validations", CLOSE if few else Run.validations),
-        dequantise=dequantise,
-        noise_network=for_noise(image_shape) if dequantise == "variational" else None,
+        dequantise=LearntNoise(for_noise(image_shape)) if noise is LearntNoise else noise(),
         **others,
     )
 
@@ -112,9 +115,8 @@ def _check_network(network: Any) -> None:
     if isinstance(network, type) or not hasattr(network, "build"):
         raise InputError(f"network {network!r}: takes a network, such as MLP(width=128, depth=4)")
     check_counts(width=network.width, depth=network.depth)
-    if isinstance(network, MLP):
-        check_not_negative(n_features=network.n_features)
-        check_positive(bandwidth=network.bandwidth)
+    check_not_negative(n_features=getattr(network, "n_features", None))
+    check_positive(bandwidth=getattr(network, "bandwidth", None))
 
 
 def for_noise(image_shape: tuple[int, ...] | None) -> MLP | UNet:

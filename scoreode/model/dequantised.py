@@ -1,85 +1,135 @@
 r"""Data on a grid: the noise that a run trains with, and that its log-masses are evaluated with.
 
-- uniform: noise that fills the cells, new at every draw.
-- variational: noise r(u | x) learnt with the model, by gradients of E [bound on −log p(x + u) + log
-  r(u | x)], which bounds −log P(cell) (Ho et al. 2019).
-- truncated-normal: none in training. The diffusion begins at the noise that keeps neighbouring
+- `UniformNoise` fills the cells, new at every draw.
+- `DiffusionNoise` adds none in training. The diffusion begins at the noise that keeps neighbouring
   values apart, half a cell being three standard deviations; that noise, cut off at the cell's
   edges, is evaluated with (Zheng et al. 2023).
+- `LearntNoise`, in `model.learnt_noise`, is trained with the model.
+
+To add one, write a final class and name it in `model.config`.
 """
 
-from dataclasses import replace
-from functools import partial
-from typing import Any
+import abc
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, PRNGKeyArray
 from scipy.optimize import brentq
 
+from scoreode._typing import Loss
 from scoreode.data import Dataset
 from scoreode.errors import InputError
-from scoreode.flow import (
-    AbstractDequantisation,
-    LogitNormal,
-    TruncatedNormal,
-    declared,
-    map_rows,
-    rows_at_once,
-)
-from scoreode.model.config import STANDARDISATIONS, Run
+from scoreode.flow import AbstractDequantisation, TruncatedNormal, Uniform
 from scoreode.model.density import Density
 from scoreode.model.standardise import Centring, Chain, Scaling
+from scoreode.network import CellNoise
 from scoreode.process import VE, AbstractProcess
 
 _DEVIATIONS = 3.0  # of the noise at t_min within half a cell: 0.3 % of it is cut off
 
 
-Widths = float | Float[np.ndarray, " widths"]
+@dataclass(frozen=True)
+class AbstractTrainingNoise(abc.ABC):
+    """How values on a grid become rows of a density, in training and for log-masses."""
+
+    name: ClassVar[str]
+    begins_at_grid: ClassVar[bool]
+    """Whether the grid decides where the diffusion begins."""
+    in_loss: ClassVar[bool]
+    """Whether the loss, not the sampler of batches, turns values into standardised rows."""
+
+    @abc.abstractmethod
+    def process(self, process: AbstractProcess, data: Dataset, bijection: Chain) -> AbstractProcess:
+        """The process on these data. **Raises:** `InputError` for data that the noise cannot treat:
+        without a grid, or standardised in a way that mixes it."""
+
+    @abc.abstractmethod
+    def in_batches(self, uniform: Uniform) -> Uniform | None:
+        """The noise that every batch draws anew, if it does."""
+
+    @abc.abstractmethod
+    def network(self, d: int, key: PRNGKeyArray) -> CellNoise | None:
+        """The untrained network that places values in the cells of d columns, if there is one."""
+
+    @abc.abstractmethod
+    def loss(self, loss: Loss, bijection: Chain, bin_width: Any) -> Loss:
+        """The loss that trains the model, and the noise where it is learnt."""
+
+    @abc.abstractmethod
+    def evaluated(self, density: Density, uniform: Uniform) -> AbstractDequantisation:
+        """The noise that log-masses are evaluated with, on the grid of this uniform one."""
 
 
-def dequantisation(
-    run: Run, density: Density, bin_width: Any, bin_edge: Any
-) -> AbstractDequantisation | None:
-    """How values on this grid become rows of the density; None without a grid."""
-    uniform = declared(bin_width, bin_edge)
-    if uniform is None or run.dequantise == "uniform":
+@dataclass(frozen=True)
+class UniformNoise(AbstractTrainingNoise):
+    """u ~ U[0, bin width), new at every draw."""
+
+    name = "uniform"
+    begins_at_grid = False
+    in_loss = False
+
+    def process(self, process: AbstractProcess, data: Dataset, bijection: Chain) -> AbstractProcess:
+        return process
+
+    def in_batches(self, uniform: Uniform) -> Uniform | None:
         return uniform
-    width, edge = uniform.bin_width, uniform.bin_edge
-    if run.dequantise == "variational":
-        return LogitNormal(width, edge, partial(_cells, density, np.asarray(width)))
-    process = density.score_model.process
-    std = _noise_to_signal(process, process.t_min) * _units(density.bijection)
-    return TruncatedNormal(width, std, edge)
+
+    def network(self, d: int, key: PRNGKeyArray) -> CellNoise | None:
+        return None
+
+    def loss(self, loss: Loss, bijection: Chain, bin_width: Any) -> Loss:
+        return loss
+
+    def evaluated(self, density: Density, uniform: Uniform) -> AbstractDequantisation:
+        return uniform
 
 
-def suited(run: Run, data: Dataset, bijection: Chain) -> Run:
-    """The run on these data: truncated normal noise decides where its diffusion begins.
+@dataclass(frozen=True)
+class DiffusionNoise(AbstractTrainingNoise):
+    """The noise of the diffusion at its beginning, a normal distribution within ±½ bin width."""
 
-    **Raises:** `InputError` for data without the grid that a dequantisation is for, and for
-    standardisations that do not scale noise column by column.
-    """
-    if run.dequantise == "uniform":
-        return run
+    name = "truncated-normal"
+    begins_at_grid = True
+    in_loss = False
+
+    def process(self, process: AbstractProcess, data: Dataset, bijection: Chain) -> AbstractProcess:
+        check_grid_declared(self, data)
+        if not np.all(np.asarray(data.bin_width) > 0):
+            raise InputError(
+                f"dequantise {self.name}: takes a grid for every column, and some are continuous;"
+                " take uniform or variational"
+            )
+        if not all(isinstance(part, Scaling | Centring) for part in bijection.parts):
+            raise InputError(
+                f"dequantise {self.name}: the standardisation mixes or bends columns; take centre"
+                " or scale"
+            )
+        noise = float(np.min(np.asarray(data.bin_width) / 2 / _DEVIATIONS / _units(bijection)))
+        return _from_noise(process, noise)
+
+    def in_batches(self, uniform: Uniform) -> Uniform | None:
+        return None
+
+    def network(self, d: int, key: PRNGKeyArray) -> CellNoise | None:
+        return None
+
+    def loss(self, loss: Loss, bijection: Chain, bin_width: Any) -> Loss:
+        return loss
+
+    def evaluated(self, density: Density, uniform: Uniform) -> AbstractDequantisation:
+        process = density.score_model.process
+        std = _noise_to_signal(process, process.t_min) * _units(density.bijection)
+        return TruncatedNormal(uniform.bin_width, std, uniform.bin_edge)
+
+
+def check_grid_declared(noise: AbstractTrainingNoise, data: Dataset) -> None:
+    """Raises `InputError` for data without a grid."""
     if data.bin_width is None:
         raise InputError(
-            f"dequantise {run.dequantise}: {data.name} is on no declared grid; give its bin width"
+            f"dequantise {noise.name}: {data.name} is on no declared grid; give its bin width"
         )
-    if run.dequantise == "variational":
-        return run
-    if not np.all(np.asarray(data.bin_width) > 0):
-        raise InputError(
-            "dequantise truncated-normal: takes a grid for every column, and some are continuous;"
-            " take uniform or variational"
-        )
-    if not set(STANDARDISATIONS[run.standardise]) <= {Scaling, Centring}:
-        raise InputError(
-            f"dequantise truncated-normal: standardise {run.standardise} mixes or bends columns;"
-            " take centre or scale"
-        )
-    noise = float(np.min(np.asarray(data.bin_width) / 2 / _DEVIATIONS / _units(bijection)))
-    process = _from_noise(run.objective.process, noise)
-    return replace(run, objective=replace(run.objective, process=process))
 
 
 def _units(bijection: Chain) -> Float[np.ndarray, " units"]:
@@ -103,14 +153,3 @@ def _from_noise(process: AbstractProcess, noise: float) -> AbstractProcess:
 
     log_t: Any = brentq(excess, np.log(1e-9), np.log(process.t_max), xtol=1e-6)
     return replace(process, t_min=float(np.exp(log_t)))
-
-
-def _cells(
-    density: Density, width: Widths, x: Float[np.ndarray, "n d"]
-) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
-    """Location and log-scale of the noise in the cells of rows."""
-    middle, _ = density.bijection.forward(np.asarray(x + width / 2, np.float64))
-    z = np.asarray(middle, np.float32)
-    noise: Any = density.score_model.noise  # a run with this dequantisation has one
-    a, b = map_rows(noise, (), (z,), rows_at_once(x.shape[1], 0))
-    return a.astype(np.float64), b.astype(np.float64)

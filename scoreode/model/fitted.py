@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scoreode.data import beyond, check_grid
+from scoreode.data import Description, beyond, check_grid
 from scoreode.data.columns import unnamed
 from scoreode.errors import InputError, listed
 from scoreode.flow import (
@@ -17,11 +17,11 @@ from scoreode.flow import (
     LogLikelihood,
     ODESampler,
     Refined,
+    declared,
 )
 from scoreode.flow.dequantise import Nats
 from scoreode.model.config import Run
 from scoreode.model.density import Density
-from scoreode.model.dequantised import dequantisation
 from scoreode.model.memory import check_fits
 
 _DRAW = 24  # bytes a value: float32, float64, and a copy while parts are joined
@@ -36,7 +36,7 @@ class Fitted:
 
     run: Run
     density: Density
-    data: dict[str, Any]
+    data: Description
     steps: int
     seconds: float
     validation_nats: float | None
@@ -58,7 +58,8 @@ class Fitted:
     @cached_property
     def dequantisation(self) -> AbstractDequantisation | None:
         """For data on a declared grid."""
-        return dequantisation(self.run, self.density, self.data["bin_width"], self.data["bin_edge"])
+        uniform = declared(self.data.bin_width, self.data.bin_edge)
+        return None if uniform is None else self.run.dequantise.evaluated(self.density, uniform)
 
     def log_likelihood(
         self,
@@ -90,8 +91,8 @@ class Fitted:
         noise = self.dequantisation
         if noise is None:
             return log_density(x)
-        width, edge, columns = (self.data[name] for name in ("bin_width", "bin_edge", "columns"))
-        check_grid(x, width, edge, columns, "data", first_row)
+        data = self.data
+        check_grid(x, data.bin_width, data.bin_edge, data.columns, "data", first_row)
         return noise.log_mass(log_density, x, samples, seed, first_row)
 
     def beyond(self, x: np.ndarray, c: np.ndarray | None = None) -> np.ndarray | None:
@@ -105,13 +106,13 @@ class Fitted:
 
     def bits_per_dim(self, nats: Nats) -> Nats | None:
         """Bits/dim from log-masses in nats or their mean; None for data without a declared grid."""
-        noise, d = self.dequantisation, len(self.data["columns"])
+        noise, d = self.dequantisation, len(self.data.columns)
         return None if noise is None else noise.bits_per_dim(nats, d)
 
     @property
     def pixel_range(self) -> tuple[float, float] | None:
         """The values of a black and of a white pixel; None where they are not known."""
-        known = self.data["pixel_range"] or self.data["bin_range"]
+        known = self.data.pixel_range or self.data.bin_range
         return None if known is None else (float(np.min(known[0])), float(np.max(known[1])))
 
     def sample(
@@ -127,20 +128,20 @@ class Fitted:
 
         **Arguments:** `c` of shape (n, k), what each is conditioned on.
         """
-        noise, d = self.dequantisation, len(self.data["columns"])
+        noise, d = self.dequantisation, len(self.data.columns)
         check_fits(
             _DRAW * n * (d + 1), f"a draw of {n} rows", "draw fewer, with one seed after another"
         )
         x = self.density.sample(n, d, seed, how, c)
         if noise is None:
             return x
-        x, (low, high) = noise.quantised(x), self.data["bin_range"] or (-np.inf, np.inf)
-        return np.where(np.asarray(self.data["bin_width"]) > 0, np.clip(x, low, high), x)
+        x, (low, high) = noise.quantised(x), self.data.bin_range or (-np.inf, np.inf)
+        return np.where(np.asarray(self.data.bin_width) > 0, np.clip(x, low, high), x)
 
 
 def check_columns(fitted: Fitted, columns: Sequence[str], source: str) -> None:
     """Raises `InputError` unless these are the columns that the run was trained on, in order."""
-    trained = fitted.data["columns"]
+    trained = list(fitted.data.columns)
     if len(columns) != len(trained):
         raise InputError(
             f"{source}: {len(columns)} columns, but the run was trained on {len(trained)}"

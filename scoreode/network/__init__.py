@@ -4,6 +4,7 @@ from scoreode.network.dequantiser import CellNoise
 from scoreode.network.heads import LowRankHead, SymmetricHead, TraceHead
 from scoreode.network.mlp import MLP, ResidualMLP
 from scoreode.network.ncsnpp import DDPMpp, NCSNpp, PlusPlus
+from scoreode.network.specification import Specification
 from scoreode.network.unet import ImageUNet, UNet
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "NCSNpp",
     "PlusPlus",
     "ResidualMLP",
+    "Specification",
     "SymmetricHead",
     "TraceHead",
     "UNet",

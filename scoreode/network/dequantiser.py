@@ -1,7 +1,6 @@
 """Networks that say where in its cell of a grid a value is to be put."""
 
 import math
-from typing import Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,15 +8,9 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Network
+from scoreode.network.specification import Specification
 
 _NEAREST = math.log(1.6)  # of a logit-normal's log-scale: the nearest to uniform
-
-
-@runtime_checkable
-class Specification(Protocol):
-    """What a network is built from."""
-
-    def build(self, shape: tuple[int, ...], key: PRNGKeyArray) -> Network: ...
 
 
 class CellNoise(eqx.Module):

@@ -10,7 +10,7 @@ the activation is smooth, as objectives of order 3 differentiate it four times.
 
 import math
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import equinox as eqx
 import jax
@@ -122,10 +122,17 @@ class MLP:
     their frequencies in cycles per standard deviation of the input.
     """
 
+    conditional: ClassVar[bool] = True
+    for_images: ClassVar[bool] = False
+
     width: int = 128
     depth: int = 4
     n_features: int = 0
     bandwidth: float = 1.0
+
+    def hidden_values(self, d: int) -> int:  # noqa: ARG002 (its layers have one width for all d)
+        """Those of its blocks."""
+        return self.width * self.depth
 
     def build(
         self, shape: tuple[int, ...], key: PRNGKeyArray, n_conditions: int = 0

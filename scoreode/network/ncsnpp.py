@@ -14,7 +14,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Self
+from typing import ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -317,6 +317,9 @@ class AbstractPlusPlus(abc.ABC):
     blocks' inputs alone, for less memory and more time.
     """
 
+    conditional: ClassVar[bool] = False
+    for_images: ClassVar[bool] = True
+
     image_shape: tuple[int, int, int]
     width: int = 128
     multipliers: tuple[int, ...] = (1, 2, 2, 2)
@@ -344,8 +347,17 @@ class AbstractPlusPlus(abc.ABC):
     def input(self, x: Float[Array, " d"], log_snr: Scalar) -> Float[Array, " d"]:
         """What the first layer sees."""
 
-    def build(self, shape: tuple[int, ...], key: PRNGKeyArray) -> PlusPlus:
-        """A freshly initialised network for flattened images, shape (h · w · c,)."""
+    def hidden_values(self, d: int) -> int:
+        """Those of the finest resolution."""
+        return self.width * d // 3
+
+    def build(self, shape: tuple[int, ...], key: PRNGKeyArray, n_conditions: int = 0) -> PlusPlus:
+        """A freshly initialised network for flattened images, shape (h · w · c,).
+
+        **Raises:** `ValueError` for conditions, which it does not take.
+        """
+        if n_conditions:
+            raise ValueError(f"{type(self).__name__} takes no conditions")
         check_image_shape(self.image_shape, shape, len(self.multipliers))
         return PlusPlus(self, key)
 

@@ -10,6 +10,7 @@ Examples are flattened images.
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -174,10 +175,17 @@ class UNet:
     every one; `depth`, residual blocks in each.
     """
 
+    conditional: ClassVar[bool] = True
+    for_images: ClassVar[bool] = True
+
     image_shape: tuple[int, int, int]
     width: int = 32
     multipliers: tuple[int, ...] = (1, 2, 2)
     depth: int = 1
+
+    def hidden_values(self, d: int) -> int:
+        """Those of the finest resolution."""
+        return self.width * d // 3
 
     def build(self, shape: tuple[int, ...], key: PRNGKeyArray, n_conditions: int = 0) -> ImageUNet:
         """A freshly initialised network for flattened images, shape (h · w · c,).

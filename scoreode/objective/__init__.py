@@ -1,6 +1,7 @@
 """What is minimised: denoising score matching of order 1, 2 and 3, and how t is drawn."""
 
 from scoreode.objective.denoising import DenoisingScoreMatching, Ramp, Terms
+from scoreode.objective.objective import Objective
 from scoreode.objective.separate import AbstractSeparate, Meng, Second, SecondTrace, Third
 from scoreode.objective.weighting import (
     AbstractWeighting,
@@ -16,6 +17,7 @@ __all__ = [
     "DenoisingScoreMatching",
     "Likelihood",
     "Meng",
+    "Objective",
     "Ramp",
     "Second",
     "SecondTrace",

@@ -3,13 +3,9 @@
 import shlex
 from pathlib import Path
 
-from scoreode.cli.options import fit_again
-from scoreode.data import sources, tables
-from scoreode.errors import InputError
+from scoreode.data import sources
 from scoreode.evaluate.held_out import Options, evaluation_seed
 from scoreode.evaluate.runs import Subject
-from scoreode.reproduce.paper import REPRODUCTIONS, TABLE_1
-from scoreode.train import RunFolder
 
 
 def commands(subject: Subject, options: Options) -> str:
@@ -18,7 +14,7 @@ def commands(subject: Subject, options: Options) -> str:
     if subject.fitted is None:
         resume = shlex.join(["scoreode", "fit", "--resume", run])
         return "\n".join([*lines, "", "# go on with the training", resume])
-    name = options.data or subject.data["name"]
+    name = options.data or subject.data.name
     words = ["scoreode", "nll", run, name or "DATA"]
     if seed := evaluation_seed(subject.data, subject.run, options):
         words += ["--seed", str(seed)]
@@ -29,33 +25,7 @@ def commands(subject: Subject, options: Options) -> str:
 
 
 def _training(subject: Subject) -> list[str]:
-    reproduced = _reproduction(subject)
-    if reproduced is not None:
-        return ["# train again, as part of", reproduced]
-    name = subject.data["name"]
-    if not (sources.is_named(name) or sources.is_folder(name) or tables.is_table(name)):
-        return ["# its data came from a program, not from a file: no command trains it again"]
-    command, unset = fit_again(subject.run, subject.data)
-    lines = ["# train again", command]
-    if unset:
-        lines += ["# but for what no option sets:", *(f"#   {entry}" for entry in unset)]
-    return lines
-
-
-def _reproduction(subject: Subject) -> str | None:
-    """The command that made the folder in which this run lies, if a `reproduce` did."""
-    try:
-        summary = RunFolder(subject.folder.path.parent).read("summary.json")
-    except InputError:  # most folders have none
-        return None
-    name = summary.get("name")
-    words = ["scoreode", "reproduce", str(name)]
-    if name in REPRODUCTIONS:
-        words += ["--quick"] if summary.get("quick") else []
-    elif name in TABLE_1:
-        words += ["--preset", str(summary.get("preset"))]
-        if (source := str(summary.get("data"))) != name.split("-")[0]:
-            words += ["--data", source]
-    else:
-        return None
-    return shlex.join([*words, "--seed", str(subject.run.seed)])
+    command = subject.folder.command
+    if command is None:
+        return ["# trained from Python, or before commands were kept"]
+    return ["# train again", command]

@@ -76,7 +76,7 @@ def _rows_of(held_out: HeldOut) -> str:
 def _nll_row(evaluated: Evaluated, first: Evaluated, paired: bool) -> list[str]:
     fitted, summary = evaluated.fitted, evaluated.summary
     mean, stderr = summary["nats_mean"], summary["nats_stderr"]
-    entropy = fitted.data["entropy"]
+    entropy = fitted.data.entropy
     above = None if mean is None or entropy is None else -mean - entropy
     return [
         evaluated.subject.label,
@@ -133,7 +133,7 @@ def _worst(group: Sequence[Evaluated]) -> Iterator[Any]:
     held_out, fitted = group[0].held_out, group[0].fitted
     nll = np.stack([np.where(e.records["converged"], -e.records["nats"], np.inf) for e in group])
     order = np.argsort(-np.mean(nll, 0), kind="stable")[:_WORST]
-    shape = fitted.data["image_shape"]
+    shape = fitted.data.image_shape
     rows = held_out.rows[held_out.evaluated][order]
     numbers = held_out.numbers[held_out.evaluated][order]
     names = held_out.columns[: 0 if shape else _VALUES]

@@ -62,7 +62,7 @@ def _facts(subject: Subject) -> dict[str, str]:
     run, data, fitted = subject.run, subject.data, subject.fitted
     sizes = to_json(run.network)
     kind, last = sizes.pop("type"), subject.metrics[-1] if subject.metrics else None
-    width = data["bin_width"]
+    width = data.bin_width
     steps, seconds = (fitted.steps, fitted.seconds) if fitted else (None, None)
     if fitted is None and last is not None:
         steps, seconds = last["step"], last["seconds"]
@@ -74,12 +74,12 @@ def _facts(subject: Subject) -> dict[str, str]:
     budget = f"{run.steps} steps" if run.seconds is None else f"{run.seconds:g} s"
     model = subject.folder.path / "model.safetensors"
     return {
-        "data": data["name"] or "unknown",
+        "data": data.name or "unknown",
         "training rows": "new ones at every step"
-        if data["name"] in sources.TOYS
-        else f"{data['n_train']}",
-        "columns": f"{len(data['columns'])}",
-        "given": ", ".join(data["conditions"]) or "nothing",
+        if data.name in sources.TOYS
+        else f"{data.n_train}",
+        "columns": f"{len(data.columns)}",
+        "given": ", ".join(data.conditions) or "nothing",
         "grid": "none: continuous" if width is None else f"cells of width {_short(width)}",
         "order": f"{run.objective.order}",
         "process": _called(run.objective.process),
@@ -89,7 +89,7 @@ def _facts(subject: Subject) -> dict[str, str]:
         "trained": "not at all" if steps is None else f"{steps} steps in {seconds:.0f} s{so_far}",
         "best validation": best,
         "seed": f"{run.seed}",
-        "training rows, CRC-32": f"{data['fingerprint']:08x}",
+        "training rows, CRC-32": f"{data.fingerprint:08x}",
         "model, SHA-256": f"{table.digest(model)[:16]}…" if fitted else "none",
     }
 

@@ -32,7 +32,7 @@ def page(paths: Sequence[Path], options: Options) -> str:
     if rows:
         lines = headline(rows)
         sections += [findings.likelihood(rows), findings.calibrated(rows), findings.solver(rows)]
-    names = dict.fromkeys(Path(subject.data["name"]).name or "a model" for subject in found)
+    names = dict.fromkeys(Path(subject.data.name).name or "a model" for subject in found)
     labels = [subject.label for subject in found]
     return rendered(", ".join(names), labels, lines, sections, _written(options))
 

@@ -43,9 +43,9 @@ def samples(found: Sequence[Examined]) -> Section:
 
 def _compared(examined: Examined) -> list[calibration.Column]:
     """The columns of a table of numbers beside held-out rows, where there are such."""
-    if examined.fitted.data["image_shape"]:
+    if examined.fitted.data.image_shape:
         return []
-    columns, rows = examined.fitted.data["columns"], examined.rows
+    columns, rows = examined.fitted.data.columns, examined.rows
     if rows is None:
         return []
     d = len(columns)  # conditions are those of the data
@@ -63,10 +63,10 @@ def _pictures(
     """Of data that were shown before only the model's part."""
     data = examined.rows
     data = None if data is None else data.astype(np.float64)
-    shape, columns = examined.fitted.data["image_shape"], examined.fitted.data["columns"]
+    shape, columns = examined.fitted.data.image_shape, examined.fitted.data.columns
     if shape:
         yield from _images(examined, None if shown else data, whose)
-    elif examined.fitted.data["conditions"]:
+    elif examined.fitted.data.conditions:
         yield _pairs(examined, data, compared, whose)
     elif len(columns) == 1:
         yield _line(examined, data, whose)
@@ -78,7 +78,8 @@ def _pictures(
 
 def _images(examined: Examined, data: np.ndarray | None, whose: str) -> Iterator[Picture]:
     fitted, samples = examined.fitted, examined.samples
-    shape = tuple(fitted.data["image_shape"])
+    shape = fitted.data.image_shape
+    assert shape is not None  # of images
 
     def sheet(rows: np.ndarray) -> Figure:
         return figures.pictures(pixels.of_rows(rows, shape, fitted.pixel_range), columns=8)
@@ -106,7 +107,7 @@ def _line(examined: Examined, data: np.ndarray | None, whose: str) -> Picture:
     histogram = np.concatenate([[0.0], heights, [0.0]])[at]
     nats = examined.fitted.density.log_likelihood(x[:, None], how=_FOR_EYES).nats
     curves = {name: histogram, "model": np.exp(nats)}
-    label = examined.fitted.data["columns"][0]
+    label = examined.fitted.data.columns[0]
     title = f"Density{whose}, {name}: {_shown(rows, sides)}"
     return Picture(title, figures.lines(x, {"": curves}, label))
 
@@ -114,7 +115,7 @@ def _line(examined: Examined, data: np.ndarray | None, whose: str) -> Picture:
 def _plane(
     examined: Examined, data: np.ndarray | None, shown: bool, whose: str
 ) -> Iterator[Picture]:
-    columns, rows = examined.fitted.data["columns"], examined.samples
+    columns, rows = examined.fitted.data.columns, examined.samples
     box = figures.around(rows if data is None else data)
     if data is not None and not shown:
         picture = figures.points(data, columns, box, figures.DATA)
@@ -131,9 +132,9 @@ def _pairs(
 ) -> Picture:
     """The columns in which samples and data differ most, and conditions; without data the first."""
     columns, rows = examined.columns, examined.samples
-    given = examined.fitted.data["conditions"][:_GIVEN]
+    given = examined.fitted.data.conditions[:_GIVEN]
     room = _PAIRED - len(given)
-    names = ([column.name for column in compared[:room]] or columns[:room]) + given
+    names = [*([column.name for column in compared[:room]] or columns[:room]), *given]
     picked = sorted(map(columns.index, names))
     which = "the columns of largest KS" if len(compared) > room else "columns in pairs"
     which += f", given {', '.join(given)} of the data" if given else ""

@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from scoreode.data import Dataset, described
-from scoreode.model.build import fresh_density
+from scoreode.data import Dataset
 from scoreode.model.config import Run
 from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted
 from scoreode.progress import shown
-from scoreode.train import RunFolder, trainer
+from scoreode.train import RunFolder
+from scoreode.train.trainer import fit
 
 ORDERS = (1, 2, 3)
 
@@ -27,10 +27,9 @@ def trained(
     parent: RunFolder, name: str, run: Run, data: Dataset, start: Density | None = None
 ) -> Fitted:
     """Trains into parent/name, from fresh weights or from `start`, with progress shown."""
-    path = parent.path / name
-    with trainer.new_folder(path, run, described(data)) as folder, shown(name) as observe:
-        start = start or fresh_density(run, data)
-        return trainer.Trainer(run, data, start, folder).fit(observe)
+    with shown(name) as observe:
+        path, command = parent.path / name, parent.command
+        return fit(run, data, start=start, path=path, command=command, observe=observe)
 
 
 def measured(fitted: Fitted, test: np.ndarray, entropy: float) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import equinox as eqx
 import jax
@@ -19,7 +19,7 @@ from scoreode.model.config import Run
 from scoreode.model.defaults import for_images
 from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted
-from scoreode.network import MLP, NCSNpp
+from scoreode.network import NCSNpp, UNet
 from scoreode.network.unet import halvings
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE
@@ -204,8 +204,7 @@ def _run(row: Row, size: Preset, shape: tuple[int, int, int], order: int, stage:
 
 def carried_over(density: Density, run: Run) -> Density:
     """The same arrays in the run's network, which may compute its gradients in another way."""
-    network, spec = density.score_model.network, run.network
-    assert not isinstance(spec, MLP)
+    network, spec = density.score_model.network, cast(NCSNpp | UNet, run.network)
     size = (math.prod(spec.image_shape),)
     alike = eqx.filter_eval_shape(lambda key: spec.build(size, key), jr.key(0))
     network = jax.tree.unflatten(jax.tree.structure(alike), jax.tree.leaves(network))

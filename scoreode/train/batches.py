@@ -11,6 +11,7 @@ from jaxtyping import Array, PRNGKeyArray
 from scoreode._typing import Batch, Pairs, Sampler
 from scoreode.data import Dataset, Stored
 from scoreode.flow import Uniform, declared
+from scoreode.model.dequantised import AbstractTrainingNoise, UniformNoise
 from scoreode.model.standardise import Chain
 from scoreode.train import Rows, Windows
 
@@ -19,7 +20,7 @@ def batches(
     data: Dataset,
     bijection: Chain,
     *,
-    dequantise: str = "uniform",
+    dequantise: AbstractTrainingNoise = UniformNoise(),
     flip: bool = False,
     window: int = 2**15,
     seed: int = 0,
@@ -27,9 +28,9 @@ def batches(
     """A sampler of training rows: fresh draws, or stored ones with new noise where on a grid,
     drawn as often as their weights say; of pairs, where rows are conditioned on others.
 
-    **Arguments:** `dequantise`, the run's: only "uniform" noise is added here, and where it is
-    "variational" rows stay in their own units, as the loss adds it; `flip` images left to right at
-    random; `window`, how many rows at a time, by the `seed`, of sets that are not in memory.
+    **Arguments:** `dequantise`, the run's noise on a grid; where the loss adds it, rows stay in
+    their own units; `flip` images left to right at random; `window`, how many rows at a time, by
+    the `seed`, of sets that are not in memory.
     """
     if data.sampler is not None:
         return Standardised(data.sampler, bijection)
@@ -48,7 +49,7 @@ def _sampler(
     x: np.ndarray,
     c: np.ndarray | None,
     bijection: Chain,
-    dequantise: str,
+    dequantise: AbstractTrainingNoise,
     flip: bool,
 ) -> Sampler:
     """Of these rows of the data."""
@@ -60,10 +61,10 @@ def _sampler(
     kind = x.dtype if x.dtype == np.uint8 else np.float32
     stored = jnp.asarray(x, kind)  # bytes stay bytes until they are drawn
     rows = Rows.padded(_paired(stored, c), data.train_weights)
-    drawn = Dequantised(rows, noise if dequantise == "uniform" else None)
+    drawn = Dequantised(rows, dequantise.in_batches(noise))
     if flip and data.image_shape is not None:
         drawn = Flipped(drawn, data.image_shape)
-    return drawn if dequantise == "variational" else Standardised(drawn, bijection)
+    return drawn if dequantise.in_loss else Standardised(drawn, bijection)
 
 
 def _conditions(data: Dataset, bijection: Chain) -> np.ndarray | None:

@@ -30,15 +30,18 @@ def versions() -> dict[str, str]:
 
 
 class RunFolder:
-    """Reads and writes the files of a run; `path / …` for whatever has no method."""
+    """Reads and writes the files of a run; `path / …` for whatever has no method.
 
-    def __init__(self, path: Path):
-        self.path = path
+    `command` is what a shell was given to fill the folder; None in Python.
+    """
+
+    def __init__(self, path: Path, command: str | None = None):
+        self.path, self.command = path, command
 
     @classmethod
-    def create(cls, path: Path) -> "RunFolder":
+    def create(cls, path: Path, command: str | None = None) -> "RunFolder":
         """A new, empty folder. **Raises:** `InputError` if it holds anything already."""
-        folder = cls(path)
+        folder = cls(path, command)
         try:
             folder._check_empty()
             path.mkdir(parents=True, exist_ok=True)
@@ -48,12 +51,12 @@ class RunFolder:
 
     @classmethod
     @contextmanager
-    def begun(cls, path: Path) -> Iterator["RunFolder"]:
+    def begun(cls, path: Path, command: str | None = None) -> Iterator["RunFolder"]:
         """A new, empty folder, held as by `held`: of two processes one gets it.
 
         What fails before there is a checkpoint leaves nothing: none could go on from there.
         """
-        folder = cls.create(path)
+        folder = cls.create(path, command)
         try:
             with folder.held():
                 folder._check_empty()
@@ -71,7 +74,10 @@ class RunFolder:
         """A folder with a run in it. **Raises:** `InputError` if there is none."""
         if not (path / "config.json").is_file():
             raise InputError(f"{path}: not a run (it has no config.json)")
-        return cls(path)
+        folder = cls(path)
+        command = folder.read("config.json").get("command")
+        folder.command = command if isinstance(command, str) else None
+        return folder
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -107,8 +113,9 @@ class RunFolder:
         return document
 
     def write_config(self, config: dict[str, Any]) -> None:
-        """The resolved configuration, and the versions of everything."""
-        write_json(self.path / "config.json", config | {"versions": versions()})
+        """The resolved configuration, the command, and the versions of everything."""
+        record = config | {"command": self.command, "versions": versions()}
+        write_json(self.path / "config.json", record)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """The run's result."""

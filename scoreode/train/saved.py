@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from scoreode.data import Dataset, conditioned, described, sources
+from scoreode.data import Dataset, Description, conditioned, sources
 from scoreode.data.columns import if_there
 from scoreode.errors import InputError
 from scoreode.model.build import blank_density
@@ -26,38 +26,25 @@ from scoreode.train import (
 )
 from scoreode.train.folder import versions
 
-_DESCRIBED = {"name", "columns", "n_train", "entropy", "bin_width", "image_shape", "fingerprint"}
 
-
-# What runs of before do not hold: where data and grids lie, conditions, ranges of columns.
-_BEFORE = {
-    "path": None,
-    "bin_edge": 0.0,
-    "bin_range": None,
-    "pixel_range": None,
-    "chosen_by": None,
-    "conditions": [],
-    "train_range": None,
-    "conditions_range": None,
-}
-
-
-def write_config(folder: RunFolder, run: Run, data: dict[str, Any]) -> None:
+def write_config(folder: RunFolder, run: Run, data: Description) -> None:
     """The resolved run and the description of its data."""
-    folder.write_config({"run": to_json(run), "data": data})
+    folder.write_config({"run": to_json(run), "data": data.to_json()})
 
 
-def read_config(folder: RunFolder) -> tuple[Run, dict[str, Any]]:
+def read_config(folder: RunFolder) -> tuple[Run, Description]:
     """What `write_config` wrote. **Raises:** `InputError` if it is damaged."""
     config = folder.read("config.json")
     file = folder.path / "config.json"
     try:
-        run, data = from_json(config.get("run")), config.get("data")
+        run = from_json(config.get("run"))
+        if isinstance(run, Run):
+            return run, Description.from_json(config.get("data"))
     except InputError as error:
         raise InputError(f"{file}: {error}{_by_another(config)}") from error
-    if not isinstance(run, Run) or not isinstance(data, dict) or not data.keys() >= _DESCRIBED:
-        raise InputError(f"{file}: not the configuration of a run{_by_another(config)}")
-    return run, _BEFORE | data
+    except (TypeError, AttributeError):  # no description
+        pass
+    raise InputError(f"{file}: not the configuration of a run{_by_another(config)}")
 
 
 def _by_another(config: dict[str, Any]) -> str:
@@ -121,12 +108,12 @@ def _optimiser(run: Run) -> Optimiser:
     )
 
 
-def _blank(folder: RunFolder, run: Run, data: dict[str, Any]) -> Density:
+def _blank(folder: RunFolder, run: Run, data: Description) -> Density:
     """`blank_density` of a configuration that anything may have happened to."""
     devices.check()
     try:
         with jax.enable_x64(False):  # models are float32, whatever the caller computes in
-            return blank_density(run, len(data["columns"]), len(data["conditions"]))
+            return blank_density(run, len(data.columns), len(data.conditions))
     except Exception as error:  # a value of the wrong kind surfaces as any error
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(
@@ -134,30 +121,25 @@ def _blank(folder: RunFolder, run: Run, data: dict[str, Any]) -> Density:
         ) from error
 
 
-def trained_on(run: Run, known: dict[str, Any], data_dir: Path | None, remedy: str = "") -> Dataset:
+def trained_on(run: Run, known: Description, data_dir: Path | None, remedy: str = "") -> Dataset:
     """The data set that a run was begun on. **Raises:** `InputError` if it is another by now."""
     source = place(known, remedy)
-    pick = if_there([*known["columns"], *known["conditions"]])
+    pick = if_there([*known.columns, *known.conditions])
     data = sources.load_data(source, run.seed, run.validation_fraction, data_dir, pick)
-    if known["conditions"]:
-        data = conditioned(data, known["conditions"])
-    if described(data)["fingerprint"] != known["fingerprint"]:
+    if known.conditions:
+        data = conditioned(data, known.conditions)
+    if Description.of(data).fingerprint != known.fingerprint:
         raise InputError(f"{source} has changed since the run began{remedy}")
-    names = "name", "bin_width", "bin_edge", "chosen_by"
-    return replace(data, **{name: _as_given(known[name]) for name in names})
+    names = "name", "bin_width", "bin_edge"
+    return replace(data, **{name: getattr(known, name) for name in names})
 
 
-def _as_given(value: Any) -> Any:
-    """A number, or one a column, of which JSON makes lists."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-def place(known: dict[str, Any], remedy: str = "") -> str:
+def place(known: Description, remedy: str = "") -> str:
     """The name of the set that a run was begun on, or where, from here, its file or folder is.
 
     **Raises:** `InputError` naming the places where it is not.
     """
-    name, path = known["name"], known["path"]
+    name, path = known.name, known.path
     if sources.is_named(name) or (path is None and not Path(name).suffix):
         return name
     here = os.path.abspath(name)

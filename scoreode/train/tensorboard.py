@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from scoreode.errors import FailureError, InputError
 
@@ -21,11 +21,10 @@ class Numbers(Protocol):
 
 
 @contextmanager
-def events(folder: Path, step: int) -> Iterator[Callable[[Numbers, float | None], None]]:
+def events(folder: Path) -> Iterator[Callable[[Numbers, float | None], None]]:
     """An observer of training that writes every number as a scalar, by step, into a run's folder.
 
-    **Arguments:** `step`, at which training begins; what an interrupted one wrote after it is
-    hidden.
+    What an interrupted training wrote from the first reported step on is hidden.
 
     **Raises:** `InputError` where tensorboardX is not installed, `FailureError` where the disk
     refuses.
@@ -37,12 +36,16 @@ def events(folder: Path, step: int) -> Iterator[Callable[[Numbers, float | None]
             raise
         remedy = "pip install 'scoreode[tensorboard]'"
         raise InputError(f"--tensorboard: TensorBoard events are an extra: {remedy}") from missing
-    try:
-        writer = SummaryWriter(str(folder), purge_step=step + 1, flush_secs=_FLUSHED_EVERY)
-    except OSError as error:
-        raise FailureError(f"cannot write events to {folder}: {error.strerror}") from error
+    writer: Any = None
 
     def observe(report: Numbers, validation: float | None) -> None:
+        nonlocal writer
+        if writer is None:  # the folder is there from the first report on
+            step, every = report.step, _FLUSHED_EVERY
+            try:
+                writer = SummaryWriter(str(folder), purge_step=step, flush_secs=every)
+            except OSError as error:
+                raise FailureError(f"cannot write events to {folder}: {error.strerror}") from error
         new = {} if validation is None else {"validation_nats": validation}
         for name, number in (report.numbers | new).items():
             if name != "step":
@@ -51,4 +54,5 @@ def events(folder: Path, step: int) -> Iterator[Callable[[Numbers, float | None]
     try:
         yield observe
     finally:
-        writer.close()
+        if writer is not None:
+            writer.close()

@@ -9,14 +9,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import jax
 import jax.random as jr
 
-from scoreode._typing import Loss
-from scoreode.data import Dataset, described
+from scoreode.data import Dataset, Description
 from scoreode.errors import InputError
+from scoreode.model.build import prepare
 from scoreode.model.config import Run
 from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted
@@ -26,9 +26,15 @@ from scoreode.train import Budget, Report, RunFolder, TrainState, devices, train
 from scoreode.train.batches import batches
 from scoreode.train.loop import CHUNK
 from scoreode.train.observers import Observer, unobserved
-from scoreode.train.saved import _blank, _optimiser, _recoveries, save, write_config
+from scoreode.train.saved import (
+    _blank,
+    _optimiser,
+    _recoveries,
+    read_config,
+    save,
+    write_config,
+)
 from scoreode.train.validation import Validation
-from scoreode.train.variational import WithNoise
 
 SAVE_EVERY = 20.0  # seconds between checkpoints: at most this much is lost to a kill
 
@@ -47,24 +53,15 @@ class _Best:
 
 
 class Trainer:
-    """One run on one data set, from a density with untrained or trained weights.
-
-    Of several processes only the first uses the folder.
-
-    **Raises:** `InputError` for a batch that does not divide evenly.
-    """
+    """One run on one data set, from a density with untrained or trained weights."""
 
     def __init__(self, run: Run, data: Dataset, density: Density, folder: RunFolder | None = None):
-        folder = folder if devices.is_first() else None
         self.run: Run = run
         self.data: Dataset = data
         self.folder: RunFolder | None = folder
         self._bijection: Chain = density.bijection
-        check_batch(run)
         self._optimiser = _optimiser(run)
-        loss: Loss = run.objective
-        if run.dequantise == "variational":
-            loss = WithNoise.of(loss, density.bijection, data.bin_width)
+        loss = run.dequantise.loss(run.objective, density.bijection, data.bin_width)
         self._state = TrainState.initial(density.score_model, loss, self._optimiser)
         self._best = _Best(density.score_model)
         self._validated, self._elapsed = 0, 0.0
@@ -75,7 +72,8 @@ class Trainer:
     @classmethod
     def resumed(cls, run: Run, data: Dataset, folder: RunFolder) -> Self:
         """The trainer at the newest checkpoint. **Raises:** `InputError` if none is whole."""
-        trainer = cls(run, data, _blank(folder, run, described(data)), folder)
+        blank = _blank(folder, run, Description.of(data))
+        trainer = cls(run, data, blank, folder if devices.is_first() else None)
         tree, record = folder.checkpoints().restore(trainer._tree())
         trainer._state, best, trainer._bijection = tree
         trainer._best = _Best(best, record["best"], record["waited"])
@@ -189,7 +187,7 @@ class Trainer:
         fitted = Fitted(
             self.run,
             self._validation.chosen(best, last),
-            described(self.data),
+            Description.of(self.data),
             self.step,
             self._elapsed,
             self._best.value,
@@ -211,27 +209,50 @@ def check_batch(run: Run) -> None:
         )
 
 
-@contextmanager
-def new_folder(path: Path, run: Run, data: dict[str, Any]) -> Iterator[RunFolder]:
-    """The folder of a run that begins; of several processes the first creates and holds it.
+def fit(
+    run: Run,
+    data: Dataset,
+    *,
+    start: Density | None = None,
+    path: Path | None = None,
+    command: str | None = None,
+    observe: Observer = unobserved,
+) -> Fitted:
+    """Trains a density: what every door calls.
 
-    **Raises:** `InputError` if it exists, or if the run's batch does not divide evenly.
+    **Arguments:** `start`, a density whose weights training starts from (None: untrained ones, in
+    coordinates fitted to the rows); `path`, a new folder for the run; `command`, what a shell was
+    given to do this, which the folder keeps; `observe`, called with every report of training.
+
+    **Raises:** `InputError` for data that have no density, for a run that does not suit them, and
+    for a folder that exists; `FailureError` for a loss that stays infinite, and for a full disk;
+    `KeyboardInterrupt` as it comes, after saving a checkpoint.
     """
     check_batch(run)
-    if not devices.is_first():
-        yield RunFolder(path)
-        return
-    with RunFolder.begun(path) as folder:
-        write_config(folder, run, data)
-        yield folder
+    with _new_folder(path, command) as folder:
+        run, density = prepare(run, data, start)
+        if folder is not None:
+            write_config(folder, run, Description.of(data))
+        return Trainer(run, data, density, folder).fit(observe)
 
 
-@contextmanager
-def existing_folder(path: Path) -> Iterator[RunFolder]:
-    """The folder of a run that goes on; of several processes the first holds it.
+def resume(path: Path, data: Dataset, observe: Observer = unobserved) -> Fitted:
+    """Goes on with a run from its newest checkpoint, on the data that it began with.
 
-    **Raises:** `InputError` if there is none; `FailureError` if another process trains there.
+    **Raises:** `InputError` if there is no run or no whole checkpoint; `FailureError` if another
+    process trains there; else as `fit`.
     """
     folder = RunFolder.existing(path)
     with folder.held() if devices.is_first() else nullcontext():
+        run, _ = read_config(folder)
+        return Trainer.resumed(run, data, folder).fit(observe)
+
+
+@contextmanager
+def _new_folder(path: Path | None, command: str | None) -> Iterator[RunFolder | None]:
+    """The folder of a run that begins; of several processes the first creates and holds it."""
+    if path is None or not devices.is_first():
+        yield None
+        return
+    with RunFolder.begun(path, command) as folder:
         yield folder

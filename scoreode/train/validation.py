@@ -7,10 +7,9 @@ not see: what it chose is therefore compared with the last model by the exact NL
 import numpy as np
 
 from scoreode.data import Dataset
-from scoreode.flow import Refined
+from scoreode.flow import Refined, declared
 from scoreode.model.config import Run
 from scoreode.model.density import Density
-from scoreode.model.dequantised import dequantisation
 from scoreode.train import devices
 
 BOUND_ROWS, EXACT_ROWS = 4096, 512  # at most; an exact NLL costs a hundred times as much as a bound
@@ -24,7 +23,7 @@ class Validation:
     def __init__(self, run: Run, data: Dataset):
         self.absent: bool = data.sampler is not None or len(data.validation) == 0
         self._exact, self._order = run.validation == "exact", run.objective.order
-        self._run, self._grid = run, (data.bin_width, data.bin_edge)
+        self._noise, self._grid = run.dequantise, declared(data.bin_width, data.bin_edge)
         d = len(data.columns)
         self._weights = data.validation_weights
         self._bounded = _rows(data, max(64, min(BOUND_ROWS, _BOUND_VALUES // d)))
@@ -56,8 +55,9 @@ class Validation:
 
     def _inside(self, density: Density, x: np.ndarray, c: np.ndarray | None) -> tuple:
         """Rows with fixed noise where they lie on a grid, their c, and log r of the noise."""
-        noise = dequantisation(self._run, density, *self._grid)
-        x, log_r = (x, 0.0) if noise is None else noise.drawn(x)
+        if self._grid is None:
+            return x, c, 0.0
+        x, log_r = self._noise.evaluated(density, self._grid).drawn(x)
         return x, c, log_r
 
 

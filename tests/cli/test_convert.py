@@ -36,7 +36,7 @@ def test_the_score_is_the_published_one(cli, published, tmp_path):
     assert result.code == 0, result.err
     fitted = saved.load(out)
     assert fitted.steps == 1300
-    assert fitted.data["bin_width"] == 1
+    assert fitted.data.bin_width == 1
     rng, sigma = np.random.default_rng(0), 0.3
     x = rng.uniform(0, 256, (8, 12, 3))
     x_t = x + 256 * sigma * rng.normal(size=x.shape)

@@ -52,7 +52,7 @@ def run(cli, sets, tmp_path_factory):
 def test_a_run_has_a_network_for_images(run):
     fitted = saved.load(run)
     assert fitted.run.network == UNet((28, 28, 1), width=4)
-    assert fitted.data["bin_width"] == 1
+    assert fitted.data.bin_width == 1
     assert fitted.run.flip
 
 

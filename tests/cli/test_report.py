@@ -162,7 +162,7 @@ def test_a_term_is_drawn_from_its_first_whole_mean(copied, written):
     records = [json.loads(line) for line in file.read_text().splitlines()]
     later = [{**records[-1], "step": 100 + i, "second": s} for i, s in enumerate((0.0, 0.7, 3, 2))]
     file.write_text("".join(json.dumps(record) + "\n" for record in (*records, *later)))
-    charts = {chart["title"]: chart for chart in written(copied, *FEW).data["charts"]}
+    charts = {chart["title"]: chart for chart in written(copied, *FEW).data.charts}
     (curve,) = charts["J2"]["curves"]
     assert curve["y"] == [3, 2]
     assert curve["x"]["steps"] == [102, 103]
@@ -174,7 +174,7 @@ def test_the_last_mean_is_not_one_of_few_steps(copied, written):
     steps, losses = (100, 200, 300, 310), (1.0, 2, 3, 25)
     records = [{**last, "step": s, "loss": x} for s, x in zip(steps, losses, strict=True)]
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    charts = {chart["title"]: chart for chart in written(copied, *FEW).data["charts"]}
+    charts = {chart["title"]: chart for chart in written(copied, *FEW).data.charts}
     (curve,) = charts["loss"]["curves"]
     assert curve["y"] == [1, 2, 5]
     assert curve["x"]["steps"] == [100, 200, 310]
@@ -312,7 +312,7 @@ def test_a_damaged_line_of_metrics(cli, copied, written):
     file = copied / "metrics.jsonl"
     whole = file.read_text()
     file.write_text(whole + '{"step": 50, "sec')  # cut short by a kill
-    assert written(copied, *FEW).data["charts"][0]["curves"][0]["x"]["steps"][-1] == 40
+    assert written(copied, *FEW).data.charts[0]["curves"][0]["x"]["steps"][-1] == 40
     for line in ("", "[1]", "{}", '{"step": "many", "seconds": 1}', "\x00"):
         file.write_text(f"{whole}{line}\n{whole}")
         result = cli("report", copied)

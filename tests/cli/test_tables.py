@@ -185,7 +185,7 @@ def test_a_run_that_begins_with_another_has_its_grid(cli, run, file, tmp_path):
     options = ("--columns", "half,a,count", "--init-from", run, "--steps", 2)
     result = cli("fit", file, "--order", 1, *options, "--out", tmp_path / "r")
     assert result.code == 0, result.err
-    assert saved.load(tmp_path / "r").data["bin_width"] == [0.5, 0, 1]
+    assert saved.load(tmp_path / "r").data.bin_width == [0.5, 0, 1]
     assert "spikes" not in result.err
 
 
@@ -230,7 +230,7 @@ def test_standard_input(cli, frame, run, tiny, given, tmp_path):
     path = tmp_path / "from-stdin"
     options = ("--columns", "half,a,count", "--bin-width", 0.5, 0, 1, "--steps", 2)
     assert cli("fit", "-", *tiny, *options, "--out", path).code == 0
-    assert saved.load(path).data["fingerprint"] == saved.load(run).data["fingerprint"]
+    assert saved.load(path).data.fingerprint == saved.load(run).data.fingerprint
     given(gzip.compress(text))
     assert json.loads(cli("nll", path, "-", "--json").out)["n"] == N
     for command in (("fit", "--resume", path), ("verify", path), ("compare", path, run)):
@@ -331,5 +331,5 @@ def test_a_run_taken_up_again_knows_the_range_of_every_column(cli, frame, tiny, 
         widths = ("--bin-width", "count=1", "half=0.5")
         assert cli("fit", path, *tiny, "--steps", 2, *widths, "--out", run).code == 130
     assert cli("fit", "--resume", run).code == 0
-    low, high = saved.load(run).data["bin_range"]
+    low, high = saved.load(run).data.bin_range
     assert (low[1:], high[2]) == ([0, 0], 1.5)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from scoreode import ScoreODE
-from scoreode.data import Stored, described, sources, stored
+from scoreode.data import Description, Stored, sources, stored
 from scoreode.errors import InputError
 from scoreode.evaluate.rows import blocks
-from scoreode.model.build import begun, fresh_density
+from scoreode.model.build import fresh_density, prepare
 from scoreode.model.config import Run
 from scoreode.network import MLP
 from scoreode.objective import DenoisingScoreMatching
@@ -53,9 +53,9 @@ def test_a_large_array_is_split_as_a_small_one(tmp_path, monkeypatch):
     assert not isinstance(expected.train, Stored)
     for part in ("train", "validation"):
         np.testing.assert_array_equal(getattr(found, part)[:], getattr(expected, part))
-    other = described(sources.load_data(path, seed=4))
-    assert described(found)["fingerprint"] == described(found)["fingerprint"]
-    assert described(found)["fingerprint"] != other["fingerprint"], "of other training rows"
+    other = Description.of(sources.load_data(path, seed=4))
+    assert Description.of(found).fingerprint == Description.of(found).fingerprint
+    assert Description.of(found).fingerprint != other.fingerprint, "of other training rows"
 
 
 @pytest.mark.usefixtures("large")
@@ -70,7 +70,7 @@ def test_bad_rows_are_named_as_in_small_arrays(tmp_path):
     np.save(path, rows)
     data, run = sources.load_data(str(path)), Run(DenoisingScoreMatching(VE()))
     with pytest.raises(InputError, match=r"constant column x1: .*\(among the 45 rows"):
-        begun(run, data)
+        prepare(run, data)
 
 
 def test_windows_hold_all_rows_alike():
@@ -99,7 +99,7 @@ def test_bytes_stay_bytes_until_they_are_drawn(tmp_path):
     np.save(path, pixels)
     data = sources.load_data(path)
     assert (data.image_shape, data.bin_width) == ((4, 6, 3), 1.0)
-    assert described(data)["bin_range"] == (0, 255)
+    assert Description.of(data).bin_range == (0, 255)
     run = Run(DenoisingScoreMatching(VE()), network=MLP(8, 1), standardise="centre")
     windows = batches(data, fresh_density(run, data).bijection, window=8)
     window = windows.at(0)

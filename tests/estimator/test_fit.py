@@ -9,9 +9,9 @@ from scipy import stats
 from sklearn.exceptions import ConvergenceWarning
 
 from scoreode import ScoreODE
-from scoreode.data import Dataset, described, from_rows
+from scoreode.data import Dataset, Description, from_rows
 from scoreode.errors import FailureError
-from scoreode.model.build import begun
+from scoreode.model.build import prepare
 from scoreode.model.config import PROCESSES
 from scoreode.model.defaults import for_table
 from scoreode.network import MLP
@@ -51,7 +51,7 @@ def test_the_mass_of_a_coin():
 def test_discrete_columns_are_found_and_come_back(frame, tmp_path):
     est = small(discrete=["flag"]).fit(frame)
     auto = small(discrete="auto").fit(frame)
-    assert est.fitted_.data["bin_width"] == auto.fitted_.data["bin_width"] == (0, 1)
+    assert est.fitted_.data.bin_width == auto.fitted_.data.bin_width == (0, 1)
     np.testing.assert_array_equal(auto.score_samples(frame), est.score_samples(frame))
     rows = est.sample(200, random_state=0)
     assert rows.dtype == np.float64
@@ -111,7 +111,7 @@ def test_validation_is_weighted():
     )
     names, none = ("a", "b"), x[:0]
     weighted = Dataset("x", x, x, none, names, validation_weights=weights.astype(float))
-    run, density = begun(run, weighted)
+    run, density = prepare(run, weighted)
     repeated = Dataset("x", x, np.repeat(x, weights, 0), none, names)
     assert Validation(run, weighted).nats(density) == pytest.approx(
         Validation(run, repeated).nats(density), rel=1e-6
@@ -214,8 +214,8 @@ def test_a_run_that_is_under_way(frame, tmp_path):
     data = from_rows("rows", rows, ("x0", "x1"), 0, 0.1)
     options = {"process": PROCESSES["ve"], "steps": 20, "network": TINY, "batch_size": 32}
     run = for_table(108, 2, order=1, **options)
-    run, density = begun(run, data)
-    with new_folder(tmp_path / "run", run, described(data)) as folder:
+    run, density = prepare(run, data)
+    with new_folder(tmp_path / "run", run, Description.of(data)) as folder:
         trainer = Trainer(run, data, density, folder)
         trainer.save()
     started = ScoreODE.from_run(folder.path)

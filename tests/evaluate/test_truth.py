@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from densities import DENSITIES
 
-from scoreode.data import described, sources
+from scoreode.data import Description, sources
 from scoreode.errors import InputError
 from scoreode.evaluate.truth import is_known, oracle_of
 from scoreode.model.build import fresh_density
@@ -25,7 +25,7 @@ def fitted(name, standardise):
         *data.train.shape, process=VP(t_min=1e-8), standardise=standardise, network=MLP(8, 1)
     )
     density = fresh_density(run, data)
-    return Fitted(run, density, described(data), 0, 0.0, None)
+    return Fitted(run, density, Description.of(data), 0, 0.0, None)
 
 
 @pytest.mark.parametrize("standardise", ["scale", "whiten"])

@@ -12,7 +12,7 @@ from scipy import stats
 from standard_errors import assert_covariance, assert_mean
 
 from scoreode._typing import Pairs
-from scoreode.data import conditioned, described, from_rows
+from scoreode.data import Description, conditioned, from_rows
 from scoreode.errors import InputError
 from scoreode.flow import GridLikelihood, LogLikelihood, Refined, declared
 from scoreode.model.build import fresh_density
@@ -147,7 +147,7 @@ def test_masses_of_cells_given_c(density, rows):
     data = conditioned(from_rows("both", np.hstack([x, c]), "xyabc", 0, 0.0), "abc")
     data = replace(data, bin_width=width, bin_edge=(0.0, 0.0))
     run = for_table(30, 2, process=PROCESS)
-    fitted = Fitted(run, density, described(data), 0, 0.0, None)
+    fitted = Fitted(run, density, Description.of(data), 0, 0.0, None)
 
     def closed_form(x):
         nats, zeros = log_density(x, c), np.zeros(len(x))

@@ -133,7 +133,7 @@ def verify(
 ) -> None:
     """Measures what the theory says of a run, on held-out rows of its data or of another file."""
     from scoreode.evaluate.held_out import Options, Sources
-    from scoreode.evaluate.verify import plain, verified
+    from scoreode.evaluate.verify import plain, readable, verified
 
     check_positive(n=n)
     check_seed(seed)
@@ -141,7 +141,7 @@ def verify(
     options = Options(source, n, seed=seed, data_dir=data_dir)
     x, c = Sources(options).of(fitted, shown=0).apart(fitted)
     found = verified(fitted, x, seed, c)
-    print(json.dumps(found, default=plain) if as_json else table.readable(found))
+    print(json.dumps(found, default=plain) if as_json else readable(found))
 
 
 def report(

@@ -44,20 +44,20 @@ def sample(
     if n is not None and n < 1:
         raise InputError(f"-n {n}: draw at least one sample")
     fitted = saved.load(run)
-    _check_pictures(out, fitted.data["image_shape"], n or _DRAWS, sheet)
-    how = sampler(method, steps, len(fitted.data["columns"]))
+    _check_pictures(out, fitted.data.image_shape, n or _DRAWS, sheet)
+    how = sampler(method, steps, len(fitted.data.columns))
     c = _conditions(fitted, run, given)
     c = None if c is None else np.repeat(c, n or 1, axis=0)
     n = (n or _DRAWS) if c is None else len(c)
     began = time.perf_counter()
-    rows, columns = fitted.sample(n, seed, how, c), fitted.data["columns"]
+    rows, columns = fitted.sample(n, seed, how, c), fitted.data.columns
     seconds = time.perf_counter() - began
     if out.suffix in _PICTURES:
         _draw(fitted, rows, out, sheet)
     else:
-        whole = whole_columns(fitted.data, len(columns))
+        whole = whole_columns(fitted.data.bin_width, fitted.data.bin_edge, len(columns))
         if c is not None:
-            rows, names = np.concatenate([rows, c], 1), columns + fitted.data["conditions"]
+            rows, names = np.concatenate([rows, c], 1), columns + fitted.data.conditions
             write_rows(out, rows, names, whole + [False] * c.shape[1])
         else:
             write_rows(out, rows, columns, whole)
@@ -84,9 +84,9 @@ def _check_pictures(out: Path, shape: Sequence[int] | None, n: int, sheet: bool)
 
 def _draw(fitted: Fitted, rows: np.ndarray, out: Path, sheet: bool) -> None:
     """Images as they are, or as a sheet; one or two columns as points."""
-    shape = fitted.data["image_shape"]
+    shape = fitted.data.image_shape
     if not shape:
-        figures.write(figures.points(rows, fitted.data["columns"]), out)
+        figures.write(figures.points(rows, fitted.data.columns), out)
         return
     images = pixels.of_rows(rows, tuple(shape), fitted.pixel_range)
     if sheet:
@@ -99,7 +99,7 @@ def _draw(fitted: Fitted, rows: np.ndarray, out: Path, sheet: bool) -> None:
 
 def _conditions(fitted: Fitted, run: Path, given: Path | None) -> np.ndarray | None:
     """The rows of a table on which a density is conditional; None for one without conditions."""
-    names = fitted.data["conditions"]
+    names = fitted.data.conditions
     if not names and given is None:
         return None
     if not names:

@@ -1,6 +1,7 @@
 """What `list` and `reproduce` do, for what has a name."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,13 @@ def reproduce(
     from scoreode.reproduce import REPRODUCE, table1
 
     check_seed(seed)
+    words = ["scoreode", "reproduce", name, "--seed", str(seed)]
     if name in TABLE_1:
         preset = preset or ("cpu-10min" if quick else "full")
         named("preset", preset, table1.PRESETS)
         images = table1.data_of(name, preset, seed, data_dir, data)
-        folder = RunFolder.create(out or next_folder(name))
+        words += ["--preset", preset, *(() if data is None else ("--data", data))]
+        folder = RunFolder.create(out or next_folder(name), shlex.join(words))
         summary, text = table1.table1(folder, images, name=name, preset=preset, seed=seed)
         _print(folder, summary, text, as_json)
         return
@@ -51,7 +54,8 @@ def reproduce(
         raise InputError(unknown("recipe", name, known))
     if (preset, data, data_dir) != (None, None, None):
         raise InputError(f"--preset, --data and --data-dir are for images; {name} takes --quick")
-    folder = RunFolder.create(out or next_folder(name))
+    words += ["--quick"] if quick else []
+    folder = RunFolder.create(out or next_folder(name), shlex.join(words))
     summary, text = REPRODUCE[name](folder, quick=quick, seed=seed)
     _print(folder, summary, text, as_json)
 

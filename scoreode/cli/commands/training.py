@@ -3,21 +3,21 @@
 import itertools
 import json
 import shlex
-from collections.abc import Set
+from collections.abc import Callable, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scoreode.cli.options import FitOptions
-from scoreode.data import Dataset, described, tables, ties
+from scoreode.data import Dataset, Description, tables, ties
 from scoreode.errors import FailureError, InputError
-from scoreode.model import build
+from scoreode.model.build import prepare
 from scoreode.model.config import PROCESSES, Run
 from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted, check_columns
 from scoreode.progress import note, shown
 from scoreode.train import RunFolder, devices, saved, trainer
-from scoreode.train.observers import Observer, observed_by, recoveries_told
+from scoreode.train.observers import Observer, observed_by, recoveries_told, unobserved
 from scoreode.train.saved import place, trained_on
 from scoreode.train.tensorboard import events
 
@@ -25,8 +25,8 @@ RUNS = Path("runs")
 
 
 @dataclass(frozen=True)
-class Told:
-    """How training is told of: its result as JSON, its course as TensorBoard events."""
+class Output:
+    """Where training reports: its result as JSON, its course as TensorBoard events."""
 
     as_json: bool = False
     tensorboard: bool = False
@@ -35,43 +35,55 @@ class Told:
 
 
 def fit(
-    source: str, out: Path | None, options: FitOptions, told: Told, asked: Set[str] = frozenset()
+    source: str,
+    out: Path | None,
+    options: FitOptions,
+    output: Output,
+    asked: Set[str] = frozenset(),
 ) -> None:
     """Trains on a data set into a new folder.
 
     **Arguments:** `asked`, names of the options that were given, be it with their default values.
     """
     data = options.data(source)
-    run, density = _begun(options, data, source, asked)
-    told = replace(told, notes=tuple(ties.found_in(data).told(ties.in_command)))
-    for line in told.notes:
+    run, start = _run_and_start(options, data, source, asked)
+    output = replace(output, notes=tuple(ties.found_in(data).told(ties.in_command)))
+    for line in output.notes:
         note(f"{data.name}: {line}")
     stem = "stdin" if source == tables.STDIN else Path(source).stem
     path = out or (next_folder(stem) if devices.is_first() else RUNS)
-    with trainer.new_folder(path, run, described(data)) as folder:
-        _train(trainer.Trainer(run, data, density, folder), folder, told)
+    command = options.command(source)
+
+    def train(observe: Observer) -> Fitted:
+        return trainer.fit(run, data, start=start, path=path, command=command, observe=observe)
+
+    _train(train, run, data, path, output)
 
 
 def resolved(source: str, options: FitOptions, asked: Set[str] = frozenset()) -> FitOptions:
     """The options with what the data, the recipe and a model to start from choose."""
-    return options.resolved(_begun(options, options.data(source), source, asked)[0])
+    data = options.data(source)
+    run, start = _run_and_start(options, data, source, asked)
+    return options.resolved(prepare(run, data, start)[0])
 
 
-def _begun(options: FitOptions, data: Dataset, source: str, asked: Set[str]) -> tuple[Run, Density]:
-    """The run that the options mean, and the density that its training starts from."""
+def _run_and_start(
+    options: FitOptions, data: Dataset, source: str, asked: Set[str]
+) -> tuple[Run, Density | None]:
+    """The run that the options mean, and the density to start from, if a run was named."""
     shape = len(data.train), len(data.columns), data.image_shape
     run = options.run(*shape, n_conditions=data.n_conditions)
     trainer.check_batch(run)
     if options.init_from is None:
-        return build.begun(run, data)
+        return run, None
     trained = saved.load(options.init_from)
-    _check_conditions(trained, described(data)["conditions"], options)
+    _check_conditions(trained, Description.of(data).conditions, options)
     check_columns(trained, data.columns, source)
     return _of_the_same_model(trained.run, run, options, asked), trained.density
 
 
-def _check_conditions(trained: Fitted, conditions: list[str], options: FitOptions) -> None:
-    found = trained.data["conditions"]
+def _check_conditions(trained: Fitted, conditions: Sequence[str], options: FitOptions) -> None:
+    found = trained.data.conditions
     if conditions != found:
         option = f"add --given {','.join(found)}" if found else "leave --given out"
         raise InputError(
@@ -87,7 +99,7 @@ def _of_the_same_model(trained: Run, run: Run, options: FitOptions, asked: Set[s
         "width": (options.width, trained.network.width),
         "depth": (options.depth, trained.network.depth),
         "standardise": (options.standardise, trained.standardise),
-        "dequantise": (options.dequantise, trained.dequantise),
+        "dequantise": (options.dequantise, trained.dequantise.name),
     }
     for name in ("process", "dequantise"):
         if name not in asked and getattr(options, name) == getattr(FitOptions, name):
@@ -104,54 +116,53 @@ def _of_the_same_model(trained: Run, run: Run, options: FitOptions, asked: Set[s
         parametrisation=trained.parametrisation,
         standardise=trained.standardise,
         dequantise=trained.dequantise,
-        noise_network=trained.noise_network,
         objective=replace(run.objective, process=trained.objective.process),
     )
 
 
-def resume(path: Path, data_dir: Path | None, told: Told) -> None:
+def resume(path: Path, data_dir: Path | None, output: Output) -> None:
     """Continues a run from its newest checkpoint."""
-    with trainer.existing_folder(path) as folder:
-        run, known = saved.read_config(folder)
-        data = trained_on(run, known, data_dir, "; restore it, or fit anew")
-        _train(trainer.Trainer.resumed(run, data, folder), folder, told)
+    run, known = saved.read_config(RunFolder.existing(path))
+    data = trained_on(run, known, data_dir, "; restore it, or fit anew")
+    _train(lambda observe: trainer.resume(path, data, observe), run, data, path, output)
 
 
-def _train(trainer: trainer.Trainer, folder: RunFolder, told: Told) -> None:
-    order = trainer.run.objective.order
+def _train(
+    train: Callable[[Observer], Fitted], run: Run, data: Dataset, path: Path, output: Output
+) -> None:
+    """Trains, shows the progress, and prints the result."""
     if not devices.is_first():
-        trainer.fit()
+        train(unobserved)
         return
     try:
         with ExitStack() as stack:
-            shows = stack.enter_context(shown(f"order {order}"))
-            observers: list[Observer] = [shows, recoveries_told(note)]
-            if told.tensorboard:
-                observers.append(stack.enter_context(events(folder.path, trainer.step)))
-            fitted = trainer.fit(observed_by(*observers))
+            progress = stack.enter_context(shown(f"order {run.objective.order}"))
+            observers: list[Observer] = [progress, recoveries_told(note)]
+            if output.tensorboard:
+                observers.append(stack.enter_context(events(path)))
+            fitted = train(observed_by(*observers))
     except KeyboardInterrupt:
-        if not trainer.resumable:
+        if not RunFolder(path).checkpoints(read_only=True).any:
             raise
-        command = shlex.join(["scoreode", "fit", "--resume", str(folder.path)])
+        command = shlex.join(["scoreode", "fit", "--resume", str(path)])
         message = f"interrupted; the state is saved. Continue with: {command}"
         raise KeyboardInterrupt(message) from None
-    if told.as_json:
-        result = {"run": str(folder.path), "validation": trainer.run.validation}
-        result |= {"notes": told.notes} if told.notes else {}
+    if output.as_json:
+        result = {"run": str(path), "validation": run.validation}
+        result |= {"notes": output.notes} if output.notes else {}
         print(json.dumps(result | fitted.summary))
     else:
-        print(_readable(fitted, folder, trainer.data))
+        print(_readable(fitted, path, data))
 
 
-def _readable(fitted: Fitted, folder: RunFolder, data: Dataset) -> str:
+def _readable(fitted: Fitted, path: Path, data: Dataset) -> str:
     line = f"{fitted.steps} steps in {fitted.seconds:.0f} s"
     if fitted.validation_nats is not None:
         kind = "bound on the NLL" if fitted.run.validation == "bound" else "NLL"
         line += f", best validation {kind} {fitted.validation_nats:.4f} nats"
-    path = str(folder.path)
     # Rows that it was not trained on: of a table without a test part the user has them.
     unseen = place(fitted.data) if len(data.test) else f"NEW{Path(data.name).suffix}"
-    following = ["scoreode", "nll", path, unseen], ["scoreode", "report", path]
+    following = ["scoreode", "nll", str(path), unseen], ["scoreode", "report", str(path)]
     return f"{line}\nsaved to {path}; next: {', or: '.join(map(shlex.join, following))}"
 
 

@@ -46,8 +46,8 @@ def _left_out(
     others = rows[~np.isin(rows, fold)]
     with np.errstate(all="ignore"):  # a column may be constant in all other folds
         chain = Chain.fitted(families, x[others])
-        z, log_det = chain.forward(x[fold])
-        kernels, _ = chain.forward(x[others[:_KERNELS]])
+        z, log_det = map(np.asarray, chain.forward(x[fold]))
+        kernels = np.asarray(chain.forward(x[others[:_KERNELS]])[0])
         gaussian = np.mean(log_det - 0.5 * np.sum(z**2, axis=-1))
         kernel = np.mean(log_det[:_TRIED]) + _kernel_estimate(kernels, z[:_TRIED])
     return max((float(nats) for nats in (gaussian, kernel) if np.isfinite(nats)), default=-np.inf)
@@ -56,5 +56,5 @@ def _left_out(
 def _kernel_estimate(kernels: np.ndarray, z: np.ndarray) -> float:
     """The mean log-density of z under Gaussian kernels of the best bandwidth; same constant."""
     squares, d = 0.5 * cdist(z, kernels, "sqeuclidean"), z.shape[1]
-    shape = [logsumexp(-squares / h**2, axis=1).mean() - d * np.log(h) for h in _BANDWIDTHS]
+    shape = [np.mean(logsumexp(-squares / h**2, 1)) - d * np.log(h) for h in _BANDWIDTHS]
     return float(np.max(shape) - np.log(len(kernels)))

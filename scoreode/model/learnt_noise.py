@@ -1,18 +1,77 @@
-"""Noise on a grid that is learnt with the model."""
+"""Noise on a grid that is learnt with the model: variational dequantisation.
+
+The noise r(u | x) is trained by gradients of E [bound on −log p(x + u) + log r(u | x)], which
+bounds −log P(cell) (Ho et al. 2019).
+"""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
+import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Batch, Loss, Pairs, Scalar
-from scoreode.flow import logit_normal, nll_bound
+from scoreode.data import Dataset
+from scoreode.flow import (
+    AbstractDequantisation,
+    LogitNormal,
+    Uniform,
+    logit_normal,
+    map_rows,
+    nll_bound,
+    rows_at_once,
+)
+from scoreode.model.density import Density
+from scoreode.model.dequantised import AbstractTrainingNoise, check_grid_declared
 from scoreode.model.standardise import Chain
+from scoreode.network import CellNoise, Specification
+from scoreode.process import AbstractProcess
 from scoreode.score import ScoreModel, given
+
+
+@dataclass(frozen=True)
+class LearntNoise(AbstractTrainingNoise):
+    """u = bin width · sigmoid(a(x) + e^b(x) ε), with a and b by networks of this specification."""
+
+    name = "variational"
+    begins_at_grid = False
+    in_loss = True
+
+    specification: Specification
+
+    def process(self, process: AbstractProcess, data: Dataset, bijection: Chain) -> AbstractProcess:
+        check_grid_declared(self, data)
+        return process
+
+    def in_batches(self, uniform: Uniform) -> Uniform | None:
+        return None
+
+    def network(self, d: int, key: PRNGKeyArray) -> CellNoise | None:
+        return CellNoise.built(self.specification, d, key)
+
+    def loss(self, loss: Loss, bijection: Chain, bin_width: Any) -> Loss:
+        return WithNoise.of(loss, bijection, bin_width)
+
+    def evaluated(self, density: Density, uniform: Uniform) -> AbstractDequantisation:
+        width = np.asarray(uniform.bin_width)
+        return LogitNormal(width, uniform.bin_edge, partial(_cells, density, width))
+
+
+def _cells(
+    density: Density, width: np.ndarray, x: Float[np.ndarray, "n d"]
+) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, "n d"]]:
+    """Location and log-scale of the noise in the cells of rows."""
+    middle, _ = density.bijection.forward(np.asarray(x + width / 2, np.float64))
+    z = np.asarray(middle, np.float32)
+    noise: Any = density.score_model.noise  # a run with this noise has one
+    a, b = map_rows(noise, (), (z,), rows_at_once(x.shape[1], 0))
+    return a.astype(np.float64), b.astype(np.float64)
 
 
 class WithNoise(eqx.Module):

@@ -15,14 +15,14 @@ from scoreode import ScoreODE
 from scoreode.data import from_rows, on_grid
 from scoreode.errors import InputError
 from scoreode.flow import logit_normal
-from scoreode.model.build import begun
+from scoreode.model.build import prepare
 from scoreode.model.config import PROCESSES, STANDARDISATIONS
 from scoreode.model.defaults import for_table
+from scoreode.model.learnt_noise import WithNoise
 from scoreode.model.standardise import Chain
 from scoreode.network import MLP, CellNoise
 from scoreode.process import VE
 from scoreode.score import ScoreModel, Velocity
-from scoreode.train.variational import WithNoise
 
 pytestmark = pytest.mark.optimised
 
@@ -100,7 +100,7 @@ def test_the_diffusion_begins_where_half_a_cell_is_three_deviations(name, standa
     data = pixels()
     options = {"standardise": standardise, "dequantise": "truncated-normal"}
     asked = for_table(450, 4, process=PROCESSES[name], network=MLP(8, 1), **options)
-    run, density = begun(asked, data)
+    run, density = prepare(asked, data)
     process = density.score_model.process
     assert process == run.objective.process
     scale = np.max(density.bijection.parts[0].scale)
@@ -119,7 +119,7 @@ def test_the_diffusion_begins_where_half_a_cell_is_three_deviations(name, standa
 )
 def test_what_cannot_be_is_said(options, data, message):
     with pytest.raises(InputError, match=message):
-        begun(for_table(450, 4, process=PROCESSES["ve"], network=MLP(8, 1), **options), data)
+        prepare(for_table(450, 4, process=PROCESSES["ve"], network=MLP(8, 1), **options), data)
 
 
 @pytest.mark.parametrize("kind", ["variational", "truncated-normal"])

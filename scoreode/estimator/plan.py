@@ -1,0 +1,107 @@
+"""What the estimator trains: its rows as a data set, its parameters as a run."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from scoreode.data import Dataset, Discrete, bin_widths, conditioned, from_rows, on_grid
+from scoreode.errors import InputError, check_fraction
+from scoreode.estimator import conditions, inputs
+from scoreode.model.config import PROCESSES, Run, named
+from scoreode.model.defaults import for_table
+from scoreode.model.fitted import Fitted
+from scoreode.network import Specification
+from scoreode.process import AbstractProcess
+
+_OF_RUN = ("order", "steps", "seconds", "batch_size", "learning_rate", "n_probes", "dequantise")
+
+
+class Parameters(Protocol):
+    """What is asked of the estimator here."""
+
+    process: str | AbstractProcess
+    network: Specification | None
+    standardise: str | None
+    discrete: Discrete | None
+    bin_width: float | Sequence[float] | None
+    validation_fraction: float
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]: ...
+
+
+def dataset_of(est: Any, X: np.ndarray, C: Any, weights: np.ndarray | None, seed: int) -> Dataset:
+    """The rows that count, with what they are conditioned on, split by the seed."""
+    names, given = inputs.names_of(est), ()
+    both = X
+    if C is not None:
+        c, given = conditions.with_names(C, len(X), names)
+        both = np.concatenate([X, c], axis=1)
+    if weights is not None:
+        both, weights = both[weights > 0], weights[weights > 0]
+    fraction = est.validation_fraction
+    check_fraction(validation_fraction=fraction)
+    data = from_rows("X", both, names + given, seed, fraction, weights=weights)
+    return conditioned(data, given) if given else data
+
+
+def with_grid(est: Parameters, data: Dataset, before: Fitted | None) -> Dataset:
+    """The data with the grid that was declared, detected, or fitted before."""
+    widths = est.bin_width
+    inputs.check_discrete(est.discrete)
+    if widths is not None and est.discrete is not None:
+        raise InputError("give discrete or bin_width, not both")
+    if before is not None:
+        widths = before.data.bin_width
+    elif widths is None:
+        rows = np.concatenate([data.train[:], data.validation[:]])
+        widths = bin_widths(rows, data.columns, est.discrete)
+    return data if widths is None else on_grid(data, inputs.widths_of(widths))
+
+
+def run_of(est: Parameters, data: Dataset, seed: int, before: Fitted | None) -> Run:
+    """How to train on these data; a warm start has the model that was fitted before."""
+    given = inputs.plain(est.get_params(deep=False))
+    process, network, standardise = est.process, est.network, est.standardise
+    if not isinstance(process, AbstractProcess):
+        process = named("process", process, PROCESSES)
+    if before is not None:
+        network = network or before.run.network
+        standardise = standardise or before.run.standardise
+        if before.run.dequantise.begins_at_grid and type(process) is type(
+            before.run.objective.process
+        ):
+            process = before.run.objective.process
+    run = for_table(
+        *data.train.shape,
+        process=process,
+        seed=seed,
+        network=network,
+        standardise=standardise,
+        image_shape=data.image_shape,
+        n_conditions=data.n_conditions,
+        validation_fraction=given["validation_fraction"],
+        patience=given["patience"],
+        **{name: given[name] for name in _OF_RUN},
+    )
+    return run if before is None else _continued(run, data, before)
+
+
+def _continued(run: Run, data: Dataset, before: Fitted) -> Run:
+    """`run` for the model of a fitted one. **Raises:** `InputError` if it is for another."""
+    given = () if data.conditions is None else tuple(data.conditions.columns)
+    pairs = {
+        "process": (run.objective.process, before.run.objective.process),
+        "network": (run.network, before.run.network),
+        "standardise": (run.standardise, before.run.standardise),
+        "dequantise": (run.dequantise.name, before.run.dequantise.name),
+        "conditions": (given, before.data.conditions),
+    }
+    for name, (asked, found) in pairs.items():
+        if asked != found:
+            raise InputError(
+                f"{name} {asked}: a warm start keeps the fitted model, which has {found}; leave it"
+                " so, or fit with warm_start=False"
+            )
+    return replace(run, parametrisation=before.run.parametrisation)

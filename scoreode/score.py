@@ -24,6 +24,8 @@ from scoreode._typing import Example, Network, Scalar
 from scoreode.network import CellNoise
 from scoreode.process import AbstractProcess
 
+_FADING = 2.0  # F is a fortieth at 1.5 radii
+
 
 class AbstractParametrisation(eqx.Module):
     """Reads a network's output F as a score."""
@@ -69,6 +71,9 @@ class ScoreModel(eqx.Module):
     function of (x, t), which objectives match and flows integrate. `noise`, where the data lie on a
     grid and it was learnt with the model, is how they are dequantised: no part of the score.
 
+    Beyond `radius`, in y = x_t / √(α² + σ²), no training row came near, and what a network makes of
+    it may drive the ODE to infinity. There F goes to 0, smoothly and within half a radius.
+
     **Cost:** one network evaluation.
     """
 
@@ -77,12 +82,16 @@ class ScoreModel(eqx.Module):
     network: Network
     c: Float[Array, " k"] | None = None
     noise: CellNoise | None = None
+    radius: float | None = None
 
     def __call__(self, x: Example, t: Scalar) -> Example:
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         conditions = () if self.c is None else (self.c,)
         y, log_snr = x / jnp.hypot(alpha, sigma), self.process.log_snr(t)
         F = self.network(y, log_snr, *conditions)
+        if self.radius is not None:
+            beyond = jnp.maximum(jnp.sum(y**2) / self.radius**2 - 1, 0)
+            F = F / (1 + (_FADING * beyond) ** 4)
         return self.parametrisation.score(F, x, alpha, sigma)
 
     @property
@@ -92,7 +101,7 @@ class ScoreModel(eqx.Module):
 
     def given(self, c: Float[Array, " k"]) -> Self:
         """s_θ(·, · | c), for one standardised c."""
-        return type(self)(self.process, self.parametrisation, self.network, c)
+        return type(self)(self.process, self.parametrisation, self.network, c, radius=self.radius)
 
     def dropping(self, key: PRNGKeyArray) -> Self:
         """s_θ of the network with hidden values dropped as the key says, if it drops any."""

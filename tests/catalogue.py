@@ -1,6 +1,6 @@
 """Every member of every family by name: the contract tests run over these tables.
 
-A new member is added here and inherits its family's tests; `contract/test_catalogue.py` fails for
+A new member is added here and inherits its family's tests; `test_catalogue.py` fails for
 a member of the package that was forgotten.
 """
 

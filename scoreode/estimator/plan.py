@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from scoreode.process import AbstractProcess
 _OF_RUN = ("order", "steps", "seconds", "batch_size", "learning_rate", "n_probes", "dequantise")
 
 
+@runtime_checkable
 class Parameters(Protocol):
     """What is asked of the estimator here."""
 

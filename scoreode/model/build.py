@@ -17,6 +17,8 @@ from scoreode.model.memory import check_fits
 from scoreode.model.standardise import AbstractBijection, Chain, Conditioning, preferred
 from scoreode.score import ScoreModel
 
+_FAR = 3.0  # how far beyond √d the norms of Gaussian noise reach: once in 10^4 draws
+_MARGIN = 1.15
 _FLOAT = 4  # bytes
 _WHILE_TRAINED = 6  # copies: the model, its average, the best, a gradient and two moments
 _STANDARDISED_VALUES = 2**25  # of as many rows as hold them, which decide the standardisation
@@ -33,13 +35,15 @@ def prepare(run: Run, data: Dataset, start: Density | None = None) -> tuple[Run,
     _check_continuous(data)
     check_memory(run, len(data.columns), data.n_conditions, _WHILE_TRAINED)
     if start is not None:
-        return run, start
+        return replace(run, radius=start.score_model.radius), start
     rows, some = _standardised_rows(data)
     run = replace(run, standardise=_standardisation(run, data, rows))
     density = _fitted_density(run, data, rows, some)
     process = run.dequantise.process(run.objective.process, data, density.bijection)
-    run = replace(run, objective=replace(run.objective, process=process))
-    return run, replace(density, score_model=replace(density.score_model, process=process))
+    radius = _radius(density.bijection, data, rows, some)
+    run = replace(run, objective=replace(run.objective, process=process), radius=radius)
+    score_model = replace(density.score_model, process=process, radius=radius)
+    return run, replace(density, score_model=score_model)
 
 
 def check_memory(run: Run, d: int, n_conditions: int = 0, copies: int = 1) -> None:
@@ -110,6 +114,17 @@ def _standardised_rows(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     return (rows if noise is None else noise.fixed(rows)).astype(np.float64), some
 
 
+def _radius(bijection: Chain, data: Dataset, rows: np.ndarray, some: np.ndarray) -> float:
+    """A radius that no training row reaches, without noise or with all of it; a power of
+    2^¼, so that models of like data share what is compiled."""
+    c = None
+    if data.conditions is not None and bijection.condition is not None:
+        c = bijection.condition.standardised(data.conditions.train[some].astype(np.float64))
+    z = np.asarray(bijection.forward(rows, c)[0])
+    least = max(float(np.sqrt(np.max(np.sum(z**2, 1)))), math.sqrt(z.shape[1]) + _FAR)
+    return 2 ** (math.ceil(4 * math.log2(_MARGIN * least)) / 4)
+
+
 def blank_density(run: Run, d: int, n_conditions: int = 0) -> Density:
     """A density of the same structure, whose arrays are to be filled."""
     check_memory(run, d, n_conditions)
@@ -136,4 +151,5 @@ def _new_score_model(run: Run, d: int, n_conditions: int = 0) -> ScoreModel:
         raise InputError(f"{type(run.network).__name__} takes no conditions; an MLP or a UNet does")
     network = run.network.build((d,), key, n_conditions)
     noise = run.dequantise.network(d, jr.fold_in(key, 1))
-    return ScoreModel(run.objective.process, run.parametrisation, network, noise=noise)
+    process, radius = run.objective.process, run.radius
+    return ScoreModel(process, run.parametrisation, network, noise=noise, radius=radius)

@@ -71,7 +71,8 @@ class Run:
     `clip`, of the gradient's norm; `validation`,
     "bound" or "exact" NLL, measured `validations` times on `validation_fraction` of the rows;
     `patience`, how many of them may pass without improvement before training stops (None: never);
-    `flip` images left to right at random; `dequantise`, the noise for data on a grid; `seed`.
+    `flip` images left to right at random; `dequantise`, the noise for data on a grid;
+    `radius`, of `ScoreModel`, which the training rows decide; `seed`.
     """
 
     objective: objective.Objective
@@ -92,6 +93,7 @@ class Run:
     patience: int | None = None
     flip: bool = False
     dequantise: AbstractTrainingNoise = UniformNoise()
+    radius: float | None = None
     seed: int = 0
 
 

@@ -14,7 +14,7 @@ from scoreode.data import sources, tables
 from scoreode.model.config import PROCESSES
 from scoreode.reproduce import paper
 from scoreode.reproduce.paper import REPRODUCTIONS
-from scoreode.train import saved
+from scoreode.train import RunFolder, saved
 
 CONTRACT = {
     "n": int,
@@ -370,4 +370,6 @@ def test_reproduce_writes_a_summary_and_a_figure(cli, tmp_path, monkeypatch):
         assert row["unconverged"] == 0
     assert (out / "densities.png").read_bytes().startswith(b"\x89PNG")
     assert str(out / "densities.png") in result.out
+    command = RunFolder.existing(out / "order-2").command
+    assert command == "scoreode reproduce checkerboard --seed 0 --quick"
     assert (out / "order-2" / "model.safetensors").is_file()

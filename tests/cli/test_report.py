@@ -162,7 +162,7 @@ def test_a_term_is_drawn_from_its_first_whole_mean(copied, written):
     records = [json.loads(line) for line in file.read_text().splitlines()]
     later = [{**records[-1], "step": 100 + i, "second": s} for i, s in enumerate((0.0, 0.7, 3, 2))]
     file.write_text("".join(json.dumps(record) + "\n" for record in (*records, *later)))
-    charts = {chart["title"]: chart for chart in written(copied, *FEW).data.charts}
+    charts = {chart["title"]: chart for chart in written(copied, *FEW).data["charts"]}
     (curve,) = charts["J2"]["curves"]
     assert curve["y"] == [3, 2]
     assert curve["x"]["steps"] == [102, 103]
@@ -174,7 +174,7 @@ def test_the_last_mean_is_not_one_of_few_steps(copied, written):
     steps, losses = (100, 200, 300, 310), (1.0, 2, 3, 25)
     records = [{**last, "step": s, "loss": x} for s, x in zip(steps, losses, strict=True)]
     file.write_text("".join(json.dumps(record) + "\n" for record in records))
-    charts = {chart["title"]: chart for chart in written(copied, *FEW).data.charts}
+    charts = {chart["title"]: chart for chart in written(copied, *FEW).data["charts"]}
     (curve,) = charts["loss"]["curves"]
     assert curve["y"] == [1, 2, 5]
     assert curve["x"]["steps"] == [100, 200, 310]
@@ -241,29 +241,17 @@ def test_the_command_trains_it_again(cli, page, trained, tmp_path):
     assert cli(*evaluate[1:]).code == 0
 
 
-def test_what_no_option_sets_is_said(written, copied):
+def test_the_command_that_trained_is_shown(written, copied, cli, table, tmp_path):
+    """As it was given, its file of options resolved."""
+    (tmp_path / "options.toml").write_text("order = 1\nwidth = 16\ndepth = 1\nbatch-size = 32\n")
+    run = tmp_path / "my run"
+    given = ("fit", table, "--config", tmp_path / "options.toml", "--steps", 5)
+    assert cli(*given, "--out", run, "--quiet").code == 0
+    command = f"scoreode fit {table} --order 1 --steps 5 --batch-size 32 --width 16 --depth 1"
+    assert command in written(run, *FEW).fold("Run it again").splitlines()
     config = json.loads((copied / "config.json").read_text())
-    config["run"]["ema_decay"] = 0.5
-    config["run"]["objective"]["process"]["sigma_max"] = 11.0
-    (copied / "config.json").write_text(json.dumps(config))
-    commands = written(copied, *FEW).fold("Run it again")
-    assert "#   ema_decay = 0.5" in commands
-    assert "#   objective.process.sigma_max = 11.0" in commands
-    assert commands.count("#   ") == 2
-
-
-def test_a_reproduction_is_done_again_as_one(written, trained, tmp_path):
-    shutil.copytree(trained, tmp_path / "figure" / "order-1")
-    summary = {"name": "checkerboard", "quick": True}
-    (tmp_path / "figure" / "summary.json").write_text(json.dumps(summary))
-    commands = written(tmp_path / "figure", *FEW).fold("Run it again")
-    assert "scoreode reproduce checkerboard --quick --seed 0" in commands
-    summary = {"name": "cifar10-ve-third", "preset": "cpu-10min", "data": "own pictures"}
-    for data, words in {"own pictures": " --data 'own pictures'", "cifar10": ""}.items():
-        (tmp_path / "figure" / "summary.json").write_text(json.dumps(summary | {"data": data}))
-        commands = written(tmp_path / "figure", *FEW).fold("Run it again")
-        again = f"scoreode reproduce cifar10-ve-third --preset cpu-10min{words} --seed 0"
-        assert again in commands.splitlines()
+    (copied / "config.json").write_text(json.dumps(config | {"command": None}))
+    assert "trained from Python" in written(copied, *FEW).fold("Run it again")
 
 
 def test_an_unfinished_run_has_its_curves(written, stopped, trained):
@@ -304,7 +292,6 @@ def test_a_model_without_training_or_data(written, copied):
     (copied / "config.json").write_text(json.dumps(config))
     (copied / "metrics.jsonl").unlink()
     page = written(copied, *FEW)
-    assert "no command trains it again" in page.fold("Run it again")
     assert page.notes[1:] == ["metrics.jsonl, with the loss over time."]
 
 
@@ -312,7 +299,7 @@ def test_a_damaged_line_of_metrics(cli, copied, written):
     file = copied / "metrics.jsonl"
     whole = file.read_text()
     file.write_text(whole + '{"step": 50, "sec')  # cut short by a kill
-    assert written(copied, *FEW).data.charts[0]["curves"][0]["x"]["steps"][-1] == 40
+    assert written(copied, *FEW).data["charts"][0]["curves"][0]["x"]["steps"][-1] == 40
     for line in ("", "[1]", "{}", '{"step": "many", "seconds": 1}', "\x00"):
         file.write_text(f"{whole}{line}\n{whole}")
         result = cli("report", copied)

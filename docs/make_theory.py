@@ -314,79 +314,87 @@ def page(results: dict[str, Any]) -> str:
     mog = results["mog"]
     return f"""# The theory, measured
 
-Every statement of the paper is a function of `scoreode.theory`, compared here with a truth in
-closed form: a mixture of Gaussians stays one under every linear process. This page is written by
-`docs/make_theory.py`; all divergences are in nats, and ± is one standard error.
+Every statement of the paper is a function of `scoreode.theory`. This page compares each with a
+closed form: a mixture of Gaussians stays a mixture of Gaussians under every linear process.
+`docs/make_theory.py` writes the page. All divergences are in nats, and ± is one standard error.
 
 ## Three densities, not one
 
-q_t is the data's density with noise, p_t^SDE what the reverse SDE with the learned score samples
-from, p_t^ODE what the ODE does. They differ as soon as the score is not exact, and the ODE's is the
-one whose likelihood is computed. Below: the data (grey), the ScoreODE, and the ScoreSDE (dashed,
-by its Fokker–Planck equation, an independent method) after training by order 1, 2 and 3 with equal
-networks and steps (`scoreode reproduce mog`).
+q_t is the density of the data with noise. p_t^SDE is the density of the reverse SDE with the
+learned score, and p_t^ODE that of the ODE with the same score. The three differ if the score is not
+exact. The likelihood is that of the ODE. The figure shows the data (grey), the ScoreODE, and the
+ScoreSDE (dashed; computed by its Fokker–Planck equation, an independent method), after training by
+order 1, 2 and 3 with equal networks and steps (`scoreode reproduce mog`).
 
 ![Densities of orders 1, 2, 3 on the mixture](figures/mog-densities.png)
 
-The same three on the way from the data to the prior, for order 1, in units of √(α² + σ²): they
-agree where all is noise, and part as t falls.
+The recipe `mog` takes the paper's VE, σ from 0.01 to 50, and its coefficients, λ1 = 0.5 and
+λ2 = 0.1, from the first step. Two things differ from the authors' toy code. The paper's objective
+weights J2 + J2,tr by λ1. In one dimension J2 and J2,tr are the same number, so scoreode counts it
+twice; the authors' code counts it once. And σ is in standard deviations of the data (0.61) here,
+and in the units of the data there.
+
+The next figure shows the same three densities between the data and the prior, for order 1, in units
+of √(α² + σ²). They agree where there is only noise, and separate as t falls.
 
 ![q_t, p_t^ODE and p_t^SDE over time](figures/mog-marginals.png)
 
 **Proposition 1.** With linear drift, p^SDE = p^ODE only for Gaussians. For Gaussian data and their
-exact score KL(q₀‖p₀^SDE) = {gaussian["kl_sde"]:.1e} and KL(q₀‖p₀^ODE) = {gaussian["kl_ode"]:.1e};
-for the paper's mixture and a score with an error, {mixture["kl_sde"]:.4f} and
-{mixture["kl_ode"]:.4f}. The SDE's divergence stays below its bound KL(q_T‖p_T) + J_SM =
-{mixture["sde_bound"]:.4f}; the ODE's need not.
+exact score, KL(q₀‖p₀^SDE) = {gaussian["kl_sde"]:.1e} and KL(q₀‖p₀^ODE) = {gaussian["kl_ode"]:.1e}.
+For the paper's mixture and a score with an error, they are {mixture["kl_sde"]:.4f} and
+{mixture["kl_ode"]:.4f}. The divergence of the SDE stays below its bound KL(q_T‖p_T) +
+J_SM = {mixture["sde_bound"]:.4f}; that of the ODE can exceed it.
 
 ## Theorem 1: what score matching leaves out
 
 KL(q₀‖p₀^ODE) = KL(q_T‖p_T^ODE) + J_SM + J_Diff,
 
-J_Diff = ½∫g² E_q (s − ∇log q)ᵀ(∇log p^ODE − s) dt. Score matching minimises J_SM alone. Both sides,
-measured by different means (a change of variables on the left; on the right the model's own score,
-from an ODE of its own), z their difference in standard errors; the largest is {worst:.1f}, and no
-standard error of either side is above {100 * relative:.2f} % of the KL:
+where J_Diff = ½∫g² E_q (s − ∇log q)ᵀ(∇log p^ODE − s) dt. Score matching minimises only J_SM. The
+table gives both sides, measured by different methods: the left by a change of variables, the right
+by the model's own score, which solves a separate ODE. z is their difference in standard errors. The
+largest |z| is {worst:.1f}, and no standard error of either side is above {100 * relative:.2f} % of
+the KL:
 
 {theorem_1_table(one)}
 
-`scoreode.theory.theorem_1`; each row is a small network of order 1, untrained, half-way, and
-trained.
+Each row is a small network of order 1: untrained, after half of its training, or trained. The
+function is `scoreode.theory.theorem_1`.
 
 ## Why high orders: the Fisher divergence
 
-By Cauchy and Schwarz KL(q₀‖p₀) ≤ KL(q_T‖p_T) + √(J_SM · J_Fisher), with J_Fisher = ∫ℓ_Fisher dt and
-ℓ_Fisher = ½g² D_F(q_t‖p_t^ODE), which first-order score matching does not control. The 1-D mixture,
-means over {mog["seeds"]} seeds, equal networks and 4000 steps; "1, longer" is order 1 for the time
-that order 3 took:
+By the Cauchy–Schwarz inequality, KL(q₀‖p₀) ≤ KL(q_T‖p_T) + √(J_SM · J_Fisher), with
+J_Fisher = ∫ℓ_Fisher dt and ℓ_Fisher = ½g² D_F(q_t‖p_t^ODE). Score matching of order 1 does not
+control J_Fisher. The table is for the 1-D mixture: means over {mog["seeds"]} seeds, equal networks,
+4000 steps. "1, longer" is order 1 for the time of order 3:
 
 {mog_table(mog)}
 
 ![ℓ_Fisher and ℓ_SM over time](figures/mog-fisher.png)
 
 **Theorem 2** bounds D_F by the errors of the score and of its first two derivatives: D_F ≤ E[U²].
-Solved along paths of the data ODE for scores with errors of known size, ‖∇log p − ∇log q‖ exceeded
-U by more than 0.1 % at {above} of {points} points:
+We solved for U along paths of the data ODE, for scores with errors of known size. ‖∇log p − ∇log q‖
+exceeded U by more than 0.1 % at {above} of {points} points:
 
 ![D_F and its bound](figures/theory-bound.png)
 
-The bound holds and is loose: the norm of the data ODE's Jacobian adds up, whatever its sign.
+The bound holds and is loose, because it adds up the norm of the data ODE's Jacobian and ignores
+signs.
 
 ## High-order denoising score matching, bounded by lower orders
 
-Separate models of ∇²log q, its trace, and ∇tr∇²log q, trained on a given ŝ1 with error δ1, at
-{results["ladder"]["points"]} points:
+Separate models learn ∇²log q, its trace, and ∇tr∇²log q, from a given ŝ1 with error δ1. The table
+gives the slope of their errors, at {results["ladder"]["points"]} points:
 
 {ladder_table(results["ladder"])}
 
 ![Errors against δ1](figures/theory-ladder.png)
 
-Theorems 3 and 4 hold; in Theorem 4 the last factor has to be δ1, not the δ1² that the poster
-prints: s3* = ∇tr∇²log q + (τ − ‖δ‖²)δ + 2Δδ, with δ, Δ and τ the errors of ŝ1, ŝ2 and tr ŝ2, so
-‖s3* − ∇tr∇²log q‖ ≤ (δ1² + δ2,tr + 2δ2) δ1, attained for Δ = −c δδᵀ.
+Theorems 3 and 4 hold, with one correction: in Theorem 4 the last factor must be δ1; the poster
+prints δ1². With δ, Δ and τ the errors of ŝ1, ŝ2 and tr ŝ2, s3* = ∇tr∇²log q + (τ − ‖δ‖²)δ + 2Δδ. So
+‖s3* − ∇tr∇²log q‖ ≤ (δ1² + δ2,tr + 2δ2) δ1, with equality for Δ = −c δδᵀ.
 
-**Proposition 2.** The older objective of Meng et al. (2021) has the optimum ∇²log q + ssᵀ − ŝ1ŝ1ᵀ,
-whose error is of first order in δ1 and grows with ‖∇log q‖, without bound.
+**Proposition 2.** The older objective of Meng et al. (2021) has the optimum ∇²log q + ssᵀ − ŝ1ŝ1ᵀ.
+Its error is of first order in δ1. It grows with ‖∇log q‖, without bound.
 """
 
 

@@ -33,7 +33,7 @@ def verified(
     """
     key, n = jr.key(seed), _DRAWS_A_ROW * len(rows)
     if fitted.dequantisation is not None:
-        rows = fitted.dequantisation.fixed(rows, seed)
+        rows = fitted.dequantisation.dequantise(rows, seed)
     z, _, c = fitted.density.standardised(rows, c)
     found = {"objectives": _objectives(fitted, z, c, key), "itself": _itself(fitted, z, c, key)}
     if is_known(fitted):
@@ -83,7 +83,7 @@ def _objectives(
     drawn = z, np.asarray(jr.normal(key_eps, z.shape)), np.asarray(t), jr.split(key_v, len(z)), c
     terms = map_rows(Given(_terms), (model, objective), drawn)
     powers = {"first": 1, "second": 2, "second_trace": 2, "third": 3}
-    return {k: Estimate.of(getattr(terms, k) / float(d) ** p) for k, p in powers.items()}
+    return {k: Estimate.from_samples(getattr(terms, k) / float(d) ** p) for k, p in powers.items()}
 
 
 def _terms(model: Any, objective: DenoisingScoreMatching, x_0: Any, eps: Any, t: Any, key: Any):

@@ -134,7 +134,7 @@ class Fitted:
         x = self.density.sample(n, d, seed, how, c)
         if noise is None:
             return x
-        x, (low, high) = noise.quantised(x), self.data["bin_range"] or (-np.inf, np.inf)
+        x, (low, high) = noise.quantise(x), self.data["bin_range"] or (-np.inf, np.inf)
         return np.where(np.asarray(self.data["bin_width"]) > 0, np.clip(x, low, high), x)
 
 

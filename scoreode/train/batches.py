@@ -10,7 +10,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from scoreode._typing import Batch, Pairs, Sampler
 from scoreode.data import Dataset, Stored
-from scoreode.flow import Uniform, declared
+from scoreode.flow import Uniform, uniform_noise
 from scoreode.model.standardise import Chain
 from scoreode.train import Rows, Windows
 
@@ -52,7 +52,7 @@ def _sampler(
     flip: bool,
 ) -> Sampler:
     """Of these rows of the data."""
-    noise = declared(data.bin_width, data.bin_edge)
+    noise = uniform_noise(data.bin_width, data.bin_edge)
     if noise is None:
         # In float64, and rounded last: residuals of a regression may be thin.
         z, _ = bijection.forward(np.asarray(x, np.float64), c)

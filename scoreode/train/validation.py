@@ -57,7 +57,7 @@ class Validation:
     def _inside(self, density: Density, x: np.ndarray, c: np.ndarray | None) -> tuple:
         """Rows with fixed noise where they lie on a grid, their c, and log r of the noise."""
         noise = dequantisation(self._run, density, *self._grid)
-        x, log_r = (x, 0.0) if noise is None else noise.drawn(x)
+        x, log_r = (x, 0.0) if noise is None else noise.add_noise(x)
         return x, c, log_r
 
 

@@ -76,8 +76,8 @@ def coverage(z: Latent) -> list[Coverage]:
     return [
         Coverage(
             level,
-            Estimate.of(np.mean(np.abs(z) <= stats.norm.ppf(0.5 + level / 2), 1)),
-            Estimate.of(norms <= stats.chi2.ppf(level, d)),
+            Estimate.from_samples(np.mean(np.abs(z) <= stats.norm.ppf(0.5 + level / 2), 1)),
+            Estimate.from_samples(norms <= stats.chi2.ppf(level, d)),
         )
         for level in LEVELS
     ]

@@ -15,29 +15,29 @@ from scoreode.errors import FailureError, InputError
 from scoreode.train.checkpoint import Checkpoints, write_json, write_whole
 
 _LOCK = "lock"
-_RECORDED = ("scoreode", "jax", "jaxlib", "equinox", "diffrax", "optax", "numpy")
+_PACKAGES = ("scoreode", "jax", "jaxlib", "equinox", "diffrax", "optax", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """What a result depends on: Python, the machine, the numerical packages."""
-    found = {"python": platform.python_version(), "machine": platform.platform()}
-    for package in _RECORDED:
+    """The versions of Python, the machine and the numerical packages, which affect results."""
+    versions = {"python": platform.python_version(), "machine": platform.platform()}
+    for package in _PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            versions[package] = "not installed"
+    return versions
 
 
 class RunFolder:
-    """Reads and writes the files of a run; `path / …` for whatever has no method."""
+    """Reads and writes the files of a run; use `path / …` for files without a method."""
 
     def __init__(self, path: Path):
         self.path = path
 
     @classmethod
     def create(cls, path: Path) -> "RunFolder":
-        """A new, empty folder. **Raises:** `InputError` if it holds anything already."""
+        """A new, empty folder. **Raises:** `InputError` if it exists and is not empty."""
         folder = cls(path)
         try:
             folder._check_empty()
@@ -49,9 +49,10 @@ class RunFolder:
     @classmethod
     @contextmanager
     def begun(cls, path: Path) -> Iterator["RunFolder"]:
-        """A new, empty folder, held as by `held`: of two processes one gets it.
+        """A new, empty folder, held as by `held`, so that only one of two processes gets it.
 
-        What fails before there is a checkpoint leaves nothing: none could go on from there.
+        A failure before the first checkpoint removes the folder's files: the run could not be
+        resumed.
         """
         folder = cls.create(path)
         try:
@@ -60,29 +61,32 @@ class RunFolder:
                 try:
                     yield folder
                 except BaseException:
-                    folder._discard_unbegun()
+                    folder._discard_without_checkpoint()
                     raise
         finally:
             with suppress(OSError):
-                path.rmdir()  # if nothing is there
+                path.rmdir()  # only succeeds if it is empty
 
     @classmethod
     def existing(cls, path: Path) -> "RunFolder":
-        """A folder with a run in it. **Raises:** `InputError` if there is none."""
+        """The folder of an existing run. **Raises:** `InputError` if there is no run."""
         if not (path / "config.json").is_file():
             raise InputError(f"{path}: not a run (it has no config.json)")
         return cls(path)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Within, no other process trains here. **Raises:** `FailureError` naming one that does."""
+        """Keeps other processes from training in this folder.
+
+        **Raises:** `FailureError` with the process that already trains here.
+        """
         with locked(self.path / _LOCK, str(self.path)):
             yield
 
-    def _discard_unbegun(self) -> None:
-        saved = self.path / "checkpoints"
-        if not any(file.name.isdigit() for file in saved.glob("*")):
-            shutil.rmtree(saved, ignore_errors=True)
+    def _discard_without_checkpoint(self) -> None:
+        checkpoints = self.path / "checkpoints"
+        if not any(file.name.isdigit() for file in checkpoints.glob("*")):
+            shutil.rmtree(checkpoints, ignore_errors=True)
             with suppress(OSError):
                 (self.path / "config.json").unlink()
 
@@ -107,21 +111,21 @@ class RunFolder:
         return document
 
     def write_config(self, config: dict[str, Any]) -> None:
-        """The resolved configuration, and the versions of everything."""
+        """Writes the resolved configuration, and the versions of all packages."""
         write_json(self.path / "config.json", config | {"versions": versions()})
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """The run's result."""
+        """Writes the run's result."""
         write_json(self.path / "summary.json", summary)
 
     def copy(self, run: Path, name: str) -> int:
-        """The same file as another run has, and its number of bytes."""
+        """Copies a file from another run's folder; returns its size in bytes."""
         content = (run / name).read_bytes()
         write_whole(self.path / name, content)
         return len(content)
 
     def append_metrics(self, record: dict[str, Any]) -> None:
-        """One line of metrics.jsonl."""
+        """Appends a line to metrics.jsonl."""
         path = self.path / "metrics.jsonl"
         try:
             with open(path, "a") as file:
@@ -130,7 +134,7 @@ class RunFolder:
             raise FailureError(f"cannot write {path}: {error.strerror}") from error
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The records of metrics.jsonl, less a last line cut short; none where there is no file.
+        """The records of metrics.jsonl without an incomplete last line; empty if there is no file.
 
         **Raises:** `InputError` if it is damaged.
         """
@@ -141,7 +145,7 @@ class RunFolder:
         return [_record(line, f"{file}: line {number}") for number, line in enumerate(lines, 1)]
 
     def rewind_metrics(self, step: int) -> None:
-        """Drops the lines after a step, which a resumed run writes again."""
+        """Removes the lines after a step, which a resumed run will write again."""
         file = self.path / "metrics.jsonl"
         if not file.exists():
             return
@@ -157,7 +161,7 @@ def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError):
-        return float("inf")  # a line cut short by a kill
+        return float("inf")  # an incomplete line after a kill
 
 
 def _record(line: bytes, place: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Training as TensorBoard events, beside metrics.jsonl and with the same numbers."""
+"""Writes the numbers of metrics.jsonl also as TensorBoard events."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,12 +7,12 @@ from typing import Protocol, runtime_checkable
 
 from scoreode.errors import FailureError, InputError
 
-_FLUSHED_EVERY = 10  # seconds: what a kill can cost, and how late TensorBoard shows them
+_FLUSHED_EVERY = 10  # seconds: the events that a kill may lose, and the delay in TensorBoard
 
 
 @runtime_checkable
 class Numbers(Protocol):
-    """What is written of a training report."""
+    """The part of a training report that is written."""
 
     @property
     def step(self) -> int: ...
@@ -22,13 +22,12 @@ class Numbers(Protocol):
 
 @contextmanager
 def events(folder: Path, step: int) -> Iterator[Callable[[Numbers, float | None], None]]:
-    """An observer of training that writes every number as a scalar, by step, into a run's folder.
+    """An observer of training that writes every number as a scalar at its step.
 
-    **Arguments:** `step`, at which training begins; what an interrupted one wrote after it is
-    hidden.
+    **Arguments:** `folder` of the events; `step` at which training starts: later events of an
+    interrupted training are hidden.
 
-    **Raises:** `InputError` where tensorboardX is not installed, `FailureError` where the disk
-    refuses.
+    **Raises:** `InputError` if tensorboardX is not installed, `FailureError` if the disk refuses.
     """
     try:
         from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports] # an extra
@@ -36,7 +35,7 @@ def events(folder: Path, step: int) -> Iterator[Callable[[Numbers, float | None]
         if missing.name != "tensorboardX":
             raise
         remedy = "pip install 'scoreode[tensorboard]'"
-        raise InputError(f"--tensorboard: TensorBoard events are an extra: {remedy}") from missing
+        raise InputError(f"--tensorboard: tensorboardX is not installed: {remedy}") from missing
     try:
         writer = SummaryWriter(str(folder), purge_step=step + 1, flush_secs=_FLUSHED_EVERY)
     except OSError as error:

@@ -161,7 +161,7 @@ class Checkpoints:
         return bool(self._manager.all_steps())
 
     def save(self, step: int, tree: Any, record: dict[str, Any]) -> None:
-        """Saves a step unless it is saved already. **Raises:** `FailureError` if the disk refuses."""
+        """Saves a step, if it is new. **Raises:** `FailureError` if the disk refuses."""
         if step in self._manager.all_steps():
             return
         ocp, arrays = self._ocp, _leaves(tree)

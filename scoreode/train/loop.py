@@ -119,7 +119,7 @@ class Optimiser(eqx.Module):
 
 
 class TrainState(eqx.Module):
-    """All that training changes: the model, its moving average, the optimiser's moments, the loss."""
+    """What training changes: the model, its moving average, the optimiser's moments, the loss."""
 
     model: Any
     ema: Any

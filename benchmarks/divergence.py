@@ -136,7 +136,7 @@ def main() -> None:
         (max(args.calibrated, args.matrices), data.test.shape[1]),
     )
     if fitted.dequantisation is not None:
-        rows = fitted.dequantisation.fixed(rows, 0)
+        rows = fitted.dequantisation.dequantise(rows, 0)
     z, *_ = fitted.density.standardised(rows)
     model = fitted.density.score_model
     jacobian = jax.jit(partial(integrated_jacobian, model, args.nodes))

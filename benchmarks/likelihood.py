@@ -216,7 +216,7 @@ def main() -> None:
     named = args.data in sources.DATA_NAMES
     rows = sources.load_data(args.data, 0).test if named else tables.read(args.data)[0]["test"]
     if fitted.dequantisation is not None:
-        rows = fitted.dequantisation.fixed(rows, 0)
+        rows = fitted.dequantisation.dequantise(rows, 0)
     z, *_ = fitted.density.standardised(np.resize(rows, (max(args.rows), rows.shape[1])))
     model = fitted.density.score_model
     truth = reference(model, z[: args.checked])

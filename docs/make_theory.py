@@ -156,7 +156,7 @@ def measure_theorem_2(quick: bool) -> dict[str, Any]:
     for size in (0.01, 0.03, 0.1):
         with jax.enable_x64(True):
             oracle = standardised(*mixtures()["1-D, 3 components"], PROCESSES["VE"])
-            score = Wrong.drawn(oracle, oracle.process, jnp.float64(size), 1, jr.key(3))
+            score = Wrong.random(oracle, oracle.process, jnp.float64(size), 1, jr.key(3))
             x_0 = np.asarray(oracle.sample(jr.key(4), 4 if quick else 10))
             # In one dimension the bound is at places an equality: steps and solver have to be fine.
             along = DataPath(384, Solver(1e-8, 1e-8, max_steps=100_000))
@@ -180,7 +180,7 @@ def measure_ladder(quick: bool) -> dict[str, Any]:
     """Errors of the minimisers of separate objectives as δ1 shrinks, in 2-D."""
     with jax.enable_x64(True):
         oracle = standardised(*mixtures()["2-D, 5 components"], PROCESSES["VP"])
-        wrong = Wrong.drawn(oracle, oracle.process, jnp.float64(1), 2, jr.key(5))
+        wrong = Wrong.random(oracle, oracle.process, jnp.float64(1), 2, jr.key(5))
         sizes = jnp.logspace(-3, 0, 10)
         x, t = noisy_points(oracle, jr.key(6), 1000 if quick else 10_000)
         errors = error_ladder(oracle, wrong, sizes, x, t)
@@ -201,7 +201,7 @@ def measure_proposition_1(quick: bool) -> dict[str, Any]:
         score = (
             oracle
             if name == "Gaussian"
-            else Wrong.drawn(oracle, oracle.process, jnp.float32(0.1), 1, jr.key(3))
+            else Wrong.random(oracle, oracle.process, jnp.float32(0.1), 1, jr.key(3))
         )
         grid = sde_density(score, oracle.process)
         terms = theorem_1(oracle, score, jr.key(7), 1024 if quick else 4096)

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and that replace nothing unasked."""
+"""Writes files completely or not at all, and overwrites nothing without permission."""
 
 import json
 import os
@@ -14,15 +14,15 @@ from scoreode.errors import FailureError, InputError
 
 try:
     import fcntl
-except ImportError:  # on Windows processes are not kept apart
+except ImportError:  # Windows: no locks
     fcntl = None
 
 
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
-    """Yields a path to write to, which then takes the place of `path`; on failure that stays.
+    """Yields a temporary path, which replaces `path` at the end; on failure `path` is unchanged.
 
-    **Raises:** `FailureError` where the disk refuses.
+    **Raises:** `FailureError` if the disk refuses.
     """
     partial = _partial(path)
     try:
@@ -35,10 +35,10 @@ def replaced(path: Path) -> Iterator[Path]:
 
 
 def check_out(path: Path, force: bool) -> None:
-    """Whether a file can be written, asked before any work is done for it.
+    """Checks that a file can be written, before any work is done.
 
-    **Raises:** `InputError` for one that exists, unless `force`, and for a folder; `FailureError`
-    where the disk refuses.
+    **Raises:** `InputError` for a folder, and for an existing file unless `force`; `FailureError`
+    if the disk refuses.
     """
     if path.is_dir():
         raise InputError(f"--out {path}: is a folder; name a file")
@@ -51,8 +51,8 @@ def check_out(path: Path, force: bool) -> None:
 
 
 def check_room(folder: Path, size: int) -> None:
-    """Raises the system's `OSError` where a folder has no room for so many bytes."""
-    with tempfile.TemporaryFile(dir=folder) as file:  # without a name: no kill leaves it behind
+    """Raises the system's `OSError` if the disk of a folder has less than `size` bytes left."""
+    with tempfile.TemporaryFile(dir=folder) as file:  # has no name, so a kill leaves nothing behind
         if hasattr(os, "posix_fallocate"):
             os.posix_fallocate(file.fileno(), 0, size)
 
@@ -63,7 +63,7 @@ def _partial(path: Path) -> Path:
 
 @contextmanager
 def disk(path: Path) -> Iterator[None]:
-    """Raises `FailureError`, naming the path and the remedy, where the disk refuses."""
+    """Turns an `OSError` into a `FailureError` with the path and a remedy."""
     try:
         yield
     except OSError as error:
@@ -73,13 +73,13 @@ def disk(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Holds a file that no other process holds meanwhile; the system frees it when this one dies.
+    """Locks a file against other processes; the system unlocks it if this process dies.
 
-    **Arguments:** `what` is held, for the message.
+    **Arguments:** `what`, the name of the locked thing in messages.
 
-    **Raises:** `FailureError` naming the process that holds it.
+    **Raises:** `FailureError` with the process that holds the lock.
     """
-    file = _held(path, what)
+    file = _lock(path, what)
     try:
         yield
     finally:
@@ -89,12 +89,12 @@ def locked(path: Path, what: str) -> Iterator[None]:
             file.close()
 
 
-def _held(path: Path, what: str) -> FileIO | None:
-    """The file, with the holder's name in it; None on a disk that has no locks."""
+def _lock(path: Path, what: str) -> FileIO | None:
+    """The locked file, with the holder's name in it; None on a disk without locks."""
     while fcntl is not None:
         try:
-            file = open(path, "a+b", buffering=0)  # noqa: SIM115 (open while it is held)
-        except OSError:  # what cannot be written is said where it is written
+            file = open(path, "a+b", buffering=0)  # noqa: SIM115 (stays open while locked)
+        except OSError:  # the error is reported by the code that writes
             return None
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,15 +104,15 @@ def _held(path: Path, what: str) -> FileIO | None:
         except OSError:
             file.close()
             return None
-        # The one who held it before may have removed it since it was opened.
-        if _is_there(file, path):
+        # The previous holder may have deleted it between `open` and `flock`.
+        if _is_current(file, path):
             _sign(file)
             return file
         file.close()
     return None
 
 
-def _is_there(file: FileIO, path: Path) -> bool:
+def _is_current(file: FileIO, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(file.fileno()), os.stat(path))
     except OSError:
@@ -122,7 +122,7 @@ def _is_there(file: FileIO, path: Path) -> bool:
 def _sign(file: FileIO) -> None:
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     holder = {"pid": os.getpid(), "host": platform.node(), "since": since}
-    with suppress(OSError):  # a full disk: it is held without a name
+    with suppress(OSError):  # on a full disk the lock has no name
         file.truncate(0)
         file.write((json.dumps(holder) + "\n").encode())
 
@@ -134,4 +134,4 @@ def _holder(file: FileIO) -> str:
         who = f"process {holder['pid']} on {holder['host']} has held it since {holder['since']}"
     except (OSError, ValueError, KeyError, TypeError):
         who = "another process holds it"
-    return f"{who}; wait for its end, or stop it"
+    return f"{who}; wait until it ends, or stop it"

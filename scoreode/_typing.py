@@ -1,4 +1,4 @@
-"""Array aliases and the protocols by which the rooms know each other."""
+"""Array aliases, and the protocols that connect the packages."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -7,43 +7,43 @@ from jaxtyping import Array, Float, PRNGKeyArray, Real
 
 Scalar = Float[Array, ""]
 Example = Float[Array, "..."]
-"""One example, of any shape: d is its size. Batches exist only outside, by `jax.vmap`."""
+"""One example of any shape; d is its size. Batches are made by `jax.vmap` outside."""
 
 Network = Callable[..., Example]
-"""(c_in x_t, log-SNR) -> an array of the shape of x; also of c, where conditional."""
+"""(c_in x_t, log-SNR) -> an array of the shape of x; conditional networks also take c."""
 
 
 class Pairs(NamedTuple):
-    """Rows x, and beside each the c that it is conditioned on."""
+    """Rows x and their conditions c."""
 
     x: Real[Array, "n ..."]
     c: Float[Array, "n k"]
 
 
 Batch = Real[Array, "n ..."] | Pairs
-"""What a step trains on: rows, or pairs for a conditional density; bytes until they are drawn."""
+"""A training batch: rows, or pairs for a conditional density."""
 
 
 @runtime_checkable
 class ScoreFunction(Protocol):
-    """s(x, t): what objectives match and flows integrate; a network's or a closed form."""
+    """s(x, t), a network's or in closed form: objectives match it and flows integrate it."""
 
     def __call__(self, x: Example, t: Scalar) -> Example: ...
 
 
 @runtime_checkable
 class Sampler(Protocol):
-    """Where training draws its batches: stored rows or an endless exact sampler."""
+    """A sampler of training batches, from stored rows or an exact distribution."""
 
     def __call__(self, key: PRNGKeyArray, n: int) -> Batch: ...
 
 
 @runtime_checkable
 class Loss(Protocol):
-    """What training minimises.
+    """The function that training minimises.
 
-    Returns the scalar that is differentiated, and with it the terms that are reported and the loss
-    of the next step, for losses that learn from what they saw.
+    **Returns:** the scalar to differentiate, and a pair: the terms to report, and the loss for the
+    next step, because a loss may adapt during training.
     """
 
     def __call__(

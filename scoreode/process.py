@@ -1,6 +1,6 @@
-r"""Diffusion processes: two curves of time, from which all else follows.
+r"""Diffusion processes: the two curves α_t and σ_t, from which everything else follows.
 
-A linear process carries data x_0 at t = 0 to noise at t = T by
+A linear process takes data x_0 at t = 0 to noise at t = T by
 
     x_t = α_t x_0 + σ_t ε,    ε ~ N(0, I),
 
@@ -8,16 +8,16 @@ so a process *is* the pair α_t, σ_t. The forward SDE dx = f dt + g dw that has
 
     f(x, t) = (d log α / dt) x,    g² = dσ²/dt − 2 (d log α / dt) σ²,
 
-and with the log-SNR λ_t = log(α_t² / σ_t²) one finds dλ/dt = −g²/σ².
+and the log-SNR λ_t = log(α_t² / σ_t²) satisfies dλ/dt = −g²/σ².
 
-The only constraint is that λ falls strictly from t_min to t_max. What a process does *not* fix is
-the weighting of the objective, how t is drawn, or what the network predicts.
+The only constraint is that λ decreases strictly from t_min to t_max. A process does *not* fix the
+weighting of the objective, how t is sampled, or what the network predicts.
 
-To add a process, write a final class with the fields t_min and t_max and the two curves, and name
-it in the recipes: the contract tests take it from there.
+To add a process, write a final class with the fields t_min and t_max and the two curves, and add
+it to `model/config.py` and to `tests/catalogue.py`. The contract tests then cover it.
 
-Data are taken to have unit variance (the model standardises them), which is what makes the prior's
-scale √(α_T² + σ_T²) match the second moment of q_T.
+A process assumes data of unit variance (the model standardises them). The prior's scale
+√(α_T² + σ_T²) then matches the second moment of q_T.
 """
 
 import abc
@@ -34,7 +34,7 @@ from scoreode._typing import Example, Scalar
 
 
 class AbstractProcess(eqx.Module):
-    """A linear diffusion, α_t and σ_t; t runs from t_min (data) to t_max = T (noise)."""
+    """A linear diffusion with curves α_t and σ_t; t runs from t_min (data) to t_max = T (noise)."""
 
     t_min: AbstractVar[float]
     t_max: AbstractVar[float]
@@ -56,7 +56,7 @@ class AbstractProcess(eqx.Module):
         return self.alpha(t) * x_0 + self.sigma(t) * eps
 
     def drift_rate(self, t: Scalar) -> Scalar:
-        """d log α / dt, the number that multiplies x in f(x, t)."""
+        """d log α / dt, the factor of x in f(x, t)."""
         return jax.grad(lambda t: jnp.log(self.alpha(t)))(t)
 
     def drift(self, x: Example, t: Scalar) -> Example:
@@ -73,16 +73,16 @@ class AbstractProcess(eqx.Module):
         return 2 * (jnp.log(self.alpha(t)) - jnp.log(self.sigma(t)))
 
     def log_snr_range(self, dtype: jnp.dtype | None = None) -> tuple[Scalar, Scalar]:
-        """(λ at T, λ at t_min): the smallest and the largest log-SNR."""
+        """The smallest and the largest log-SNR: λ at T and λ at t_min."""
         return (
             self.log_snr(jnp.asarray(self.t_max, dtype)),
             self.log_snr(jnp.asarray(self.t_min, dtype)),
         )
 
     def t_of_log_snr(self, log_snr: Scalar) -> Scalar:
-        """The t at which λ_t = log_snr, clipped to [t_min, t_max]; differentiable.
+        """The t with λ_t = log_snr, clipped to [t_min, t_max]; differentiable.
 
-        Bisection brackets the root; one Newton step then gives the derivative 1 / (dλ/dt).
+        Bisection brackets the root. One Newton step then gives the derivative 1 / (dλ/dt).
         """
 
         def halve(_: Int[Array, ""], bracket: tuple[Scalar, Scalar]) -> tuple[Scalar, Scalar]:
@@ -92,7 +92,7 @@ class AbstractProcess(eqx.Module):
             return jnp.where(too_early, mid, low), jnp.where(too_early, high, mid)
 
         target = jax.lax.stop_gradient(log_snr)
-        bisections = jnp.finfo(log_snr.dtype).nmant + 8  # [t_min, t_max] to below t's spacing
+        bisections = jnp.finfo(log_snr.dtype).nmant + 8  # narrower than the spacing of floats at t
         ends = jnp.asarray(self.t_min, log_snr.dtype), jnp.asarray(self.t_max, log_snr.dtype)
         low, high = jax.lax.fori_loop(0, bisections, halve, ends)
         t, rate = jax.lax.stop_gradient(
@@ -134,14 +134,14 @@ class VE(AbstractProcess):
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** t
 
 
-def _check_order(right: bool, name: str, low: str, high: str, process: AbstractProcess) -> None:
-    if not right:
+def _check_order(valid: bool, name: str, low: str, high: str, process: AbstractProcess) -> None:
+    if not valid:
         low, high = (f"{name}_{end} {getattr(process, f'{name}_{end}')}" for end in (low, high))
         raise ValueError(f"{low}, {high}: must be positive and finite, the first below the second")
 
 
 def _log_alpha_vp(t: Scalar, beta_0: float, beta_1: float) -> Scalar:
-    """−½ B(t), with B(t) = β0 t + ½ (β1 − β0) t² the integral of the linear β."""
+    """−½ B(t), where B(t) = β0 t + ½ (β1 − β0) t² is the integral of the linear β."""
     return -0.5 * (beta_0 * t + 0.5 * (beta_1 - beta_0) * t**2)
 
 
@@ -160,7 +160,7 @@ class VP(AbstractProcess):
         return jnp.exp(_log_alpha_vp(t, self.beta_0, self.beta_1))
 
     def sigma(self, t: Scalar) -> Scalar:
-        # expm1: 1 − α² loses every digit of float32 at t = 1e-5.
+        # expm1, because 1 − α² loses every digit in float32 at t = 1e-5.
         return jnp.sqrt(-jnp.expm1(2 * _log_alpha_vp(t, self.beta_0, self.beta_1)))
 
 

@@ -1,4 +1,4 @@
-"""Progress: a live bar on a terminal, plain lines otherwise; nothing where quiet is asked for."""
+"""Shows progress: a live bar on a terminal, plain lines otherwise, nothing within `quiet`."""
 
 import sys
 import time
@@ -16,7 +16,7 @@ _quiet = ContextVar("quiet", default=False)
 
 @contextmanager
 def quiet(asked: bool = True) -> Iterator[None]:
-    """Within, no progress is shown; errors still are."""
+    """Hides progress, if `asked`; errors are still shown."""
     token = _quiet.set(asked)
     try:
         yield
@@ -25,15 +25,15 @@ def quiet(asked: bool = True) -> Iterator[None]:
 
 
 def note(line: str) -> None:
-    """A line on standard error about what is being done."""
+    """Prints a line on standard error, unless quiet."""
     if not _quiet.get():
-        with suppress(OSError):  # who read it has gone, and the work goes on
+        with suppress(OSError):  # the reader of the pipe has gone; the work continues
             print(printable(line), file=sys.stderr, flush=True)
 
 
 @runtime_checkable
 class Step(Protocol):
-    """What is shown of a training report."""
+    """The part of a training report that is shown."""
 
     @property
     def step(self) -> int: ...
@@ -48,12 +48,12 @@ class Step(Protocol):
 
 
 def seconds_left(report: Step) -> float:
-    """What the rest of the budget will take at the pace so far."""
+    """The remaining seconds of the budget at the speed so far."""
     return report.seconds * (1 - report.progress) / max(report.progress, 1e-9)
 
 
 def described(report: Step, validation: float | None) -> str:
-    """Rate, loss, the latest validation NLL: what fits beside a bar."""
+    """The speed, the loss and the latest validation NLL, short enough for a line with a bar."""
     parts = [f"{report.steps_per_second:.0f} steps/s", f"loss {report.terms['loss']:.4g}"]
     if validation is not None:
         parts.append(f"validation {validation:.4f} nats")
@@ -61,7 +61,7 @@ def described(report: Step, validation: float | None) -> str:
 
 
 class PlainLines:
-    """A line on standard error every ten seconds, and one at the end."""
+    """Prints a line on standard error every ten seconds and at the end."""
 
     def __init__(self, label: str):
         self._label = label
@@ -78,7 +78,7 @@ class PlainLines:
 
 
 class Bar:
-    """A rich progress bar with rate and time left."""
+    """A rich progress bar with the speed and the time left."""
 
     def __init__(self, label: str, progress: Any):
         self._progress, self._validation = progress, None
@@ -92,7 +92,7 @@ class Bar:
 
 
 class Counted:
-    """Rows done, on standard error every ten seconds."""
+    """Prints the number of rows done on standard error every ten seconds."""
 
     def __init__(self, label: str):
         self._label, self._printed = label, time.monotonic()
@@ -105,7 +105,7 @@ class Counted:
 
 @contextmanager
 def shown(label: str) -> Iterator[Bar | PlainLines]:
-    """An observer of training that shows on standard error where it stands."""
+    """An observer that shows the progress of training on standard error."""
     if _quiet.get() or not sys.stderr.isatty() or find_spec("rich") is None:
         yield PlainLines(label)
         return

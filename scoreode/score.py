@@ -1,15 +1,15 @@
-r"""Where a network meets a process: what its output means, and at what scale it works.
+r"""Score models: how a network and a process together give a score.
 
-The network sees unit-variance inputs, x_t / √(α² + σ²), and the log-SNR, never t: so any network
-serves any process. What it returns, F, is read by a parametrisation as the noise ε, the data x_0,
-the velocity or the score itself; all four are the same information,
+The network gets the input x_t / √(α² + σ²), which has unit variance, and the log-SNR. It never gets
+t, so any network works with any process. A parametrisation reads the network's output F as the
+noise ε, the data x_0, the velocity or the score itself. All four carry the same information,
 
     s = −ε̂ / σ = (α x̂_0 − x_t) / σ²,
 
-and differ in which errors the network makes where. In normalised coordinates, with ᾱ, σ̄ = α, σ
-over √(α² + σ²), the velocity is v = ᾱ ε − σ̄ x_0: its target has unit variance at every t, and
-F = 0 gives the exact score of Gaussian data. That is the preconditioning of Karras et al. (2022)
-for any linear process, and the default.
+but turn the network's errors into different errors of the score. In normalised coordinates, with
+ᾱ = α / √(α² + σ²) and σ̄ = σ / √(α² + σ²), the velocity is v = ᾱ ε − σ̄ x_0. Its target has unit
+variance at every t, and F = 0 gives the exact score of Gaussian data. This is the preconditioning
+of Karras et al. (2022) for any linear process, and the default.
 """
 
 import abc
@@ -32,7 +32,7 @@ class AbstractParametrisation(eqx.Module):
 
     @abc.abstractmethod
     def score(self, F: Example, x: Example, alpha: Scalar, sigma: Scalar) -> Example:
-        """s(x_t, t) of the shape of x, from F, x_t, α_t and σ_t."""
+        """s(x_t, t), of the shape of x, from F, x_t, α_t and σ_t."""
 
 
 class Noise(AbstractParametrisation):
@@ -65,11 +65,12 @@ class Score(AbstractParametrisation):
 
 
 class ScoreModel(eqx.Module):
-    """s_θ(x, t) ≈ ∇log q_t(x), for one standardised example; of x given c, ∇log q_t(x | c).
+    """s_θ(x, t) ≈ ∇log q_t(x) for one standardised example; a conditional model: ∇log q_t(x | c).
 
-    A diffusion of x leaves c as it is, so that with c fixed all is as without: `given(c)` is a
-    function of (x, t), which objectives match and flows integrate. `noise`, where the data lie on a
-    grid and it was learnt with the model, is how they are dequantised: no part of the score.
+    The diffusion acts on x only, so for a fixed c everything works as without conditions:
+    `given(c)` is a function of (x, t), which objectives match and flows integrate. `noise` is the
+    trained dequantisation noise for data on a grid, if the model has one. It is no part of the
+    score.
 
     Beyond `radius`, in y = x_t / √(α² + σ²), no training row came near, and what a network makes of
     it may drive the ODE to infinity. There F goes to 0, smoothly and within half a radius.
@@ -96,28 +97,28 @@ class ScoreModel(eqx.Module):
 
     @property
     def hidden_size(self) -> int:
-        """How many values the largest hidden state of the network has; 0 where it does not say."""
+        """Number of values in the network's largest hidden state; 0 if the network does not say."""
         return getattr(self.network, "hidden_size", 0)
 
     def given(self, c: Float[Array, " k"]) -> Self:
-        """s_θ(·, · | c), for one standardised c."""
+        """s_θ(·, · | c) for one standardised c."""
         return type(self)(self.process, self.parametrisation, self.network, c, radius=self.radius)
 
     def dropping(self, key: PRNGKeyArray) -> Self:
-        """s_θ of the network with hidden values dropped as the key says, if it drops any."""
-        of_network = getattr(self.network, "dropping", None)
-        if of_network is None:
+        """The score model with this key's dropout mask; itself if the network has no dropout."""
+        network_dropping = getattr(self.network, "dropping", None)
+        if network_dropping is None:
             return self
-        return eqx.tree_at(lambda model: model.network, self, of_network(key))
+        return eqx.tree_at(lambda model: model.network, self, network_dropping(key))
 
 
 def dropping(score: Any, key: PRNGKeyArray) -> Any:
-    """`score.dropping(key)`; the score itself where it is no network's."""
+    """`score.dropping(key)` for a `ScoreModel`; any other score unchanged."""
     return score.dropping(key) if isinstance(score, ScoreModel) else score
 
 
 def given(score: Any, c: Float[Array, " k"] | None) -> Any:
-    """`score.given(c)`; the score itself where there is nothing to condition on."""
+    """`score.given(c)`; the score unchanged if c is None."""
     return score if c is None else score.given(c)
 
 
@@ -166,17 +167,17 @@ class ThirdScoreModel(eqx.Module):
 def _read(
     process: AbstractProcess, network: Callable, x: Example, t: Scalar
 ) -> tuple[Array, Scalar, Scalar]:
-    """F, ᾱ/σ and √(α² + σ²)."""
+    """The network's output F, and the scales ᾱ/σ and √(α² + σ²)."""
     alpha, sigma = process.alpha(t), process.sigma(t)
     scale = jnp.hypot(alpha, sigma)
     return network(x / scale, process.log_snr(t)), alpha / (sigma * scale), scale
 
 
 class Given(eqx.Module):
-    """A function whose first argument is a score, for rows that end with its condition or None."""
+    """Wraps a function of (score, …) as one of (score, …, c), where c is the condition or None."""
 
     function: Callable
 
-    def __call__(self, score: Any, *others: Any) -> Any:
-        *before, c = others
-        return self.function(given(score, c), *before)
+    def __call__(self, score: Any, *arguments: Any) -> Any:
+        *others, c = arguments
+        return self.function(given(score, c), *others)

@@ -88,5 +88,5 @@ def test_gradients_are_those_of_the_log_density(X):
 def test_masses_are_no_densities(X):
     discrete = np.column_stack([X[:, 0], X[:, 1] > 3])
     tiny = {"order": 1, "steps": 20, "network": MLP(width=16, depth=1), "batch_size": 32}
-    with pytest.raises(ValueError, match="discrete columns: it is no density"):
+    with pytest.raises(ValueError, match="discrete columns: they have no density"):
         distrax.Distribution(ScoreODE(**tiny, discrete=[1]).fit(discrete))

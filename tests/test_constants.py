@@ -11,7 +11,7 @@ from scipy import integrate
 
 from scoreode.calculus import Basis
 from scoreode.flow import grid
-from scoreode.flow.likelihood import recorded
+from scoreode.flow.likelihood import likelihood_record
 from scoreode.objective import AdaptiveLikelihood, DenoisingScoreMatching, Ramp
 from scoreode.process import VE, VP, SubVP
 
@@ -160,5 +160,7 @@ def test_a_log_density_that_is_no_number_has_not_converged():
     probes = Basis().draw(jr.key(0), 1, 2, jnp.dtype("float32"))
     for nats, expected in ((1.0, True), (jnp.nan, False), (jnp.inf, False)):
         estimates = jnp.asarray([nats], jnp.float32)
-        found = recorded(estimates, probes, jnp.asarray(3), jnp.asarray(True), jnp.zeros(2))
+        found = likelihood_record(
+            estimates, probes, jnp.asarray(3), jnp.asarray(True), jnp.zeros(2)
+        )
         assert bool(found.converged) == expected

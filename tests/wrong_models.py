@@ -63,7 +63,7 @@ def minimisers(oracle, size=0.5):
     d, size = oracle.means.shape[1], jnp.asarray(size)
     return Minimisers(
         oracle,
-        Wrong.drawn(oracle, oracle.process, size, d, jr.key(1)),
+        Wrong.random(oracle, oracle.process, size, d, jr.key(1)),
         WrongHessian(oracle, matrix_field(d, 2), size),
         WrongTrace(oracle, sum_field(d, 3), size),
     )

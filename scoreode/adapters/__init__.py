@@ -1,1 +1,1 @@
-"""Fitted densities as distributions of other libraries, one file for each; none is required."""
+"""Fitted densities as distributions of other libraries; the libraries are optional."""

@@ -1,10 +1,10 @@
-"""A fitted density as a distribution with the methods of distrax's (DeepMind 2021).
+"""A fitted density as a distribution with the methods of distrax (DeepMind 2021).
 
     p = Distribution(est)
     jax.jit(jax.grad(p.log_prob))(x)
     p.sample(seed=jax.random.key(0), sample_shape=(100,))
 
-It is a pytree, and distrax itself is not needed.
+It is a pytree and does not need distrax itself.
 """
 
 import math
@@ -24,21 +24,24 @@ from scoreode.model.density import Density
 
 @jax.tree_util.register_pytree_node_class
 class Distribution:
-    """p(x) over vectors of d values, differentiable and compiled by JAX, in its precision.
+    """p(x) over vectors of d values; JAX can differentiate and compile it. It uses float32.
 
-    **Raises:** `InputError` for an estimator with discrete columns, which has no density.
+    **Raises:** `InputError` for a conditional model and for discrete columns, which have no
+    density.
 
-    **Cost:** 82 evaluations of the network a log-density, half of them with d tangents (16 probes
-    above 32 dimensions); a sample takes as many as its solver needs.
+    **Cost:** 82 evaluations of the network per log-density, half of them with d tangents (16 probes
+    above 32 dimensions); one adaptive solve per sample.
     """
 
     def __init__(self, estimator: Any):
         check_is_fitted(estimator)
         fitted = estimator.fitted_
         if fitted.data.conditions:
-            raise InputError("the model is conditional on others; only p(x) is a distribution here")
+            raise InputError("the model is conditional, p(x | c); this class is for p(x) only")
         if fitted.dequantisation is not None:
-            raise InputError("the model has discrete columns: it is no density; fit without them")
+            raise InputError(
+                "the model has discrete columns: they have no density; fit it without them"
+            )
         self._density = jax.tree.map(
             lambda leaf: jnp.asarray(leaf, jnp.float32) if isinstance(leaf, np.ndarray) else leaf,
             fitted.density,
@@ -76,15 +79,15 @@ class Distribution:
     def sample(
         self, *, seed: int | PRNGKeyArray, sample_shape: tuple[int, ...] = ()
     ) -> Float[Array, "*sample d"]:
-        """Independent draws, as many as `sample_shape` has."""
+        """Independent draws, shape (*sample_shape, d)."""
         key = jr.key(seed) if isinstance(seed, int) else seed
         keys = jr.split(key, math.prod(sample_shape))
-        drawn = jax.vmap(lambda key: self._density.draw(key, self._d))(keys)
-        return drawn.reshape(*sample_shape, self._d)
+        rows = jax.vmap(lambda key: self._density.draw(key, self._d))(keys)
+        return rows.reshape(*sample_shape, self._d)
 
     def sample_and_log_prob(
         self, *, seed: int | PRNGKeyArray, sample_shape: tuple[int, ...] = ()
     ) -> tuple[Float[Array, "*sample d"], Float[Array, "*sample"]]:
-        """Draws, and log p of each in nats."""
-        drawn = self.sample(seed=seed, sample_shape=sample_shape)
-        return drawn, self.log_prob(drawn)
+        """Independent draws, and log p of each in nats."""
+        draws = self.sample(seed=seed, sample_shape=sample_shape)
+        return draws, self.log_prob(draws)

@@ -14,9 +14,9 @@ from scoreode.adapters import distrax
 
 
 class Distribution(AbstractDistribution):
-    """p(x) over vectors of d values, of a fitted `ScoreODE`; see `distrax.Distribution`.
+    """p(x) of a fitted `ScoreODE`, over vectors of d values; see `distrax.Distribution`.
 
-    **Raises:** `InputError` for a model with discrete columns.
+    **Raises:** `InputError` for a conditional model, and for discrete columns.
     """
 
     arg_constraints: dict[str, Any] = {}  # noqa: RUF012 (NumPyro's declaration)

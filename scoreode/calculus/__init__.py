@@ -1,4 +1,4 @@
-"""Functions of functions: probes, divergence, the derivative record. Knows nothing of diffusion."""
+"""Derivatives of vector fields: probes, divergence, the derivative record. No diffusion here."""
 
 from scoreode.calculus.derivatives import Derivatives, derivatives, divergence
 from scoreode.calculus.probes import (

@@ -1,9 +1,8 @@
 """The derivative record: s, (∇s)v and ∇(vᵀ(∇s)v) at one point, in one sweep.
 
-Objectives of order 1, 2 and 3 read the first, the first two, or all three fields. Forward mode
-gives s and (∇s)v together, and reverse mode over that gives the third field with the first two as
-by-products. Fields are flattened: what is one vector to the mathematics may be an image to the
-network.
+The objective of order k reads the first k of these three. Forward mode gives s and (∇s)v together.
+Reverse mode over that gives ∇(vᵀ(∇s)v), with the first two as by-products. All three are flattened
+vectors, whatever the shape of x.
 """
 
 from collections.abc import Callable
@@ -17,13 +16,13 @@ from jaxtyping import Array, Float
 from scoreode._typing import Example, Scalar
 from scoreode.calculus.probes import ProbeDraw
 
-AT_ONCE = 64  # tangents
+AT_ONCE = 64  # tangents evaluated together: bounds the memory of an exact divergence
 
 Field = Callable[[Example], Example]
 
 
 class Derivatives(eqx.Module):
-    """Derivatives of a field s at x along k probes v; those above the requested order are None."""
+    """Derivatives of a field s at x along k probes v; None above the requested order."""
 
     s: Float[Array, " d"]
     probes: ProbeDraw
@@ -32,13 +31,13 @@ class Derivatives(eqx.Module):
 
 
 def derivatives(field: Field, x: Example, probes: ProbeDraw, order: int) -> Derivatives:
-    """s(x); (∇s)v for order ≥ 2; ∇(vᵀ(∇s)v) for order 3; for every probe v.
+    """s(x) and, for every probe v, (∇s)v if order ≥ 2 and ∇(vᵀ(∇s)v) if order = 3.
 
-    **Arguments:** `field`, from an example to its own shape; `x`; `probes` of dimension x.size;
-    `order` 1, 2 or 3.
+    **Arguments:** `field`, which maps x to an array of the same shape; `x`; `probes` of dimension
+    x.size; `order`, 1, 2 or 3.
 
-    **Cost** in evaluations of the field, for k probes: 1, 1 + k tangents, or 1 + k tangents and
-    one reverse sweep over each.
+    **Cost:** one evaluation of the field; for order 2 also k tangents, for order 3 also a reverse
+    sweep over each of the k tangents.
     """
 
     def flat_field(x: Float[Array, " d"]) -> Float[Array, " d"]:
@@ -65,11 +64,11 @@ def derivatives(field: Field, x: Example, probes: ProbeDraw, order: int) -> Deri
 def _over_probes(function: Callable, out_axes: Any) -> Callable:
     """`vmap` over the first argument, the probes.
 
-    A single probe skips it: the axis of length one would turn the network's matrix products into
-    many small ones under a second `vmap`, at 1.6 times the time of order 3.
+    A single probe does without `vmap`. Under a second `vmap`, over examples, an axis of length one
+    would split the network's matrix products into many small ones: 1.6 times the time of order 3.
     """
 
-    def of_one(vectors: Float[Array, "1 d"], x: Float[Array, " d"]) -> Any:
+    def single(vectors: Float[Array, "1 d"], x: Float[Array, " d"]) -> Any:
         result = function(vectors[0], x)
         return jax.tree.map(
             lambda axis, leaf: leaf if axis is None else leaf[None],
@@ -79,15 +78,19 @@ def _over_probes(function: Callable, out_axes: Any) -> Callable:
         )
 
     vmapped = jax.vmap(function, (0, None), out_axes)
-    return lambda vectors, x: (of_one if len(vectors) == 1 else vmapped)(vectors, x)
+    return lambda vectors, x: (single if len(vectors) == 1 else vmapped)(vectors, x)
 
 
 def divergence(
     field: Field, x: Example, probes: ProbeDraw, exact: bool
 ) -> tuple[Example, Float[Array, " estimates"]]:
-    """h(x) and estimates of ∇·h: one exact sum over the basis, or one per random probe.
+    """h(x) and ∇·h at x: the exact divergence, or one unbiased estimate per random probe.
 
-    Estimates are unbiased, and their spread tells their error.
+    **Arguments:** `field`, h; `x`; `probes`, k vectors; `exact`: sum over the probes, which are
+    then the basis.
+
+    **Returns:** h(x), of the shape of x; the divergence (1,) if exact, else estimates (k,), whose
+    spread gives their standard error.
 
     **Cost:** one evaluation and k tangents of the field, which share one linearisation; memory for
     64 tangents.

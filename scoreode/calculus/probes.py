@@ -1,11 +1,11 @@
-"""Probe vectors v with E[v vᵀ] = I: they turn a trace into a mean of vᵀ A v (Hutchinson 1989).
+"""Probe vectors v with E[v vᵀ] = I: tr A is the mean of vᵀ A v (Hutchinson 1989).
 
-A draw is a set of k vectors and one weight w with Σ_k w v_k v_kᵀ = I, in expectation for random
-probes and exactly for the basis. So "exact" is not another code path: it is another probe.
+A draw is a set of k vectors and one weight w with Σ_k w v_k v_kᵀ = I: in expectation for random
+probes, exactly for the basis. An exact trace therefore needs no other code, only another probe.
 
-Which one: `Basis` while d evaluations are affordable, else `Hadamard`. Signs have the least
-variance of all probes with independent components (twice the squared Frobenius norm of the
-symmetric part without its diagonal), and orthogonal signs lose a part of that with every probe.
+Use `Basis` while d tangents are affordable, else `Hadamard`. Random signs have the least variance
+of all probes with independent components: twice the squared Frobenius norm of the symmetric part
+without its diagonal. With orthogonal signs every further probe removes a part of that variance.
 """
 
 import abc
@@ -27,10 +27,10 @@ else:
 
 
 class ProbeDraw(eqx.Module):
-    """k vectors of the shape of x, flattened, and the weight that each carries in a sum.
+    """k flattened vectors and the weight of each in a sum.
 
-    `variance` is that of the mean of k estimates, in units of what it were for k independent ones
-    with their sample variance: 0 where the mean is exact.
+    `variance` is the variance of the mean of the k estimates, divided by (sample variance) / k, its
+    value for independent estimates. It is 0 if the mean is exact.
     """
 
     vectors: Float[Array, "k d"]
@@ -39,13 +39,13 @@ class ProbeDraw(eqx.Module):
 
 
 class AbstractProbe(eqx.Module):
-    """A distribution of probe vectors; `exact` says that Σ_k w v_k v_kᵀ = I in every draw."""
+    """A distribution of probe vectors; `exact`: whether Σ_k w v_k v_kᵀ = I in every draw."""
 
     exact: AbstractClassVar[bool]
 
     @abc.abstractmethod
     def draw(self, key: PRNGKeyArray, n: int, d: int, dtype: jnp.dtype) -> ProbeDraw:
-        """n probes of dimension d (the basis gives its d vectors, whatever n)."""
+        """n probes of dimension d (`Basis` ignores n and gives d vectors)."""
 
 
 def _equally_weighted(vectors: Float[Array, "k d"], variance: float = 1.0) -> ProbeDraw:
@@ -63,7 +63,7 @@ class Rademacher(AbstractProbe):
 
 
 class Gaussian(AbstractProbe):
-    """Independent standard normals: any rotation of them is the same probe."""
+    """Independent standard normals: their distribution is invariant under rotations."""
 
     exact = False
 
@@ -72,7 +72,7 @@ class Gaussian(AbstractProbe):
 
 
 class Sphere(AbstractProbe):
-    """Uniform on the sphere of radius √d: normals without the variance of their length."""
+    """Uniform on the sphere of radius √d: normal vectors scaled to the same length."""
 
     exact = False
 
@@ -83,10 +83,10 @@ class Sphere(AbstractProbe):
 
 
 class Hadamard(AbstractProbe):
-    """Orthogonal signs: n of the D rows of a Hadamard matrix, D = 2^m ≥ d, all signed alike.
+    """Orthogonal signs: n of the D = 2^m ≥ d rows of a Hadamard matrix, columns with random signs.
 
-    Rows are drawn without replacement, and without them all a mean of n has 1 − (n − 1)/(D − 1) of
-    the variance that independent signs have; D of them are exact.
+    Rows are drawn without replacement. The mean of n estimates has 1 − (n − 1)/(D − 1) times the
+    variance of n independent signs, and D rows are exact.
     """
 
     exact = False
@@ -97,7 +97,7 @@ class Hadamard(AbstractProbe):
         n = min(n, D)
         key_rows, key_signs = jr.split(key)
         rows = jr.permutation(key_rows, jnp.arange(D, dtype=jnp.uint32))[:n]
-        # Sylvester's matrix: the parity of the bits that row and column share.
+        # Sylvester's construction: the sign is the parity of the common bits of row and column.
         shared = rows[:, None] & jnp.arange(d, dtype=jnp.uint32)[None]
         signs = 1 - 2 * (jax.lax.population_count(shared) & 1).astype(dtype)
         signs = signs * jr.rademacher(key_signs, (1, d), dtype)

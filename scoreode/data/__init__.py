@@ -1,4 +1,4 @@
-"""Data: toys with exact samplers, tables and images from files, the bundled digits."""
+"""Data: toy densities with exact samplers, tables and images from files, the bundled digits."""
 
 from scoreode.data.beyond import Beyond, beyond
 from scoreode.data.dataset import (

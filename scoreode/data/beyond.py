@@ -1,4 +1,4 @@
-"""Rows beyond the range of those that a model was trained on, where it has seen nothing."""
+"""Detects rows outside the range of the training rows, where a model only extrapolates."""
 
 from collections.abc import Callable, Iterator
 
@@ -11,9 +11,11 @@ Apart = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
 
 
 def beyond(known: Description, x: np.ndarray, c: np.ndarray | None = None) -> np.ndarray | None:
-    """Which values lie beyond their training range, bool (n, d), or (n, d + k) with conditions.
+    """Which values lie outside their training range.
 
-    **Arguments:** `known`, of the training data. None where it holds no ranges.
+    **Arguments:** `known`, of the training data; rows `x` (n, d); conditions `c` (n, k).
+
+    **Returns:** bool (n, d), or (n, d + k) with conditions; None if `known` has no ranges.
     """
     if known.train_range is None:
         return None
@@ -24,7 +26,7 @@ def beyond(known: Description, x: np.ndarray, c: np.ndarray | None = None) -> np
 
 
 class Beyond:
-    """Counts the rows that lie beyond the training range in some column, block by block."""
+    """Counts rows outside the training range in at least one column, block by block."""
 
     def __init__(self, known: Description):
         self._known = known
@@ -33,26 +35,26 @@ class Beyond:
         self.rows: int | None = None if known.train_range is None else 0
 
     def add(self, x: np.ndarray, c: np.ndarray | None = None) -> None:
-        """Counts these rows, too."""
-        found = beyond(self._known, x, c)
-        if found is not None and self.rows is not None:
-            self.rows += int(found.any(1).sum())
-            self._columns |= found.any(0)
+        """Adds these rows to the count."""
+        outside = beyond(self._known, x, c)
+        if outside is not None and self.rows is not None:
+            self.rows += int(outside.any(1).sum())
+            self._columns |= outside.any(0)
 
     def counted(self, parts: Iterator[np.ndarray], apart: Apart) -> Iterator[np.ndarray]:
-        """The same parts; `apart` takes rows from their conditions."""
+        """Yields the same parts and counts them; `apart` separates rows and conditions."""
         for rows in parts:
             self.add(*apart(rows))
             yield rows
 
     @property
     def columns(self) -> list[str]:
-        """The columns in which some row lay beyond."""
+        """The columns in which a row was outside the range."""
         return self._names[self._columns].tolist()
 
     @property
     def note(self) -> str | None:
-        """What to say of them; None where there are none, or none are known."""
+        """A note for the user; None if there are no such rows or the ranges are unknown."""
         if not self.rows:
             return None
         rows = f"{self.rows} row{'s lie' if self.rows > 1 else ' lies'}"

@@ -1,4 +1,4 @@
-"""Which columns of a table are read: by name, before anything in the others can be wrong."""
+"""Selects the columns of a table by name before they are read, so that others cannot fail."""
 
 import csv
 import io
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from scoreode.errors import InputError, listed, unknown
 
 Pick = Callable[[tuple[str, ...], str], tuple[str, ...]]
-"""Of all columns of a source, whose name stands in messages, those that are read, in order."""
+"""Maps a source's columns and its name, for messages, to the columns to read, in order."""
 
 
 def everything(columns: tuple[str, ...], source: str) -> tuple[str, ...]:  # noqa: ARG001
@@ -16,7 +16,7 @@ def everything(columns: tuple[str, ...], source: str) -> tuple[str, ...]:  # noq
 
 
 def only(names: Sequence[str]) -> Pick:
-    """These columns. **Raises:** `InputError` for names that are not there, or come twice."""
+    """These columns. **Raises:** `InputError` for missing or repeated names."""
 
     def pick(columns: tuple[str, ...], source: str) -> tuple[str, ...]:
         check_named(names, columns, source)
@@ -26,7 +26,7 @@ def only(names: Sequence[str]) -> Pick:
 
 
 def without(names: Sequence[str]) -> Pick:
-    """All but these. **Raises:** `InputError` as `only`, and if none is left."""
+    """All other columns. **Raises:** `InputError` as `only` does, and if no column is left."""
 
     def pick(columns: tuple[str, ...], source: str) -> tuple[str, ...]:
         check_named(names, columns, source)
@@ -39,17 +39,17 @@ def without(names: Sequence[str]) -> Pick:
 
 
 def if_there(names: Sequence[str], alone: bool = False) -> Pick:
-    """These columns where all are there (`alone`: and no others), and else every column."""
+    """These columns if the table has all of them (`alone`: and no others), else every column."""
 
     def pick(columns: tuple[str, ...], source: str) -> tuple[str, ...]:  # noqa: ARG001
-        there = bool(names) and set(names) <= set(columns)
-        return tuple(names) if there and not (alone and len(names) < len(columns)) else columns
+        complete = bool(names) and set(names) <= set(columns)
+        return tuple(names) if complete and not (alone and len(names) < len(columns)) else columns
 
     return pick
 
 
 def check_named(names: Sequence[str], columns: Sequence[str], source: str) -> None:
-    """Raises `InputError` for names that are not among the columns, and for repeated ones."""
+    """Raises `InputError` for names that the columns do not have, and for repeated names."""
     missing = [name for name in names if name not in columns]
     if len(missing) == 1:
         raise InputError(f"{source}: {unknown('column', missing[0], columns)}")
@@ -60,14 +60,14 @@ def check_named(names: Sequence[str], columns: Sequence[str], source: str) -> No
 
 
 def unnamed(n: int) -> tuple[str, ...]:
-    """What columns are called that have no names."""
+    """Default names for n columns."""
     return tuple(f"x{i}" for i in range(n))
 
 
 def names_in(text: str) -> list[str]:
-    """Names separated by commas; one that has a comma stands in quotes, as in a .csv.
+    """Splits names separated by commas; a name with a comma is in quotes, as in a .csv.
 
-    **Raises:** `InputError` where there are none.
+    **Raises:** `InputError` if there are none.
     """
     try:
         names = [name.strip() for name in next(csv.reader([text], skipinitialspace=True), [])]
@@ -79,7 +79,7 @@ def names_in(text: str) -> list[str]:
 
 
 def as_text(names: Sequence[str]) -> str:
-    """What `names_in` reads."""
+    """The text from which `names_in` reads these names."""
     text = io.StringIO()
     csv.writer(text, lineterminator="").writerow(names)
     return text.getvalue()

@@ -1,4 +1,4 @@
-"""Columns of numbers from DataFrames and arrays, checked: what cannot be used is named by row."""
+"""Reads columns of numbers from DataFrames and arrays; errors name the columns and rows."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -9,8 +9,8 @@ import numpy as np
 
 from scoreode.errors import InputError, listed
 
-_LARGEST = 1e150  # the square of more overflows, and with it the variance
-_EXACT = 2**53  # float64 holds every whole number up to this one
+_LARGEST = 1e150  # beyond it the square overflows, and with it the variance
+_EXACT = 2**53  # float64 represents every whole number up to this one
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
 
 
@@ -19,33 +19,36 @@ def from_frame(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Rows and column names of a polars or pandas DataFrame.
 
-    **Raises:** `InputError` naming all columns that are not numeric, hold missing values, or whole
-    numbers of which float64 makes two equal; for several columns of one name.
+    **Raises:** `InputError` if columns are not numeric, hold missing values, or hold different
+    whole numbers that are equal in float64 (it names all of them); if two columns have one name.
     """
     columns = tuple(str(name) for name in frame.columns)
     if not columns or len(frame) == 0:
         raise InputError(f"{source}: no rows below the header" if columns else f"{source}: empty")
     check_repeated(columns, source)
     arrays = {str(name): _values(frame[name]) for name in frame.columns}
-    found = {name: _numbers(values) for name, values in arrays.items()}
-    text = {name: i for name, (_, i) in found.items() if i is not None}
+    parsed = {name: _numbers(values) for name, values in arrays.items()}
+    text = {name: i for name, (_, i) in parsed.items() if i is not None}
     merged = {name: pair for name, values in arrays.items() if (pair := _merged(values))}
-    good = [name for name in columns if name not in text]
-    rows = np.stack([numbers for numbers, _ in found.values()], axis=1)
-    finite = rows[:, [columns.index(name) for name in good]]
-    told = [
-        _text_told({name: (i + first_row + 1, arrays[name][i]) for name, i in text.items()}),
-        _merged_told(merged),
-        _missing_told(finite, good, first_row),
+    numeric = [name for name in columns if name not in text]
+    rows = np.stack([numbers for numbers, _ in parsed.values()], axis=1)
+    numbers = rows[:, [columns.index(name) for name in numeric]]
+    problems = [
+        _text_problem({name: (i + first_row + 1, arrays[name][i]) for name, i in text.items()}),
+        _merged_problem(merged),
+        _missing_problem(numbers, numeric, first_row),
     ]
-    _refuse(source, told)
+    _refuse(source, problems)
     return rows, columns
 
 
 def checked(
     rows: np.ndarray, columns: Sequence[str], source: str, first_row: int = 0
 ) -> np.ndarray:
-    """float64 rows (n, d), or an `InputError` that says what is wrong and where (rows from 1)."""
+    """The rows (n, d) in float64.
+
+    **Raises:** `InputError` with the problem, the columns and the rows, counted from 1.
+    """
     if rows.dtype.kind not in "fiub":
         raise InputError(f"{source}: holds {rows.dtype}, not numbers")
     rows = rows.reshape(-1, 1) if rows.ndim == 1 else rows
@@ -59,37 +62,37 @@ def checked(
         )
     check_whole(rows, columns, source)
     rows = rows.astype(np.float64)
-    _refuse(source, [_missing_told(rows, columns, first_row)])
+    _refuse(source, [_missing_problem(rows, columns, first_row)])
     return rows
 
 
 def check_whole(rows: np.ndarray, columns: Sequence[str], source: str) -> None:
-    """Raises `InputError` for whole numbers (n, d) of which float64 makes two equal."""
+    """Raises `InputError` if different whole numbers in rows (n, d) are equal in float64."""
     pairs = zip(columns, rows.T, strict=True)
-    _refuse(source, [_merged_told({name: pair for name, v in pairs if (pair := _merged(v))})])
+    _refuse(source, [_merged_problem({name: pair for name, v in pairs if (pair := _merged(v))})])
 
 
 def check_repeated(columns: Sequence[str | None], source: str) -> None:
-    """Raises `InputError` for several columns of one name."""
+    """Raises `InputError` if several columns have the same name."""
     repeated = sorted({str(name) for name in columns if columns.count(name) > 1})
     if repeated:
         raise InputError(f"{source}: several columns are called {listed(repeated)}; rename them")
 
 
-def _refuse(source: str, told: Iterable[str]) -> None:
-    problems = [problem for problem in told if problem]
+def _refuse(source: str, problems: Iterable[str]) -> None:
+    problems = [problem for problem in problems if problem]
     if problems:
         raise InputError(f"{source}: {'; also: '.join(problems)}")
 
 
 def _values(series: Any) -> np.ndarray:
-    """A column as an array; NumPy has no integers of 128 bits."""
+    """A column as an array, of objects for 128-bit integers, which NumPy does not have."""
     wide = str(series.dtype).endswith("128") and hasattr(series, "to_list")
     return np.array(series.to_list(), object) if wide else np.asarray(series)
 
 
 def _numbers(values: np.ndarray) -> tuple[np.ndarray, int | None]:
-    """A column as floats, and where the first value is that is no number."""
+    """A column as floats, and the index of the first value that is not a number."""
     if values.dtype.kind in "fiub" and values.ndim == 1:
         return values.astype(np.float64), None
     numbers = np.full(len(values), np.nan)
@@ -106,7 +109,7 @@ def _missing(value: Any) -> bool:
 
 
 def _merged(values: np.ndarray) -> tuple[int, int] | None:
-    """Two whole numbers that are one in float64; None if there are none."""
+    """Two different whole numbers that are equal in float64; None if there are none."""
     if values.dtype.kind == "O":
         large = sorted({v for v in values if type(v) is int and _EXACT <= abs(v) < _LARGEST})
     elif values.dtype.kind in "iu" and values.itemsize == 8:
@@ -116,32 +119,32 @@ def _merged(values: np.ndarray) -> tuple[int, int] | None:
     return next(((a, b) for a, b in pairwise(large) if float(a) == float(b)), None)
 
 
-def _text_told(found: dict[str, tuple[int, Any]]) -> str:
-    if not found:
+def _text_problem(texts: dict[str, tuple[int, Any]]) -> str:
+    if not texts:
         return ""
-    held = {name: f"row {row} holds {str(value)!r}" for name, (row, value) in found.items()}
-    commas = any(_DECIMAL_COMMA.fullmatch(str(value)) for _, value in found.values())
-    remedy = "; write decimal points for decimal commas" if commas else ""
-    if len(held) == 1:
-        ((name, said),) = held.items()
-        how = remedy or "; encode it as numbers or drop the column"
-        return f"column {name!r} is not numeric: {said}{how}"
-    named = listed([f"{name!r} ({said})" for name, said in held.items()])
-    how = remedy or "; encode them as numbers or drop the columns"
-    return f"columns are not numeric: {named}{how}"
+    values = {name: f"row {row} holds {str(value)!r}" for name, (row, value) in texts.items()}
+    commas = any(_DECIMAL_COMMA.fullmatch(str(value)) for _, value in texts.values())
+    points = "; write decimal points for decimal commas" if commas else ""
+    if len(values) == 1:
+        ((name, value),) = values.items()
+        remedy = points or "; encode it as numbers or drop the column"
+        return f"column {name!r} is not numeric: {value}{remedy}"
+    names = listed([f"{name!r} ({value})" for name, value in values.items()])
+    remedy = points or "; encode them as numbers or drop the columns"
+    return f"columns are not numeric: {names}{remedy}"
 
 
-def _merged_told(found: dict[str, tuple[int, int]]) -> str:
-    if not found:
+def _merged_problem(merged: dict[str, tuple[int, int]]) -> str:
+    if not merged:
         return ""
-    (a, b), column = next(iter(found.values())), f"column{'s' * (len(found) > 1)}"
+    (a, b), column = next(iter(merged.values())), f"column{'s' * (len(merged) > 1)}"
     return (
-        f"{column} {listed(list(found))}: whole numbers beyond 2^53, such as {a} and {b}, are equal"
-        f" in float64; subtract a constant from them, or drop the {column}"
+        f"{column} {listed(list(merged))}: whole numbers beyond 2^53, such as {a} and {b}, are"
+        f" equal in float64; subtract a constant from them, or drop the {column}"
     )
 
 
-def _missing_told(rows: np.ndarray, columns: Sequence[str], first_row: int) -> str:
+def _missing_problem(rows: np.ndarray, columns: Sequence[str], first_row: int) -> str:
     bad: np.ndarray = ~(np.abs(rows) < _LARGEST)
     if not bad.any():
         return ""
@@ -149,12 +152,12 @@ def _missing_told(rows: np.ndarray, columns: Sequence[str], first_row: int) -> s
     names = [columns[i] for i in np.flatnonzero(bad.any(axis=0)).tolist()]
     return (
         f"missing, infinite or huge values in row{'s' * (len(numbers) > 1)} {listed(numbers)},"
-        f" column{'s' * (len(names) > 1)} {listed(names)} (the first is {_named(rows[bad][0])});"
+        f" column{'s' * (len(names) > 1)} {listed(names)} (the first is {_text(rows[bad][0])});"
         " fill them in or drop the rows"
     )
 
 
-def _named(value: float) -> str:
+def _text(value: float) -> str:
     if np.isnan(value):
         return "NaN"
     return f"{value:g}".replace("inf", "infinity")

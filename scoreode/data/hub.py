@@ -1,7 +1,7 @@
-"""Data sets of the Hugging Face Hub, or in a folder laid out as one, through its own `datasets`.
+"""Data sets of the Hugging Face Hub, or in a folder with the same layout, read by `datasets`.
 
-Sets that have a column of pictures are images, and all others tables. The package runs no code that
-comes with a set.
+A set with a column of images is read as images, any other as a table. No code that comes with a set
+is run.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ _PARTS = {"train": "train", "validation": "validation", "valid": "validation", "
 
 
 def is_id(source: str) -> bool:
-    """Whether this names a set of the Hub: hf:owner/name, or hf:owner/name:configuration."""
+    """Whether this is a data set of the Hub: hf:owner/name or hf:owner/name:configuration."""
     return source.startswith(PREFIX)
 
 
@@ -27,10 +27,10 @@ def read(
 ) -> Images | tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """The images of a set, or its table as `tables.read` returns it.
 
-    What has neither a test nor a validation part is one table, "all".
+    A table without test and validation parts is returned as one part, "all".
 
-    **Raises:** `InputError` for a set that is not to be had, with what `datasets` says; for columns
-    that are not numeric, and for images unlike each other.
+    **Raises:** `InputError` if the set cannot be loaded, with the message of `datasets`; if columns
+    are not numeric; if images differ in size or kind.
     """
     splits = _splits(source)
     if "train" not in splits:
@@ -44,29 +44,29 @@ def read(
         parts = {part: _images(split, pictures[0], source) for part, split in splits.items()}
         test = parts.get("test", parts.get("validation", parts["train"][:0]))
         return Images(parts["train"], test)
-    picked = pick(tuple(splits["train"].column_names), source)
-    read = {
-        part: from_frame(split.to_polars().select(picked), f"{source} ({part})")
+    columns = pick(tuple(splits["train"].column_names), source)
+    tables = {
+        part: from_frame(split.to_polars().select(columns), f"{source} ({part})")
         for part, split in splits.items()
     }
-    rows = {part: rows for part, (rows, _) in read.items()}
-    return rows if len(rows) > 1 else {"all": rows["train"]}, read["train"][1]
+    rows = {part: rows for part, (rows, _) in tables.items()}
+    return rows if len(rows) > 1 else {"all": rows["train"]}, tables["train"][1]
 
 
 def _splits(source: str) -> dict[str, Any]:
-    """The parts that are known by name."""
+    """The train, validation and test parts."""
     from datasets import load_dataset
 
     path, _, configuration = source.removeprefix(PREFIX).partition(":")
     try:
-        found = load_dataset(path, configuration or None)
-    except (OSError, ValueError) as error:  # what is missing, and what a configuration is missing
-        said = " ".join(str(error).split())
-        raise InputError(f"{source}: cannot be had: {said}") from error
-    splits = {str(name): split for name, split in found.items()}
+        loaded = load_dataset(path, configuration or None)
+    except (OSError, ValueError) as error:  # a missing set, and a missing configuration
+        reason = " ".join(str(error).split())
+        raise InputError(f"{source}: cannot be loaded: {reason}") from error
+    splits = {str(name): split for name, split in loaded.items()}
     return {_PARTS[name]: split for name, split in splits.items() if name in _PARTS}
 
 
 def _images(split: Any, column: str, source: str) -> Pixels:
-    named = ((f"image {i}", image) for i, image in enumerate(split[column], 1))
-    return stacked(f"{source}: ", named)
+    images = ((f"image {i}", image) for i, image in enumerate(split[column], 1))
+    return stacked(f"{source}: ", images)

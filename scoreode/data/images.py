@@ -1,8 +1,8 @@
-"""Sets of images from the files that are published: CIFAR-10, ImageNet 32, MNIST, folders.
+"""Image data sets from their published files (CIFAR-10, ImageNet 32, MNIST), and folders.
 
-Images are uint8, (n, height, width, channels), and stay so until a batch is on the device. Known
-files are checked by the MD5 of what they hold before anything else is done with it: damage is
-named, and of the one format that is a pickle nothing but the published bytes is read.
+Images are uint8, (n, height, width, channels), until a batch is on the device. The MD5 of known
+files is checked before they are used. So damage is reported, and a pickle is only read if its bytes
+are the published ones.
 """
 
 import gzip
@@ -24,7 +24,7 @@ from scoreode.errors import InputError
 
 Pixels = UInt8[np.ndarray, "_n h w c"]
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
-_PLAIN = {"P": "RGB", "PA": "RGBA", "1": "L", "CMYK": "RGB", "YCbCr": "RGB"}  # modes of Pillow
+_PLAIN = {"P": "RGB", "PA": "RGBA", "1": "L", "CMYK": "RGB", "YCbCr": "RGB"}  # Pillow's modes
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ _CIFAR_PYTHON = {
     "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
     "test_batch": "40351d587109b95175f43aff81a1287e",
 }
-_IDX = {  # of what the files hold: the same bytes are packed in several ways
+_IDX = {  # MD5 of the uncompressed content, which is published with different compressions
     "mnist": {
         "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
         "t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
@@ -66,19 +66,19 @@ _IMAGENET_SITE = "https://image-net.org/download-images (Downsampled, 32x32, npz
 
 
 def read(name: str, data_dir: str | os.PathLike[str] | None = None) -> Images:
-    """The images of a named set, below `data_dir` or the directory that SCOREODE_DATA names.
+    """The images of a named set, in `data_dir` or else in the directory SCOREODE_DATA.
 
-    **Raises:** `InputError` for an unknown name, for files that are missing, with where they are to
-    be had, and for damaged ones.
+    **Raises:** `InputError` for an unknown name, for missing files (with their download page), and
+    for damaged files.
     """
     if name not in SETS:
         raise InputError(f"unknown set of images {name!r}; choose from {', '.join(SETS)}")
-    given = data_dir if data_dir is not None else os.environ.get("SCOREODE_DATA")
-    if given is None:
+    directory = data_dir if data_dir is not None else os.environ.get("SCOREODE_DATA")
+    if directory is None:
         raise InputError(f"{name}: say where it is, with --data-dir or SCOREODE_DATA")
-    root = Path(given)
+    root = Path(directory)
     if not root.is_dir():
-        raise InputError(f"{root}: no such directory; {name} is looked for below it")
+        raise InputError(f"{root}: no such directory; it should contain {name}")
     return SETS[name](root)
 
 
@@ -96,18 +96,18 @@ def cifar10(root: Path) -> Images:
 
 
 def _cifar_binary(path: Path, md5: str) -> np.ndarray:
-    """Rows of a label and 3072 values."""
+    """The images as rows of 3072 values; in the file a label precedes each."""
     rows = np.frombuffer(_checked_bytes(path, md5, _CIFAR_SITE), np.uint8)
     return rows.reshape(-1, 3073)[:, 1:]
 
 
 def _cifar_python(path: Path, md5: str) -> np.ndarray:
-    known = io.BytesIO(_checked_bytes(path, md5, _CIFAR_SITE))
-    return np.asarray(_Arrays(known, encoding="bytes").load()[b"data"], np.uint8)
+    content = io.BytesIO(_checked_bytes(path, md5, _CIFAR_SITE))
+    return np.asarray(_ArrayUnpickler(content, encoding="bytes").load()[b"data"], np.uint8)
 
 
-class _Arrays(pickle.Unpickler):
-    """Of a pickle, NumPy arrays in plain containers."""
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickles only NumPy arrays in plain containers."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module.startswith("numpy") and name in ("_reconstruct", "ndarray", "dtype"):
@@ -133,8 +133,8 @@ def _npz(path: Path) -> np.ndarray:
     try:
         with open(path, "rb") as file:
             data = np.load(file, allow_pickle=False)["data"]
-    except Exception as error:  # damage surfaces as any of many errors of zip, zlib and NumPy
-        raise InputError(f"{path}: cannot be read: {error}; fetch it again") from error
+    except Exception as error:  # damage causes many kinds of errors in zip, zlib and NumPy
+        raise InputError(f"{path}: cannot be read: {error}; download it again") from error
     if data.dtype != np.uint8 or data.ndim != 2 or data.shape[1] != 3072:
         raise InputError(f"{path}: holds {data.dtype} {data.shape}, not rows of 3072 uint8")
     return data
@@ -156,10 +156,10 @@ def _idx(folder: Path, stem: str, md5: str, site: str) -> Pixels:
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
-            raise InputError(f"{file}: damaged: {error}; fetch it again: {site}") from error
+            raise InputError(f"{file}: damaged: {error}; download it again: {site}") from error
     magic, n, h, w = struct.unpack(">IIII", content[:16]) if len(content) >= 16 else (0, 0, 0, 0)
     if magic != 2051 or len(content) != 16 + n * h * w:
-        raise InputError(f"{file}: not a whole idx file of images; fetch it again: {site}")
+        raise InputError(f"{file}: not a complete idx file of images; download it again: {site}")
     _check_md5(content, md5, file, site)
     return np.frombuffer(content, np.uint8, offset=16).reshape(n, h, w, 1)
 
@@ -170,35 +170,35 @@ def _idx_site(name: str) -> str:
 
 
 def folder(path: str | os.PathLike[str]) -> Pixels:
-    """All images of a folder, in the order of their names; of one size and one kind.
+    """All images of a folder, in the order of their names. They must have one size and one kind.
 
-    **Raises:** `InputError` naming the first file that differs from the others, or is damaged.
+    **Raises:** `InputError` with the first file that differs from the others or is damaged.
     """
-    names = ((file.name, _opened(file)) for file in files(path))
-    return stacked(f"{path}{os.sep}", names)
+    images = ((file.name, _open(file)) for file in files(path))
+    return stacked(f"{path}{os.sep}", images)
 
 
 def files(path: str | os.PathLike[str]) -> list[Path]:
-    """The images of a folder by name. **Raises:** `InputError` if there are none."""
+    """The image files of a folder, sorted. **Raises:** `InputError` if there are none."""
     found = sorted(f for f in Path(path).iterdir() if f.suffix.lower() in SUFFIXES)
     if not found:
-        raise InputError(f"{path}: no image below it ({', '.join(SUFFIXES)})")
+        raise InputError(f"{path}: contains no images ({', '.join(SUFFIXES)})")
     return found
 
 
 def array(path: str | os.PathLike[str]) -> Pixels | None:
-    """The images of a .npy of bytes (n, h, w, c), which stay on the disk; None of another file."""
-    if Path(path).suffix != ".npy" or not os.path.isfile(path):  # a pipe would be waited for
+    """The images in a .npy of uint8 (n, h, w, c), left on the disk; None for any other file."""
+    if Path(path).suffix != ".npy" or not os.path.isfile(path):  # reading a pipe would block
         return None
     try:
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception:  # of any kind, where a file is damaged: read as a table it is named
+    except Exception:  # a damaged file: the error is reported when it is read as a table
         return None
     bytes_ = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8
     return pixels if bytes_ and pixels.ndim == 4 and pixels.size else None
 
 
-def _opened(file: Path) -> Any:
+def _open(file: Path) -> Any:
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -210,9 +210,11 @@ def _opened(file: Path) -> Any:
 
 
 def stacked(where: str, images: Iterable[tuple[str, Any]]) -> Pixels:
-    """Pillow's images, each with its name, as one array.
+    """Pillow images as one array.
 
-    **Raises:** `InputError` naming the first that differs from the others, after `where`.
+    **Arguments:** `where`, the prefix of names in messages; `images`, pairs of a name and an image.
+
+    **Raises:** `InputError` with the first image that differs from the others.
     """
     first, found = "", list[np.ndarray]()
     for name, image in images:
@@ -222,30 +224,30 @@ def stacked(where: str, images: Iterable[tuple[str, Any]]) -> Pixels:
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
         if pixels.dtype != np.uint8:
             raise InputError(
-                f"{where}{name}: has {pixels.dtype} pixels; convert it to 8 bits a channel"
+                f"{where}{name}: has {pixels.dtype} pixels; convert it to 8 bits per channel"
             )
         if found and pixels.shape != found[0].shape:
             raise InputError(
-                f"{where}{name}: {_described(pixels)}, but {first} is {_described(found[0])};"
-                " bring all to one size and kind"
+                f"{where}{name}: {_size_and_kind(pixels)}, but {first} is"
+                f" {_size_and_kind(found[0])}; convert all images to one size and kind"
             )
         found.append(pixels)
     return np.stack(found)
 
 
-def _described(pixels: np.ndarray) -> str:
+def _size_and_kind(pixels: np.ndarray) -> str:
     kinds = {1: "grey", 2: "grey with transparency", 3: "colour", 4: "colour with transparency"}
     height, width, channels = pixels.shape
     return f"{width} × {height}, {kinds.get(channels, f'{channels} channels')}"
 
 
 def _channels_last(rows: np.ndarray, side: int) -> Pixels:
-    """Rows of whole channels, one after another, as images."""
+    """Images from rows in which the channels follow one another."""
     return np.ascontiguousarray(rows.reshape(-1, 3, side, side).transpose(0, 2, 3, 1))
 
 
 def _checked_bytes(path: Path, md5: str, site: str) -> bytes:
-    """The content of a file, only if it is the published one."""
+    """The content of a file. **Raises:** `InputError` unless it is the published content."""
     content = _content(path, site)
     _check_md5(content, md5, path, site)
     return content
@@ -260,11 +262,13 @@ def _content(path: Path, site: str) -> bytes:
 def _check_md5(content: bytes, md5: str, path: Path, site: str) -> None:
     found = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if found != md5:
-        raise InputError(f"{path}: damaged: its MD5 is {found}, not {md5}; fetch it again: {site}")
+        raise InputError(
+            f"{path}: damaged: its MD5 is {found}, not {md5}; download it again: {site}"
+        )
 
 
 def _missing(where: Path, what: str, site: str) -> InputError:
-    return InputError(f"{where}: has no {what}; it is to be had at {site}")
+    return InputError(f"{where}: has no {what}; download it from {site}")
 
 
 SETS: dict[str, Callable[[Path], Images]] = {

@@ -1,4 +1,4 @@
-"""Rows and results to files, by suffix."""
+"""Writes rows and results to files; the suffix decides the format."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,17 +12,17 @@ from scoreode.errors import InputError
 
 
 def check_new(path: Path, force: bool, suffixes: tuple[str, ...] = SUFFIXES) -> None:
-    """Whether results can be written there, asked before any work is done.
+    """Checks that results can be written to this path, before any work is done.
 
-    **Raises:** `InputError` for a suffix that is not written, and for a file that exists, unless
-    `force`; `FailureError` where the disk refuses.
+    **Raises:** `InputError` for an unknown suffix, and for an existing file unless `force`;
+    `FailureError` if the disk refuses.
     """
     check_suffix(path, suffixes)
     check_out(path, force)
 
 
 def check_suffix(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> None:
-    """Raises `InputError` for a suffix that is not written."""
+    """Raises `InputError` for an unknown suffix."""
     if path.suffix not in suffixes:
         raise InputError(f"{path}: unknown kind of file; use {', '.join(suffixes)}")
 
@@ -30,9 +30,9 @@ def check_suffix(path: Path, suffixes: tuple[str, ...] = SUFFIXES) -> None:
 def write_rows(
     path: Path, rows: np.ndarray, columns: Sequence[str], whole: Sequence[bool] | None = None
 ) -> None:
-    """A table (n, d), so that `tables.read` reads it back.
+    """Writes a table (n, d) that `tables.read` can read.
 
-    **Arguments:** `whole`: which columns are written as integers, where columns have kinds.
+    **Arguments:** `whole`, which columns to write as integers, in formats with column types.
     """
     if path.suffix == ".npz":
         write_columns(path, {"x": rows})
@@ -44,7 +44,7 @@ def write_rows(
 def by_column(
     rows: np.ndarray, columns: Sequence[str], whole: Sequence[bool] | None = None
 ) -> dict[str, np.ndarray]:
-    """Rows (n, d) as named columns, those of whole numbers as integers."""
+    """Rows (n, d) as a dict of columns; those marked `whole` are integers."""
     whole = [False] * len(columns) if whole is None else whole
     return {
         name: column.astype(np.int64) if integers else column
@@ -59,11 +59,11 @@ def whole_columns(bin_width: Any, bin_edge: Any, d: int) -> list[bool]:
 
 
 def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
-    """Named columns of equal length as .csv, .parquet, .npz, or (one matrix) .npy.
+    """Writes columns of equal length as .csv, .parquet, .npz, or .npy (one matrix).
 
-    What stood there is replaced by a whole file, or stays.
+    An existing file is replaced by a complete one, or stays unchanged on failure.
 
-    **Raises:** `FailureError` where the disk refuses.
+    **Raises:** `FailureError` if the disk refuses.
     """
     check_suffix(path)
     with replaced(path) as partial:
@@ -80,7 +80,7 @@ def _write_frame(path: Path, columns: Mapping[str, np.ndarray]) -> None:
 
     frame = pl.DataFrame(dict(columns))
     try:
-        with open(path, "wb") as file:  # polars takes no names that are not UTF-8
+        with open(path, "wb") as file:  # polars only accepts paths in UTF-8
             (frame.write_csv if path.suffix == ".csv" else frame.write_parquet)(file)
-    except pl.exceptions.PolarsError as error:  # its Parquet writer wraps the system's errors
+    except pl.exceptions.PolarsError as error:  # the Parquet writer wraps errors of the system
         raise OSError(str(error)) from error

@@ -1,4 +1,4 @@
-"""Where rows come from: a set by name, a table in a file, a folder of images, a set of the Hub."""
+"""Loads data: a set by name, a table in a file, a folder of images, or a set of the Hub."""
 
 import os
 from dataclasses import replace
@@ -34,18 +34,18 @@ DATA_NAMES = (*TOYS, "digits", *images.SETS)
 
 
 def is_named(source: str) -> bool:
-    """Whether it is a set by name, which has a test part, and not by its place."""
+    """Whether it is the name of a set, which has a test part, and not a path."""
     return source in DATA_NAMES or hub.is_id(source)
 
 
 def is_folder(source: str) -> bool:
-    """Whether it is a folder, of images; one that is called like a table is none."""
-    called = tables.kind_of(source) in tables.READ
-    return os.path.isdir(source) and not called and not tables.is_parts(source)
+    """Whether it is a folder of images: without a table's suffix and without .parquet parts."""
+    has_suffix = tables.kind_of(source) in tables.READ
+    return os.path.isdir(source) and not has_suffix and not tables.is_parts(source)
 
 
 def pictures(source: str) -> images.Pixels | None:
-    """The images in a folder or in an array of bytes; None of any other source."""
+    """The images in a folder or in an array of uint8; None for any other source."""
     return images.folder(source) if is_folder(source) else images.array(source)
 
 
@@ -58,10 +58,11 @@ def load_data(
 ) -> Dataset:
     """A data set by name, the table in a file or the images in a folder, split by the seed.
 
-    **Arguments:** `data_dir`, where sets of images are (default: what SCOREODE_DATA names); `pick`,
-    of all columns of a table those that are read.
+    **Arguments:** `source`, a name, a path or an id of the Hub; `seed` and `validation`, the share
+    of validation rows, for the split; `data_dir`, the directory of image sets (None:
+    SCOREODE_DATA); `pick`, which selects the columns of a table to read.
 
-    **Raises:** `InputError` for an unknown name (with the nearest) or what cannot be used.
+    **Raises:** `InputError` for an unknown name (with the nearest known one) and for unusable data.
     """
     check_seed(seed)
     if source in TOYS:
@@ -70,17 +71,17 @@ def load_data(
         return digits(seed)
     if source in images.SETS:
         return from_images(source, images.read(source, data_dir), seed, validation)
-    found, place = _read(source, pick), None if hub.is_id(source) else os.path.abspath(source)
+    content, path = _read(source, pick), None if hub.is_id(source) else os.path.abspath(source)
     if source == tables.STDIN:
-        source, place = tables.STDIN_NAME, None
-    if isinstance(found, images.Images):
-        data = from_images(source, found, seed, validation)
+        source, path = tables.STDIN_NAME, None
+    if isinstance(content, images.Images):
+        data = from_images(source, content, seed, validation)
     else:
-        data = _from_parts(source, *found, seed, validation)
+        data = _from_parts(source, *content, seed, validation)
     if len(data.train) < 2:
         n = sum(map(len, (data.train, data.validation, data.test)))
         raise InputError(f"{source}: {n} row{'s' * (n > 1)}, not enough to fit a density")
-    return replace(data, path=place)
+    return replace(data, path=path)
 
 
 def _from_parts(
@@ -90,24 +91,24 @@ def _from_parts(
     seed: int,
     validation: float,
 ) -> Dataset:
-    """Of a table, or of its parts; where validation is not among them, training is split."""
+    """The data set of a table or its parts; validation rows come from train if no part has them."""
     if "all" in parts:
         return from_rows(source, parts["all"], columns, seed, validation)
     train, none = parts["train"], parts["train"][:0]
     held_out, test = (parts.get(part, none) for part in ("validation", "test"))
     if len(held_out):
         return Dataset(source, train, held_out, test, columns)
-    drawn = {"validation": Origin(parted(len(train), seed, validation)[1], "train")}
+    origins = {"validation": Origin(parted(len(train), seed, validation)[1], "train")}
     train, held_out, _ = split(train, seed, validation)
-    return Dataset(source, train, held_out, test, columns, origins=drawn)
+    return Dataset(source, train, held_out, test, columns, origins=origins)
 
 
 def _read(source: str, pick: Pick) -> images.Images | tuple[dict[str, np.ndarray], tuple[str, ...]]:
     """A set of the Hub, the images in a folder, or the table in a file."""
     if source == tables.STDIN_NAME:
         raise InputError(
-            "the rows came from standard input, which is not kept: save them in a file, and give"
-            " that; training on them is begun anew"
+            "the rows came from standard input, and are not kept: save them in a file, and start a"
+            " new training on that file"
         )
     if hub.is_id(source):
         return hub.read(source, pick)

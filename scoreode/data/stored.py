@@ -1,17 +1,17 @@
-"""Rows that stay where they are, on a disk or in a large array, until they are drawn."""
+"""Rows of a large array, in memory or on the disk, that are read only when they are used."""
 
 from collections.abc import Iterator
 
 import numpy as np
 
-LARGE = 2**31  # bytes: what is more is neither copied nor put on the device whole
-BLOCK = 4096  # rows, of what is read from one end to the other
+LARGE = 2**31  # bytes; larger arrays are neither copied nor put on the device as a whole
+BLOCK = 4096  # rows read at a time
 
 
 class Stored:
-    """Some rows of an array, in an order of their own, that read like an array of them.
+    """Rows of an array in a given order, as a lazy array.
 
-    An index, a slice or an array of numbers, reads these rows and no others.
+    Indexing with a slice or an array of row numbers reads these rows only.
     """
 
     def __init__(self, rows: np.ndarray, order: np.ndarray):
@@ -24,19 +24,19 @@ class Stored:
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         numbers = self._order[index]
-        # Along the disk, and then in the order that was asked for.
-        along = np.argsort(numbers)
-        found = np.empty((len(numbers), *self.shape[1:]), self.dtype)
-        found[along] = self._rows[numbers[along]]
-        return found
+        # Read in the order on the disk, then restore the requested order.
+        order = np.argsort(numbers)
+        rows = np.empty((len(numbers), *self.shape[1:]), self.dtype)
+        rows[order] = self._rows[numbers[order]]
+        return rows
 
     @property
     def along(self) -> "Stored":
-        """The same rows in the order in which they lie."""
+        """The same rows in their order in the array."""
         return Stored(self._rows, np.sort(self._order))
 
     def taken(self, numbers: np.ndarray) -> "Stored":
-        """Those of these rows that have these numbers, unread."""
+        """The rows with these numbers, not read yet."""
         return Stored(self._rows, self._order[numbers])
 
 
@@ -48,7 +48,7 @@ def taken(rows: np.ndarray | Stored, numbers: np.ndarray) -> np.ndarray | Stored
 
 
 def blocks(rows: np.ndarray | Stored) -> Iterator[np.ndarray]:
-    """All rows, a few at a time; stored ones along the disk."""
+    """Yields all rows in blocks; those of a `Stored` in their order on the disk."""
     ordered = rows.along if isinstance(rows, Stored) else rows
     for start in range(0, len(rows), BLOCK):
         yield ordered[start : start + BLOCK]

@@ -1,7 +1,7 @@
 """Tables from files, folders of .parquet parts, and standard input, checked row by row.
 
 A file holds one table, or (.npz) the arrays x_train, x_val and x_test of a published split.
-Nothing is unpickled. What cannot be used is named: the file, the columns, the rows.
+Nothing is unpickled. Errors name the file, the columns and the rows.
 """
 
 import os
@@ -19,7 +19,7 @@ from scoreode.data.columns import Pick, everything, unnamed
 from scoreode.data.frames import checked, from_frame
 from scoreode.errors import InputError
 
-SUFFIXES = (".csv", ".parquet", ".npy", ".npz")  # of files that are written, too
+SUFFIXES = (".csv", ".parquet", ".npy", ".npz")  # formats that can also be written
 _SEPARATORS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
 READ = (*_SEPARATORS, ".parquet", ".npy", ".npz")
 STDIN = "-"
@@ -29,7 +29,7 @@ PARTS = {"train": "x_train", "validation": "x_val", "test": "x_test"}
 
 @dataclass(frozen=True)
 class _Source:
-    """Where a table is: its name in messages, its kind, and the file, the parts or the text."""
+    """A table's source: its name in messages, its kind, and the file, the parts or the text."""
 
     name: str
     kind: str
@@ -37,13 +37,13 @@ class _Source:
 
 
 def kind_of(path: str | os.PathLike[str]) -> str:
-    """The suffix that tells the kind of a file; of a packed one both."""
+    """The suffix of a file in lower case; both suffixes of a .gz, such as ".csv.gz"."""
     first, last = ["", "", *Path(path).suffixes][-2:]
     return (first + last if last.lower() == ".gz" else last).lower()
 
 
 def parts_of(path: str | os.PathLike[str]) -> list[Path]:
-    """The .parquet files of a folder, in the order of their names."""
+    """The .parquet files of a folder, sorted by name."""
     return sorted(Path(path).glob("*.parquet")) if os.path.isdir(path) else []
 
 
@@ -53,32 +53,33 @@ def is_parts(path: str | os.PathLike[str]) -> bool:
 
 
 def is_table(source: str) -> bool:
-    """Whether it is a file or called like one, standard input, or a folder of parts."""
-    called = source == STDIN or bool(Path(source).suffix)
-    return called or is_parts(source) or (os.path.exists(source) and not os.path.isdir(source))
+    """Whether it is standard input, a file, a name with a suffix, or a folder of parts."""
+    named = source == STDIN or bool(Path(source).suffix)
+    return named or is_parts(source) or (os.path.exists(source) and not os.path.isdir(source))
 
 
 def has_names(source: str) -> bool:
-    """Whether its columns have names of their own, which those of arrays have not."""
+    """Whether the source has column names, as all kinds but arrays have."""
     return kind_of(source) not in (".npy", ".npz")
 
 
 def read(
     path: str | os.PathLike[str], pick: Pick = everything
 ) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The table in a file: {"all": rows} or {"train": …, "validation": …, "test": …}; columns.
+    """The table in a file, and its column names.
 
-    Rows are float64 (n, d), finite, with n ≥ 1; those of a large .npy stay on the disk as they are.
+    **Arguments:** `path`; `pick`, which selects the columns to read.
 
-    **Arguments:** `pick`, of all columns those that are read.
+    **Returns:** {"all": rows} or {"train": …, "validation": …, "test": …}, and the columns. Rows
+    are float64 (n, d), finite, with n ≥ 1. Rows of a large .npy stay on the disk, with their dtype.
 
     **Raises:** `InputError` for a missing, empty or damaged file, an unknown suffix, a .csv without
     a header, text in a numeric column, missing or infinite values.
     """
-    source = _existing(path)
+    source = _source(path)
     if source.kind in (".npy", ".npz"):
         return _read_numpy(source, pick)
-    frame, columns = _scanned(source, pick)
+    frame, columns = _scan(source, pick)
     with _readable(source):
         frame = frame.collect()
     return {"all": from_frame(frame, source.name)[0]}, columns
@@ -87,17 +88,17 @@ def read(
 def blocks(
     path: str | os.PathLike[str], part: str, size: int, pick: Pick = everything
 ) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
-    """The columns of a file, and its rows in blocks of at most this size, checked as by `read`.
+    """The columns of a file, and its rows in blocks of at most `size`, checked as by `read`.
 
-    A .csv, .parquet or .npy file is never in memory as a whole. Of an .npz of several parts the
-    named one is taken.
+    A .csv, .parquet or .npy file is never in memory as a whole. `part` selects the part of an .npz
+    with several.
 
-    **Raises:** `InputError`, as `read`; for a bad row when its block is asked for.
+    **Raises:** `InputError` as `read` does; for a bad row when its block is read.
     """
-    source = _existing(path)
+    source = _source(path)
     if source.kind in (".npy", ".npz"):
         return _numpy_blocks(source, part, size, pick)
-    frame, columns = _scanned(source, pick)
+    frame, columns = _scan(source, pick)
     return columns, _frame_blocks(frame, source, size)
 
 
@@ -123,12 +124,12 @@ def _frame_blocks(frame: Any, source: _Source, size: int) -> Iterator[np.ndarray
         raise InputError(f"{source.name}: no rows below the header")
 
 
-def _existing(path: str | os.PathLike[str]) -> _Source:
+def _source(path: str | os.PathLike[str]) -> _Source:
     name = str(path)
     if name == STDIN:
         content = sys.stdin.buffer.read()
         if not content:
-            raise InputError("standard input is empty; give the rows as a .csv has them")
+            raise InputError("standard input is empty; give the rows in the format of a .csv")
         return _Source(STDIN_NAME, ".csv", content)
     path, kind = Path(path), kind_of(path)
     if is_parts(path):
@@ -136,7 +137,7 @@ def _existing(path: str | os.PathLike[str]) -> _Source:
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise InputError(
-                f"{path}: no file, but a pipe or device; give {STDIN} for rows on standard input"
+                f"{path}: is a pipe or device, not a file; give {STDIN} for rows on standard input"
             )
         if kind not in READ:
             raise InputError(f"{path}: unknown kind of file; use {', '.join(READ)}")
@@ -166,8 +167,8 @@ def _readable(source: _Source) -> Iterator[None]:
         raise InputError(f"{source.name}: cannot be read: {reason}") from error
 
 
-def _scanned(source: _Source, pick: Pick) -> tuple[Any, tuple[str, ...]]:
-    """A polars LazyFrame of the columns that are picked, and their names."""
+def _scan(source: _Source, pick: Pick) -> tuple[Any, tuple[str, ...]]:
+    """A polars LazyFrame of the selected columns, and their names."""
     import polars as pl
 
     content, name = source.content, source.name
@@ -178,14 +179,14 @@ def _scanned(source: _Source, pick: Pick) -> tuple[Any, tuple[str, ...]]:
             columns = tuple(frame.collect_schema())
         else:
             assert not isinstance(content, list)
-            how = text.options(content, name, _SEPARATORS[source.kind])
-            first = pl.read_csv(content, has_header=False, n_rows=1, infer_schema=False, **how)
+            options = text.options(content, name, _SEPARATORS[source.kind])
+            first = pl.read_csv(content, has_header=False, n_rows=1, infer_schema=False, **options)
             text.check_header(first.row(0), name)
-            # Every row decides a column's type: text in the last row is named, not guessed around.
-            schema = pl.scan_csv(content, infer_schema_length=None, **how).collect_schema()
-            frame, columns = pl.scan_csv(content, schema=schema, **how), tuple(schema)
-    picked = pick(columns, name)
-    return frame if picked == columns else frame.select(picked), picked
+            # All rows decide a column's type, so that text in the last row is reported.
+            schema = pl.scan_csv(content, infer_schema_length=None, **options).collect_schema()
+            frame, columns = pl.scan_csv(content, schema=schema, **options), tuple(schema)
+    selection = pick(columns, name)
+    return frame if selection == columns else frame.select(selection), selection
 
 
 def _read_numpy(source: _Source, pick: Pick) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
@@ -199,8 +200,8 @@ def _read_numpy(source: _Source, pick: Pick) -> tuple[dict[str, np.ndarray], tup
 
 
 def _arrays(source: _Source, pick: Pick) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
-    """The parts of a file, not checked, of the columns that are picked; .npy stays on the disk."""
-    arrays, name = _loaded(source), source.name
+    """The unchecked parts of a file, with the selected columns; a .npy stays on the disk."""
+    arrays, name = _load(source), source.name
     if "x_train" in arrays:
         parts = {part: arrays[key] for part, key in PARTS.items() if key in arrays}
     elif len(arrays) == 1:
@@ -212,33 +213,33 @@ def _arrays(source: _Source, pick: Pick) -> tuple[dict[str, np.ndarray], tuple[s
         )
     first = next(iter(parts.values()))
     columns = unnamed(first.shape[1] if first.ndim > 1 else 1)
-    picked = pick(columns, name)
-    # Parts that are unlike each other are refused where they are checked.
-    alike = all(rows.shape[1:] == (len(columns),) for rows in parts.values())
-    if picked == columns or not alike:
+    selection = pick(columns, name)
+    # Parts with different shapes are refused later, when they are checked.
+    equal_shapes = all(rows.shape[1:] == (len(columns),) for rows in parts.values())
+    if selection == columns or not equal_shapes:
         return parts, columns
-    numbers = [columns.index(column) for column in picked]
-    return {part: rows[:, numbers] for part, rows in parts.items()}, picked
+    numbers = [columns.index(column) for column in selection]
+    return {part: rows[:, numbers] for part, rows in parts.items()}, selection
 
 
-def _loaded(source: _Source) -> dict[str, np.ndarray]:
+def _load(source: _Source) -> dict[str, np.ndarray]:
     """The arrays in a file, by name. **Raises:** `InputError` for anything else."""
     name, path = source.name, source.content
     assert isinstance(path, Path)
     try:
         if source.kind == ".npy":
-            found = {"all": np.load(path, mmap_mode="r", allow_pickle=False)}
+            arrays = {"all": np.load(path, mmap_mode="r", allow_pickle=False)}
         else:
             with open(path, "rb") as file:
-                whole = np.load(file, allow_pickle=False)
-                found = {"all": whole} if isinstance(whole, np.ndarray) else dict(whole)
-    except Exception as error:  # damage surfaces as any of many errors of zip, zlib and NumPy
-        no_numbers = "it holds objects, which are not unpickled, or is of another format"
-        reason = no_numbers if "pickle" in str(error) else error
+                content = np.load(file, allow_pickle=False)
+                arrays = {"all": content} if isinstance(content, np.ndarray) else dict(content)
+    except Exception as error:  # damage causes many kinds of errors in zip, zlib and NumPy
+        objects = "it holds objects, which are not unpickled, or is of another format"
+        reason = objects if "pickle" in str(error) else error
         raise InputError(f"{name}: cannot be read: {reason}") from error
-    if not all(isinstance(array, np.ndarray) for array in found.values()):
-        kind, written = ("an archive", "save") if source.kind == ".npy" else ("files", "savez")
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        kind, function = ("an archive", "save") if source.kind == ".npy" else ("files", "savez")
         raise InputError(
-            f"{name}: cannot be read: it holds {kind} and no arrays; write it with numpy.{written}"
+            f"{name}: cannot be read: it holds {kind} and no arrays; write it with numpy.{function}"
         )
-    return found
+    return arrays

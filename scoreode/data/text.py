@@ -1,4 +1,4 @@
-"""What kind of text a table is: ends of lines, separators, encoding; other kinds are named."""
+"""Detects line endings, separators and encoding of a text table; names unsupported ones."""
 
 import gzip
 import io
@@ -12,8 +12,8 @@ from typing import Any
 from scoreode.data.frames import check_repeated
 from scoreode.errors import InputError, listed
 
-_HEAD = 2**16  # bytes that tell the kind
-_LINES = 5  # that have equally many fields where the separator is right
+_HEAD = 2**16  # bytes from which the kind of text is detected
+_LINES = 5  # lines that must have the same number of fields
 _GZIP = b"\x1f\x8b"
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _NAMES = {",": "commas", "\t": "tabs", ";": "semicolons", "|": "bars", " ": "spaces"}
@@ -21,9 +21,9 @@ _DECIMAL_COMMAS = re.compile(r"[+-]?\d+,\d+")
 
 
 def options(content: Path | bytes, name: str, separator: str) -> dict[str, Any]:
-    """How polars has to read a text whose fields are separated so.
+    """The options with which polars reads a text with this separator.
 
-    **Raises:** `InputError` for other separators, decimal commas, another encoding, damage.
+    **Raises:** `InputError` for another separator, decimal commas, another encoding, or damage.
     """
     try:
         with opened(content) as file:
@@ -40,7 +40,7 @@ def options(content: Path | bytes, name: str, separator: str) -> dict[str, Any]:
 
 
 def not_utf8(content: Path | bytes) -> str:
-    """Where a text leaves UTF-8, and the remedy."""
+    """The message for a text that is not UTF-8: the line, the byte and the remedy."""
     with opened(content) as file:
         for number, line in enumerate(file, 1):
             try:
@@ -50,35 +50,35 @@ def not_utf8(content: Path | bytes) -> str:
                     f"line {number} is not UTF-8 text (byte 0x{line[error.start]:02x}); save it as"
                     " UTF-8, as iconv -f latin1 -t utf-8 does"
                 )
-    return "it is not UTF-8 text; save it as such"
+    return "it is not UTF-8 text; save it as UTF-8"
 
 
 @contextmanager
 def opened(content: Path | bytes) -> Iterator[io.BufferedIOBase]:
-    """The bytes of a text, unpacked."""
+    """The bytes of a text, decompressed if they are gzip."""
     with io.BytesIO(content) if isinstance(content, bytes) else open(content, "rb") as file:
-        packed = file.read(len(_GZIP)) == _GZIP
+        compressed = file.read(len(_GZIP)) == _GZIP
         file.seek(0)
-        if not packed:
+        if not compressed:
             yield file
             return
-        with gzip.open(file) as unpacked:
-            yield unpacked
+        with gzip.open(file) as decompressed:
+            yield decompressed
 
 
 def _check_separator(lines: list[str], name: str, separator: str) -> None:
     if not lines or _separates(separator, lines):
         return
     header, *rows = lines
-    for other, called in _NAMES.items():
+    for other, plural in _NAMES.items():
         if other == separator or not _separates(other, lines):
             continue
         if other in ", " and not all(map(_is_number, rows[0].split(other) if rows else [])):
-            continue  # a text in words
+            continue  # commas or spaces within sentences
         commas = any(map(_DECIMAL_COMMAS.search, rows)) and other != ","
         also = ", with decimal commas" if commas else ""
         raise InputError(
-            f"{name}: cannot be read: its fields are separated by {called}{also}, and not by"
+            f"{name}: cannot be read: its fields are separated by {plural}{also}, and not by"
             f" {_NAMES[separator]}; {_remedy(name, other, commas)}"
         )
     if "," not in header and rows and all(map(_DECIMAL_COMMAS.fullmatch, map(str.strip, rows))):
@@ -86,7 +86,7 @@ def _check_separator(lines: list[str], name: str, separator: str) -> None:
 
 
 def _separates(separator: str, lines: list[str]) -> bool:
-    """Whether all lines have equally many fields, and more than one."""
+    """Whether there are two lines or more, all with the same number of fields, at least two."""
     counts = {line.count(separator) for line in lines}
     return len(counts) == 1 and 0 not in counts and len(lines) > 1
 
@@ -97,19 +97,19 @@ def _remedy(name: str, separator: str, commas: bool) -> str:
     if separator == ",":
         return "call it .csv"
     decimal = ", decimal=','" if commas else ""
-    return f"write it anew, as pandas.read_csv({name!r}, sep={separator!r}{decimal}).to_csv does"
+    return f"convert it with pandas.read_csv({name!r}, sep={separator!r}{decimal}).to_csv"
 
 
 def check_header(names: tuple[str | None, ...], source: str) -> None:
-    """Refuses a first line that is a row of data, and columns without a name of their own."""
+    """Raises `InputError` if the header is a row of data, or if columns have no or equal names."""
     missing = [i for i, name in enumerate(names, 1) if not (name or "").strip()]
     if missing:
         raise InputError(
             f"{source}: the header has no name for column{'s' * (len(missing) > 1)}"
             f" {listed(missing)}; name it, or drop it if it only counts the rows"
         )
-    counting = [str(i) for i in range(len(names))]  # pandas' header where columns have no names
-    if list(names) != counting and all(map(_is_number, names)):
+    numbers = [str(i) for i in range(len(names))]  # pandas' header for columns without names
+    if list(names) != numbers and all(map(_is_number, names)):
         raise InputError(
             f"{source}: the first line holds numbers; put a header with names above it"
         )

@@ -1,8 +1,8 @@
-"""Values that repeat in columns taken as continuous, found before training.
+"""Detects repeated values in continuous columns before training.
 
-Of a density no value is drawn twice. Where values do repeat, log p has no bound: it is that of
-spikes as narrow as the model can make them, and says nothing. Measurements that are rounded repeat,
-too, but finely and evenly: their cells are narrower than what a model resolves.
+Draws from a density never repeat. Where values do repeat, log p is unbounded: the model fits spikes
+as narrow as it can, and log p means nothing. Rounded measurements also repeat, but on a fine and
+evenly filled grid, whose cells are narrower than a model can resolve.
 """
 
 import shlex
@@ -16,67 +16,72 @@ from scoreode.data.dataset import Dataset
 from scoreode.data.grids import detected_width, width_of
 from scoreode.errors import listed
 
-_ROWS, _VALUES = 2**17, 2**23  # that are looked at, at most
-_EVEN = 320  # values among the middle 80 % of rows: with more, cells are narrower than σ_min
-_SCATTERED = 2048  # values there that leave most cells of their grid empty, or lie on none
-_OCCUPIED = 0.25  # of the cells, where values are not scattered
+_ROWS, _VALUES = 2**17, 2**23  # at most this many rows and values are examined
+_EVEN = 320  # values in the middle 80 % of rows; with more, cells are narrower than σ_min
+_SCATTERED = 2048  # the same for values that lie on no grid, or leave most of its cells empty
+_OCCUPIED = 0.25  # share of occupied cells from which values are not scattered
 _MIDDLE = (0.1, 0.9)
-_NEIGHBOURS = 10  # values on either side, which an atom stands out from
-_USUAL, _OUTSTANDING = 0.9, 5.0  # so many times what so many other values have at most
-_LEAST, _SHARE = 5, 0.01  # rows in an atom
-_SHOWN, _NAMED = 4, 10  # atoms and columns in a message
+_NEIGHBOURS = 10  # values on either side with which an atom is compared
+_USUAL, _OUTSTANDING = 0.9, 5.0  # an atom has 5 times the 0.9-quantile of the others' counts
+_LEAST, _SHARE = 5, 0.01  # fewest rows in an atom, and least share of the rows
+_SHOWN, _NAMED = 4, 10  # at most this many atoms and columns in a message
 
 
 @dataclass(frozen=True)
 class Ties:
-    """What repeats: columns on grids by width, columns of few values, atoms, whole rows."""
+    """Repetitions in the data.
+
+    `grids` are columns on a grid, with its width; `scattered` are columns of few values on no grid,
+    with their number; `atoms` are single values that many rows hold.
+    """
 
     grids: dict[str, float]
     scattered: dict[str, int]
     atoms: dict[str, dict[float, float]]
-    """Of a column the values, with their parts of the rows."""
+    """For each column the values and their shares of the rows."""
     repeated: float
-    """The part of rows that are equal to one before, where that says more than a bootstrap."""
+    """The share of rows that equal an earlier row; 0 if it is no larger than after a bootstrap."""
     automatic: bool
-    """Whether detection would declare these grids, and no others."""
+    """Whether "auto" would declare exactly these grids."""
 
     def told(self, declared: Callable[[list[str] | str], str]) -> list[str]:
-        """What is wrong and the remedy, a few sentences each.
+        """One message for each problem, with the remedy.
 
-        **Arguments:** `declared`, how columns of these names, or "auto", are declared.
+        **Arguments:** `declared`, the text that declares columns of these names, or "auto".
         """
-        found = []
+        messages = []
         if self.grids:
             names = "auto" if self.automatic else list(self.grids)
             widths = [f"{name} (multiples of {width:g})" for name, width in self.grids.items()]
-            found.append(
-                f"{_columns(self.grids)} {listed(widths)}: all values lie on a grid, and repeat: a"
-                f" continuous density of them is one of spikes. Declare them: {declared(names)}"
+            messages.append(
+                f"{_columns(self.grids)} {listed(widths)}: all values lie on a grid and repeat, so"
+                " that a continuous density would consist of spikes. Declare them as discrete:"
+                f" {declared(names)}"
             )
         if self.scattered:
             counts = [f"{name} ({k} values)" for name, k in self.scattered.items()]
-            found.append(
-                f"{_columns(self.scattered)} {listed(counts)}: few values, which repeat and lie on"
-                " no grid: they have no density. Write whole numbers for them and declare them:"
-                f" {declared(list(self.scattered))}"
+            messages.append(
+                f"{_columns(self.scattered)} {listed(counts)}: a few values repeat and lie on no"
+                " grid, so that they have no density. Replace them by whole numbers and declare the"
+                f" {_columns(self.scattered)} as discrete: {declared(list(self.scattered))}"
             )
         if self.atoms:
-            held = [f"{name} ({_held(atoms)})" for name, atoms in self.atoms.items()]
-            found.append(
-                f"{_columns(self.atoms)} {listed(held)}: there is no density at these values, but a"
-                " spike. Drop these rows, or model apart whether a row is one of them"
+            shares = [f"{name} ({_shares(atoms)})" for name, atoms in self.atoms.items()]
+            messages.append(
+                f"{_columns(self.atoms)} {listed(shares)}: these values have no density but are"
+                " spikes. Drop their rows, or model separately whether a row holds such a value"
             )
         if self.repeated:
-            found.append(
-                f"{100 * self.repeated:.2g} % of the rows repeat others in every column: there is"
-                " no density there, but a spike, and equal rows both train and validate. Drop the"
-                " repetitions"
+            messages.append(
+                f"{100 * self.repeated:.2g} % of the rows repeat others in every column: they have"
+                " no density but are spikes, and equal rows are in training and in validation."
+                " Drop the repetitions"
             )
-        return found
+        return messages
 
 
 def found_in(data: Dataset) -> Ties:
-    """What repeats among training rows, in columns that are on no declared grid; not of images."""
+    """The repetitions in training rows, in columns without a declared grid; none for images."""
     nothing = Ties({}, {}, {}, 0.0, False)
     if data.sampler is not None or data.image_shape is not None:
         return nothing
@@ -97,25 +102,25 @@ def _found(rows: np.ndarray, columns: Sequence[str]) -> Ties:
     distinct, counts = _distinct(rows, free)
     for j in free:
         column, name = distinct[:, j], columns[j]
-        apart = _atoms(column)
-        rest = column if _whole(column) else column[~np.isin(column, list(apart))]
+        column_atoms = _atoms(column)
+        rest = column if _whole(column) else column[~np.isin(column, list(column_atoms))]
         if len(rest) and _spiky(rest):
             automatic = False
             if width := width_of(rest):
                 grids[name] = width
             else:
                 scattered[name] = len(np.unique(column))
-        elif apart:
-            atoms[name] = apart
-    said = any(columns[j] in found for found in (grids, scattered, atoms) for j in free)
-    repeated = _repeated(counts) if not said else 0.0
+        elif column_atoms:
+            atoms[name] = column_atoms
+    reported = any(columns[j] in found for found in (grids, scattered, atoms) for j in free)
+    repeated = _repeated(counts) if not reported else 0.0
     return Ties(grids, scattered, atoms, repeated, automatic)
 
 
 def _distinct(rows: np.ndarray, free: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    """The rows without repetitions of whole ones, and how often each was there.
+    """The distinct rows and their counts.
 
-    One column alone tells no repeated row from a repeated value.
+    With a single column, a repeated row cannot be told from a repeated value: all rows are kept.
     """
     if len(free) < 2:
         return rows, np.ones(len(rows), int)
@@ -125,7 +130,7 @@ def _distinct(rows: np.ndarray, free: Sequence[int]) -> tuple[np.ndarray, np.nda
 
 
 def _repeated(counts: np.ndarray) -> float:
-    """The part of rows that repeat others, where half do, or where one row stands out."""
+    """The share of rows that repeat others; 0 if it is below half and no row stands out."""
     n, extra = int(counts.sum()), int(counts.sum() - len(counts))
     most = int(counts.max())
     others = (n - most) / max(len(counts) - 1, 1)
@@ -138,7 +143,7 @@ def _whole(column: np.ndarray) -> bool:
 
 
 def _atoms(column: np.ndarray) -> dict[float, float]:
-    """The values that far more rows hold than hold their neighbours, most frequent first."""
+    """The values that occur far more often than their neighbours, most frequent first."""
     values, counts = np.unique(column, return_counts=True)
     usual = np.quantile(counts, _USUAL, method="lower")
     least = max(_LEAST, _SHARE * len(column), _OUTSTANDING * usual)
@@ -152,7 +157,7 @@ def _atoms(column: np.ndarray) -> dict[float, float]:
 
 
 def _spiky(column: np.ndarray) -> bool:
-    """Whether values repeat, and are few enough for a model to tell them apart."""
+    """Whether values repeat and are few enough for a model to resolve them."""
     if len(column) < 2 * len(np.unique(column)):
         return False
     low, high = np.quantile(column, _MIDDLE, method="nearest")
@@ -166,19 +171,19 @@ def _columns(found: dict) -> str:
     return f"column{'s' * (len(found) > 1)}"
 
 
-def _held(atoms: dict[float, float]) -> str:
-    """Which part of the rows holds which value."""
-    held = [f"{100 * part:.2g} % hold exactly {value:.6g}" for value, part in atoms.items()]
-    more = f", and {len(held) - _SHOWN} values more" if len(held) > _SHOWN else ""
-    return ", ".join(held[:_SHOWN]) + more
+def _shares(atoms: dict[float, float]) -> str:
+    """The share of the rows that hold each value."""
+    shares = [f"{100 * share:.2g} % hold exactly {value:.6g}" for value, share in atoms.items()]
+    more = f", and {len(shares) - _SHOWN} more values" if len(shares) > _SHOWN else ""
+    return ", ".join(shares[:_SHOWN]) + more
 
 
 def in_python(names: list[str] | str) -> str:
-    """How columns are declared to the estimator."""
+    """The argument that declares columns to the estimator."""
     return f"discrete={names!r}" if len(names) <= _NAMED else "discrete=[…]"
 
 
 def in_command(names: list[str] | str) -> str:
-    """How columns are declared to `scoreode fit`."""
+    """The option that declares columns to `scoreode fit`."""
     text = names if isinstance(names, str) else as_text(names)
     return f"--discrete {shlex.quote(text)}" if len(names) <= _NAMED else "--discrete NAME,…"

@@ -1,11 +1,12 @@
 """Toy densities with exact samplers and known entropies.
 
-The paper's 1-D mixture and checkerboard, and FFJORD's 2-D toys at FFJORD's scalings (Grathwohl et
-al. 2019). As a distribution's entropy H is the best possible NLL, NLL − H on fresh points *is*
-KL(q_0 ‖ p_0). Entropies are in nats: in closed form for the checkerboard, else by quadrature of the
-density, which the tests repeat.
+These are the paper's 1-D mixture and checkerboard, and FFJORD's 2-D toys at FFJORD's scalings
+(Grathwohl et al. 2019). The entropy H of a distribution is the best possible NLL, so NLL − H on new
+points *is* KL(q_0 ‖ p_0). Entropies are in nats: in closed form for the checkerboard, otherwise by
+quadrature of the density, which the tests repeat.
 
-To add one, write a final class with `dim`, `entropy` and the sampler, and name it in the recipes.
+To add one, write a final class with `dim`, `entropy` and the sampler, and add it to `TOYS` in
+`data/sources.py`.
 """
 
 import abc
@@ -25,7 +26,7 @@ else:
 
 
 class AbstractToy(eqx.Module):
-    """A distribution one can draw from exactly: `toy(key, n)` has shape (n, dim)."""
+    """A distribution with an exact sampler: `toy(key, n)` are n draws, shape (n, dim)."""
 
     dim: AbstractClassVar[int]
     entropy: AbstractClassVar[float]
@@ -35,7 +36,7 @@ class AbstractToy(eqx.Module):
 
 
 class AbstractMixture(AbstractToy):
-    """A mixture of Gaussians, whose density is known in closed form at every noise level."""
+    """A Gaussian mixture; its density is known in closed form at every noise level."""
 
     @abc.abstractmethod
     def components(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,8 +1,8 @@
-r"""Whether a density is right about rows that it has not seen, by statements that are exact.
+r"""Calibration of a density on held-out rows, by exact tests in any dimension.
 
-The ODE carries every row to x_T. If the rows are the model's, z = x_T / √(α_T² + σ_T²) is N(0, I):
-Φ of every coordinate is uniform on [0, 1], its probability integral transform, and ‖z‖² is χ²_d.
-What the model gets wrong shows as a departure from these, in any dimension.
+The ODE maps every row to x_T. If the rows follow the model, z = x_T / √(α_T² + σ_T²) is N(0, I).
+Then the probability integral transform Φ(z_i) of every coordinate is uniform on [0, 1], and ‖z‖²
+is χ²_d. Departures show the errors of the model.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ Latent = Float[np.ndarray, "n d"]
 
 
 class Band(NamedTuple):
-    """What was found over x, and between what it lies in 95 % of cases where the model is right."""
+    """Values over x, and a band that contains them in 95 % of cases if the model is correct."""
 
     x: np.ndarray
     found: np.ndarray
@@ -33,7 +33,7 @@ class Band(NamedTuple):
 
 
 class Coverage(NamedTuple):
-    """How often the central region of probability `level` holds a coordinate, and a whole row."""
+    """The share of coordinates, and of rows, in the central region of probability `level`."""
 
     level: float
     coordinates: Estimate
@@ -41,18 +41,18 @@ class Coverage(NamedTuple):
 
 
 class Column(NamedTuple):
-    """A column of data beside samples: their `QUANTILES`, their largest distance in probability."""
+    """A column of data and of samples: their `QUANTILES`, and `ks`, the Kolmogorov distance."""
 
     name: str
     data: np.ndarray
     samples: np.ndarray
     ks: float
     ks_limit: float
-    """What `ks` stays below in 95 % of cases where both are of one distribution."""
+    """The 95 % quantile of `ks` if both have the same distribution."""
 
 
 def pit_histogram(z: Latent) -> Band:
-    """The density of Φ(z) over all coordinates in equal bins, whose edges are x; uniform is 1."""
+    """The histogram of Φ(z) over all coordinates, as a density; x are the edges of the bins."""
     counts, edges = np.histogram(stats.norm.cdf(z), _BINS, (0, 1))
     expected, ones = z.size / _BINS, np.ones(_BINS + 1)
     low, high = (stats.binom.ppf(q, z.size, 1 / _BINS) / expected * ones for q in _BAND)
@@ -60,12 +60,12 @@ def pit_histogram(z: Latent) -> Band:
 
 
 def squared_norms(z: Latent) -> Band:
-    """‖z‖² in order beside the χ²_d quantiles x of the same ranks."""
+    """The order statistics of ‖z‖² against the χ²_d quantiles x of the same ranks."""
     n, d = z.shape
     rank = np.unique(np.linspace(1, n, min(n, _RANKS)).round())
     found = np.sort(np.sum(z.astype(np.float64) ** 2, 1))[rank.astype(int) - 1]
     expected = stats.chi2.ppf((rank - 0.5) / n, d)
-    # The rank-th of n uniforms is Beta(rank, n + 1 − rank).
+    # The order statistic of this rank among n uniforms is Beta(rank, n + 1 − rank).
     low, high = (stats.chi2.ppf(stats.beta.ppf(q, rank, n + 1 - rank), d) for q in _BAND)
     return Band(expected, found, expected, low, high)
 
@@ -76,8 +76,8 @@ def coverage(z: Latent) -> list[Coverage]:
     return [
         Coverage(
             level,
-            Estimate.of(np.mean(np.abs(z) <= stats.norm.ppf(0.5 + level / 2), 1)),
-            Estimate.of(norms <= stats.chi2.ppf(level, d)),
+            Estimate.from_samples(np.mean(np.abs(z) <= stats.norm.ppf(0.5 + level / 2), 1)),
+            Estimate.from_samples(norms <= stats.chi2.ppf(level, d)),
         )
         for level in LEVELS
     ]
@@ -86,10 +86,10 @@ def coverage(z: Latent) -> list[Coverage]:
 def columns(
     data: Float[np.ndarray, "n d"], samples: Float[np.ndarray, "m d"], names: Sequence[str]
 ) -> list[Column]:
-    """Every column of data beside samples, those that differ most first."""
+    """Compares every column of data and samples; those that differ most come first."""
     n, m = len(data), len(samples)
     limit = _KS_5_PERCENT * ((n + m) / (n * m)) ** 0.5
-    found = [
+    compared = [
         Column(
             name,
             np.quantile(x, QUANTILES),
@@ -99,4 +99,4 @@ def columns(
         )
         for name, x, y in zip(names, data.T, samples.T, strict=True)
     ]
-    return sorted(found, key=lambda column: -column.ks)
+    return sorted(compared, key=lambda column: -column.ks)

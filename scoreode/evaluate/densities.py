@@ -128,7 +128,7 @@ def difference(evaluated: Evaluated, reference: Evaluated) -> Estimate | None:
     both = evaluated.records["converged"] & reference.records["converged"]
     if evaluated.held_out is not reference.held_out or both.sum() < 2:
         return None
-    return Estimate.of((evaluated.records["nats"] - reference.records["nats"])[both])
+    return Estimate.from_samples((evaluated.records["nats"] - reference.records["nats"])[both])
 
 
 def _samples(fitted: Fitted) -> int:

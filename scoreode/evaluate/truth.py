@@ -1,7 +1,7 @@
-"""The closed form behind a trained run, where its data are a mixture of Gaussians.
+"""The closed form of a run's data, if they come from a known Gaussian mixture.
 
-An affine standardisation carries a mixture to a mixture, so the truth stands in the coordinates in
-which the score model works, and divergences between densities are the same there.
+An affine standardisation maps a mixture to a mixture. So the truth is known in the coordinates of
+the score model, and divergences between densities do not change.
 """
 
 import jax.numpy as jnp
@@ -16,14 +16,14 @@ from scoreode.theory import MixtureOracle
 
 
 def is_known(fitted: Fitted) -> bool:
-    """Whether `oracle_of` has an answer."""
+    """Whether a closed form is known for the run's data."""
     return _mixture(fitted) is not None
 
 
 def oracle_of(fitted: Fitted) -> MixtureOracle:
     """The marginals q_t of a run's data in standardised coordinates.
 
-    **Raises:** `InputError` where the data are no known mixture, or not affinely standardised.
+    **Raises:** `InputError` if the data are not a known mixture, or not affinely standardised.
     """
     toy = _mixture(fitted)
     if toy is None:

@@ -1,5 +1,7 @@
-"""What can be said of a trained run: every statement of the theory where the truth is known, and
-elsewhere what a model betrays about itself."""
+"""Checks the theory's statements on a trained run.
+
+All of them need the true density; without it, only the consistency checks are made.
+"""
 
 from typing import Any
 
@@ -16,41 +18,45 @@ from scoreode.objective import Likelihood as LikelihoodWeighting
 from scoreode.theory import DataPath, Estimate, PathErrors, log_q_0, sde_density, theorem_1
 from scoreode.theory.consistency import consistency, round_trip
 
-_TIMES = 5  # at which errors are listed, equal in log-SNR
-_DRAWS_A_ROW = 16  # of the known truth, for Theorem 1
-_ROUNDING = 1e-3  # of float32 and the solver, relative to the bound
-_PATHS = 64  # of the data ODE, for Theorem 2
+_TIMES = 5  # times at which errors are listed, equally spaced in log-SNR
+_DRAWS_A_ROW = 16  # draws from the known truth per held-out row, for Theorem 1
+_ROUNDING = 1e-3  # error of float32 and the solver, relative to the bound
+_PATHS = 64  # paths of the data ODE, for Theorem 2
 
 
 def verified(
     fitted: Fitted, rows: np.ndarray, seed: int = 0, c: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """All that can be measured, by section; `rows` are held-out data in their own units, and `c`
-    what they are conditioned on.
+    """All checks that are possible for this run, by section.
 
-    **Cost:** about `_TIMES` solves a row; with a known truth 16 more, and 128 without third
+    **Arguments:** `rows`, held-out data in their own units; `c`, their conditions.
+
+    **Cost:** about `_TIMES` solves per row; with a known truth 16 more, and 128 without third
     derivatives.
     """
     key, n = jr.key(seed), _DRAWS_A_ROW * len(rows)
     if fitted.dequantisation is not None:
-        rows = fitted.dequantisation.fixed(rows, seed)
+        rows = fitted.dequantisation.dequantise(rows, seed)
     z, _, c = fitted.density.standardised(rows, c)
-    found = {"objectives": _objectives(fitted, z, c, key), "itself": _itself(fitted, z, c, key)}
+    sections = {
+        "objectives": _objectives(fitted, z, c, key),
+        "itself": _consistency(fitted, z, c, key),
+    }
     if is_known(fitted):
-        found |= {"theorem 1": _theorem_1(fitted, key, n), "theorem 2": _theorem_2(fitted, key)}
-    return found
+        sections |= {"theorem 1": _theorem_1(fitted, key, n), "theorem 2": _theorem_2(fitted, key)}
+    return sections
 
 
 def _theorem_1(fitted: Fitted, key: jax.Array, n: int) -> dict[str, Any]:
     oracle, score = oracle_of(fitted), fitted.density.score_model
     terms = theorem_1(oracle, score, key, n)
     names = ("kl_0", "kl_T", "difference", "cauchy_schwarz", "sde_bound")
-    found = {name: getattr(terms, name) for name in names}
-    found |= {f"J_{k}": getattr(terms.J, k) for k in ("SM", "Diff", "ODE", "Fisher")}
+    values = {name: getattr(terms, name) for name in names}
+    values |= {f"J_{k}": getattr(terms.J, k) for k in ("SM", "Diff", "ODE", "Fisher")}
     if oracle.means.shape[1] == 1:
         grid = sde_density(score, oracle.process)
-        found["kl_0_sde"] = grid.kl_from(log_q_0(oracle, grid.x[:, None]))
-    return found | {"unconverged": terms.J.unconverged}
+        values["kl_0_sde"] = grid.kl_from(log_q_0(oracle, grid.x[:, None]))
+    return values | {"unconverged": terms.J.unconverged}
 
 
 def _theorem_2(fitted: Fitted, key: jax.Array) -> dict[str, Any]:
@@ -80,44 +86,46 @@ def _objectives(
     objective = DenoisingScoreMatching(model.process, 3, n_probes=16)
     key_t, key_eps, key_v = jr.split(key, 3)
     t, _ = LikelihoodWeighting().sample(model.process, key_t, len(z))
-    drawn = z, np.asarray(jr.normal(key_eps, z.shape)), np.asarray(t), jr.split(key_v, len(z)), c
-    terms = map_rows(Given(_terms), (model, objective), drawn)
+    eps, keys = np.asarray(jr.normal(key_eps, z.shape)), jr.split(key_v, len(z))
+    terms = map_rows(Given(_terms), (model, objective), (z, eps, np.asarray(t), keys, c))
     powers = {"first": 1, "second": 2, "second_trace": 2, "third": 3}
-    return {k: Estimate.of(getattr(terms, k) / float(d) ** p) for k, p in powers.items()}
+    return {k: Estimate.from_samples(getattr(terms, k) / float(d) ** p) for k, p in powers.items()}
 
 
 def _terms(model: Any, objective: DenoisingScoreMatching, x_0: Any, eps: Any, t: Any, key: Any):
     return objective.terms(model, x_0, eps, t, key, 3)
 
 
-def _itself(fitted: Fitted, z: np.ndarray, c: np.ndarray | None, key: jax.Array) -> dict[str, Any]:
+def _consistency(
+    fitted: Fitted, z: np.ndarray, c: np.ndarray | None, key: jax.Array
+) -> dict[str, Any]:
     model = fitted.density.score_model
     low, high = model.process.log_snr_range()
     log_snr = jnp.linspace(low, high, _TIMES)
     times = np.asarray(jax.vmap(model.process.t_of_log_snr)(log_snr))
-    found = consistency(model, model.process, z, times, key, c=c)
+    checks = consistency(model, model.process, z, times, key, c=c)
     trip = round_trip(model, model.process, z, c=c)
     return {
         "t": times,
-        "asymmetry": np.asarray(found.asymmetry.value),
-        "own_score": np.asarray(found.own_score.value),
+        "asymmetry": np.asarray(checks.asymmetry.value),
+        "own_score": np.asarray(checks.own_score.value),
         "round_trip_distance": trip.distance,
         "round_trip_nats": trip.log_density,
-        "unconverged": found.unconverged,
+        "unconverged": checks.unconverged,
     }
 
 
-def readable(found: dict[str, Any]) -> str:
+def readable(sections: dict[str, Any]) -> str:
     """The sections as aligned text."""
     lines = []
-    for section, rows in found.items():
+    for section, rows in sections.items():
         lines.append(section)
         for name, value in rows.items():
-            lines.append(f"  {name:20}  {_shown(value)}")
+            lines.append(f"  {name:20}  {_text(value)}")
     return "\n".join(lines)
 
 
-def _shown(value: Estimate | np.ndarray | float) -> str:
+def _text(value: Estimate | np.ndarray | float) -> str:
     match value:
         case Estimate():
             return str(value)
@@ -127,7 +135,7 @@ def _shown(value: Estimate | np.ndarray | float) -> str:
 
 
 def plain(value: Estimate | np.ndarray) -> list[float]:
-    """For JSON: a value and its standard error, or the numbers over time."""
+    """The value for JSON: an estimate and its standard error, or the numbers over time."""
     if isinstance(value, Estimate):
         return [float(value.value), float(value.stderr)]
     return value.tolist()

@@ -1,12 +1,12 @@
-"""What is integrated: the probability-flow ODE, its exact likelihood, its samples."""
+"""The probability-flow ODE: its exact likelihood and its samples."""
 
 from scoreode.flow.dequantise import (
     AbstractDequantisation,
     LogitNormal,
     TruncatedNormal,
     Uniform,
-    declared,
     logit_normal,
+    uniform_noise,
 )
 from scoreode.flow.grid import GridLikelihood
 from scoreode.flow.likelihood import (
@@ -14,7 +14,7 @@ from scoreode.flow.likelihood import (
     EXACT_UP_TO,
     Likelihood,
     LogLikelihood,
-    drawn,
+    draw_probes,
     mean_and_error,
     nll_bound,
     tangents,
@@ -52,8 +52,7 @@ __all__ = [
     "TruncatedNormal",
     "Uniform",
     "chunked",
-    "declared",
-    "drawn",
+    "draw_probes",
     "logit_normal",
     "map_rows",
     "mean_and_error",
@@ -62,5 +61,6 @@ __all__ = [
     "scales",
     "standard_velocity",
     "tangents",
+    "uniform_noise",
     "velocity",
 ]

@@ -1,12 +1,14 @@
-"""From densities to discrete data and back: what makes bits/dim mean something.
+"""Dequantisation: a density model as a model of discrete data.
 
-Discrete values stand for cells of a declared grid. With noise u ~ r within the cell, by Jensen,
+A discrete value stands for a cell of a grid. For noise u ~ r within the cell, Jensen's inequality
+gives
 
     log P(cell) ≥ E log (1/K) Σ_k p(x + u_k) / r(u_k),
 
-which rises to log P(cell) with K (Theis et al. 2016; Burda et al. 2016). Columns that are
-continuous have width 0 and no noise: what is bounded then is the mass of the discrete columns times
-the density of the others. bits/dim is −log2 P(cell) / d, and exists for discrete columns only.
+and the bound rises to log P(cell) as K grows (Theis et al. 2016; Burda et al. 2016). A continuous
+column has width 0 and no noise. With continuous columns, the bounded quantity is the mass of the
+discrete columns times the density of the others. bits/dim is −log2 P(cell) / d; it exists only if
+all columns are discrete.
 """
 
 import abc
@@ -24,35 +26,34 @@ from scipy.special import ndtr, ndtri, softmax
 
 from scoreode.flow.likelihood import LogLikelihood
 
-Rows = Real[np.ndarray, "n d"]  # bytes too
+Rows = Real[np.ndarray, "n d"]  # images may be uint8
 Widths = float | Float[np.ndarray, " widths"]
 Nats = TypeVar("Nats", float, np.ndarray)
 
 
 class AbstractDequantisation(eqx.Module):
-    """A distribution r of the noise in the cells of a grid, one width or one for every column."""
+    """A distribution r of noise in the cells of a grid with one width, or one width per column."""
 
     bin_width: AbstractVar[Widths]
 
     @abc.abstractmethod
     def noise(self, u: Rows, x: Rows) -> tuple[Rows, Float[np.ndarray, " n"]]:
-        """The noise in the cells of x that uniforms u in [0, 1) turn into, in the data's units,
-        and log r of it."""
+        """The noise from uniforms u in [0, 1), in the units of x, and its log-density log r."""
 
     @abc.abstractmethod
-    def quantised(self, x: Rows) -> Rows:
-        """The values whose cells hold x; continuous columns as they are."""
+    def quantise(self, x: Rows) -> Rows:
+        """The grid values whose cells contain x; continuous columns stay unchanged."""
 
-    def drawn(
+    def add_noise(
         self, x: Rows, seed: int = 0, draw: int = 0, first_row: int = 0
     ) -> tuple[Rows, Float[np.ndarray, " n"]]:
-        """x + u and log r(u), where u depends on the seed, the draw, x and its row's number."""
+        """x + u and log r(u); u is determined by the seed, the draw, x and the row's number."""
         offset, log_r = self.noise(_uniforms(x, seed, draw, first_row), x)
         return x + offset, log_r
 
-    def fixed(self, x: Rows, seed: int = 0, draw: int = 0, first_row: int = 0) -> Rows:
-        """`drawn` without its density."""
-        return self.drawn(x, seed, draw, first_row)[0]
+    def dequantise(self, x: Rows, seed: int = 0, draw: int = 0, first_row: int = 0) -> Rows:
+        """x + u, as `add_noise` returns it."""
+        return self.add_noise(x, seed, draw, first_row)[0]
 
     def log_mass(
         self,
@@ -65,16 +66,16 @@ class AbstractDequantisation(eqx.Module):
         """The K-sample bound on log P(cell) of every row, in nats.
 
         **Arguments:** `log_density` of dequantised rows; `samples`, K; `first_row`, the number of
-        the first row in its table, which its noise depends on.
+        the first row in its table, on which the noise depends.
 
-        **Returns:** a record of the bound; its `nfe` are summed over samples.
+        **Returns:** a `LogLikelihood` with the bound as `nats` and `nfe` summed over the samples.
 
-        **Cost:** K log-densities a row.
+        **Cost:** K log-densities per row.
         """
         records, log_ratios = [], []
         for draw in range(samples):
-            inside, log_r = self.drawn(x, seed, draw, first_row)
-            records.append(log_density(inside))
+            noisy, log_r = self.add_noise(x, seed, draw, first_row)
+            records.append(log_density(noisy))
             log_ratios.append(records[-1].nats - log_r)
         weights = softmax(log_ratios, axis=0)
 
@@ -91,44 +92,43 @@ class AbstractDequantisation(eqx.Module):
         )
 
     def bits_per_dim(self, nats: Nats, d: int) -> Nats | None:
-        """Bits/dim from log P(cell) in nats of rows of d columns, or their mean; None if one is
-        continuous."""
+        """Bits/dim from log P(cell) in nats, for d columns; None if a column is continuous."""
         return -nats / d / math.log(2) if np.all(np.asarray(self.bin_width) > 0) else None
 
 
 class Uniform(AbstractDequantisation):
-    """u ~ U[0, bin_width): x is the lower edge of its cell; `bin_edge` is any such edge."""
+    """u ~ U[0, bin_width): x is the lower edge of its cell; `bin_edge` is the edge of one cell."""
 
     bin_width: Widths
     bin_edge: Widths = 0.0
 
     def __call__(self, key: PRNGKeyArray, x: Float[Array, "..."]) -> Float[Array, "..."]:
-        """x + u, for training: new noise for every key, on the device."""
+        """x + u on the device, for training: every key gives new noise."""
         return x + jnp.asarray(self.bin_width, x.dtype) * jr.uniform(key, x.shape, x.dtype)
 
     def noise(self, u: Rows, x: Rows) -> tuple[Rows, Float[np.ndarray, " n"]]:
         width = np.broadcast_to(self.bin_width, u.shape[1:])
         return width * u, np.full(len(u), -np.sum(np.log(width, where=width > 0, out=_zeros(u))))
 
-    def quantised(self, x: Rows) -> Rows:
-        return _rounded(np.floor, x, self.bin_width, self.bin_edge)
+    def quantise(self, x: Rows) -> Rows:
+        return _round(np.floor, x, self.bin_width, self.bin_edge)
 
 
-def declared(
+def uniform_noise(
     bin_width: float | Sequence[float] | None, bin_edge: float | Sequence[float] = 0.0
 ) -> Uniform | None:
-    """The noise of training on data with this grid; None for data without one."""
+    """The uniform dequantisation for data on this grid; None for continuous data."""
     if bin_width is None:
         return None
     return Uniform(*(np.atleast_1d(np.asarray(a, np.float64)) for a in (bin_width, bin_edge)))
 
 
 class TruncatedNormal(AbstractDequantisation):
-    """u ~ N(0, std²) within ±bin_width/2: x is the middle of its cell, `bin_middle` that of some.
+    """u ~ N(0, std²) within ±bin_width/2: x is the middle of its cell.
 
-    For models of x plus the diffusion's own noise at t_min, trained on the grid's values as they
-    are: with the same `std`, (σ/α) at t_min in the data's units, training and evaluation agree
-    without noise in training (Zheng et al. 2023).
+    `bin_middle` is the middle of one cell. For models trained on the grid's values without noise
+    (Zheng et al. 2023): such a model describes x plus the diffusion's noise at t_min. Training and
+    evaluation agree if `std` is that noise, σ/α at t_min in the units of x.
     """
 
     bin_width: Widths
@@ -138,19 +138,19 @@ class TruncatedNormal(AbstractDequantisation):
     def noise(self, u: Rows, x: Rows) -> tuple[Rows, Float[np.ndarray, " n"]]:
         width, std = (np.broadcast_to(w, u.shape[1:]) for w in (self.bin_width, self.std))
         half = np.where(width > 0, width / 2 / std, 1.0)
-        inside = 1 - 2 * ndtr(-half)
-        z = ndtri(ndtr(-half) + u * inside)
-        log_r = -0.5 * z**2 - np.log(std * math.sqrt(2 * math.pi)) - np.log(inside)
+        mass = 1 - 2 * ndtr(-half)
+        z = ndtri(ndtr(-half) + u * mass)
+        log_r = -0.5 * z**2 - np.log(std * math.sqrt(2 * math.pi)) - np.log(mass)
         return np.where(width > 0, std * z, 0.0), np.sum(np.where(width > 0, log_r, 0.0), 1)
 
-    def quantised(self, x: Rows) -> Rows:
-        return _rounded(np.rint, x, self.bin_width, self.bin_middle)
+    def quantise(self, x: Rows) -> Rows:
+        return _round(np.rint, x, self.bin_width, self.bin_middle)
 
 
 class LogitNormal(AbstractDequantisation):
-    """Variational: u = bin_width · sigmoid(a(x) + e^b(x) ε), with a and b learnt from the data.
+    """Variational dequantisation: u = bin_width · sigmoid(a(x) + e^b(x) ε), with trained a and b.
 
-    x is the lower edge of its cell; `cells` gives a and b of rows (Ho et al. 2019).
+    x is the lower edge of its cell; `cells` maps rows to a and b (Ho et al. 2019).
     """
 
     bin_width: Widths
@@ -162,15 +162,15 @@ class LogitNormal(AbstractDequantisation):
         eps = ndtri(np.maximum(u, np.finfo(np.float64).tiny))
         return logit_normal(*self.cells(x), eps, width)
 
-    def quantised(self, x: Rows) -> Rows:
-        return _rounded(np.floor, x, self.bin_width, self.bin_edge)
+    def quantise(self, x: Rows) -> Rows:
+        return _round(np.floor, x, self.bin_width, self.bin_edge)
 
 
 def logit_normal(a: Any, b: Any, eps: Any, width: Any) -> tuple[Any, Any]:
-    """u = width · sigmoid(a + e^b ε), and log of its density, of NumPy or JAX rows (..., d).
+    """u = width · sigmoid(a + e^b ε) and its log-density, for NumPy or JAX rows (..., d).
 
-    With y the logit, log r = Σ [log N(ε) − b − log width − log sigmoid(y) − log sigmoid(−y)] over
-    columns that have a width.
+    With the logit y, log r = Σ [log N(ε) − b − log width − log sigmoid(y) − log sigmoid(−y)], where
+    the sum is over columns of positive width.
     """
     xp = eps.__array_namespace__()
     y = a + xp.exp(b) * eps
@@ -178,7 +178,7 @@ def logit_normal(a: Any, b: Any, eps: Any, width: Any) -> tuple[Any, Any]:
     log_normal = -0.5 * eps**2 - 0.5 * math.log(2 * math.pi)
     log_slope = b + xp.log(xp.where(cells, width, 1.0))
     log_r = log_normal - log_slope + xp.logaddexp(y, 0.0) + xp.logaddexp(-y, 0.0)
-    u = width * 0.5 * (1 + xp.tanh(y / 2))  # the sigmoid, without overflow on either side
+    u = width * 0.5 * (1 + xp.tanh(y / 2))  # the sigmoid without overflow
     return u, xp.sum(xp.where(cells, log_r, 0.0), axis=-1)
 
 
@@ -186,14 +186,14 @@ def _zeros(u: Rows) -> Float[np.ndarray, " d"]:
     return np.zeros(u.shape[1:])
 
 
-def _rounded(how: np.ufunc, x: Rows, width: Widths, origin: Widths) -> Rows:
-    """Multiples of the width from the origin where there is one."""
+def _round(rounding: np.ufunc, x: Rows, width: Widths, origin: Widths) -> Rows:
+    """x rounded to origin + integer · width, in columns of positive width."""
     step = np.where(np.asarray(width) > 0, width, 1.0)
-    return np.where(np.asarray(width) > 0, origin + step * how((x - origin) / step), x)
+    return np.where(np.asarray(width) > 0, origin + step * rounding((x - origin) / step), x)
 
 
 def _uniforms(x: Rows, seed: int, draw: int, first_row: int) -> Rows:
-    """U[0, 1) for every value, of a stream that runs through the rows of a table."""
+    """U[0, 1) for every value, from one stream of random numbers for all rows of the table."""
     generator = np.random.PCG64([seed, draw])
     generator.advance(first_row * x.shape[1])
     return np.random.Generator(generator).random(x.shape)

@@ -1,24 +1,25 @@
-r"""The exact log-density on a grid that all examples share: few evaluations, fewer divergences.
+r"""The exact log-density on a fixed grid: few evaluations of the score, fewer divergences.
 
 In y = x/S and the log-SNR λ (see `ode`)
 
     dy/dλ = f(y, λ),    log p_0(x_0) = log N(y_T; 0, I) + ∫ ∇·f dλ − d log S_0,
 
-and f is zero for standard normal data. It is smooth in λ, and falls off at both ends, as σ/S where
-data are and as α/S where noise is. Of that follow three things:
+and f is zero for standard normal data. It is smooth in λ and falls off at both ends: as σ/S at the
+data and as α/S at the noise. This has three consequences:
 
-- The integral of the divergence by equal weights converges as if exponentially, from far fewer
-  points than the path needs. So it is evaluated once a step, not in every stage.
-- The path is followed by Adams' predictor and corrector of order 4 (PECE): two evaluations a step,
-  one of which the divergence needs anyway, and no starting procedure, as f starts near zero.
-- The grid is the same for all, so that times and weights are computed once for a whole batch, and
-  nobody waits for the example with the most steps.
+- The quadrature of the divergence with equal weights converges almost exponentially and needs far
+  fewer points than the path. So the divergence is evaluated once per step, not in every stage.
+- The path is solved by the Adams predictor–corrector method of order 4 (PECE). It takes two
+  evaluations per step, one of which the divergence needs anyway. It needs no starting procedure,
+  because f starts near zero.
+- The grid is the same for all examples. Times and weights are computed once per batch, and no
+  example waits for the one with the most steps.
 
-The error is estimated on the way. A step's local error e, a known part of what predictor and
-corrector differ by, changes log p_0 by the score there times e. Such changes are added as if
-independent, and to them a part of what the integral and that over every second node differ by. On
-trained models the error itself is mostly a tenth to a third of the estimate, and for one row in a
-hundred more than it.
+The error is estimated along with the solution. A known fraction of the difference between predictor
+and corrector is the local error e of a step, which changes log p_0 by the score times e. These
+changes are added as if independent. A fraction of the difference between the quadratures over all
+nodes and over every second node is added to them. On trained models the true error is mostly a
+tenth to a third of the estimate; it exceeds the estimate for one row in a hundred.
 """
 
 from functools import partial
@@ -32,11 +33,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Example, ScoreFunction
 from scoreode.calculus import AbstractProbe, divergence
-from scoreode.flow.likelihood import DEFAULT_PROBES, LogLikelihood, drawn, recorded
+from scoreode.flow.likelihood import DEFAULT_PROBES, LogLikelihood, draw_probes, likelihood_record
 from scoreode.flow.ode import scales
 from scoreode.process import AbstractProcess
 
-# Adams–Bashforth and Adams–Moulton of rising order, newest value first.
+# Adams–Bashforth and Adams–Moulton coefficients of rising order, newest value first.
 PREDICT = (
     (1,),
     (3 / 2, -1 / 2),
@@ -44,16 +45,16 @@ PREDICT = (
     (55 / 24, -59 / 24, 37 / 24, -9 / 24),
 )
 CORRECT = ((1 / 2, 1 / 2), (5 / 12, 8 / 12, -1 / 12), (9 / 24, 19 / 24, -5 / 24, 1 / 24))
-MILNE = 19 / 270  # the corrector's local error, of the difference to the predictor
-GREGORY = (251 / 720, 299 / 240, 211 / 240, 739 / 720)  # equal weights, corrected at the ends
-COARSE = 1 / 15  # of the difference to half the nodes, as for order 4
+MILNE = 19 / 270  # local error of the corrector / (corrector − predictor)
+GREGORY = (251 / 720, 299 / 240, 211 / 240, 739 / 720)  # end weights; all others are 1
+COARSE = 1 / 15  # quadrature error / difference to the quadrature on half the nodes, at order 4
 
 
 class GridLikelihood(eqx.Module):
-    """log p_0 on `n_steps` equal steps of log-SNR, an even number of at least 16.
+    """log p_0 on `n_steps` equal steps in log-SNR, an even number of at least 16.
 
-    **Arguments:** `probe` and `n_probes`, as for `Likelihood`; `recompute`: gradients keep one
-    state a step and evaluate the score again, for less memory and about half more time.
+    **Arguments:** `probe` and `n_probes`, as for `Likelihood`; `recompute`: gradients store one
+    state per step and evaluate the score again, for less memory and about 1.5 times the time.
     """
 
     probe: AbstractProbe | None = None
@@ -63,7 +64,7 @@ class GridLikelihood(eqx.Module):
 
     def __check_init__(self) -> None:
         if self.n_steps < 16 or self.n_steps % 2:
-            raise ValueError(f"n_steps={self.n_steps}: an even number of at least 16")
+            raise ValueError(f"n_steps={self.n_steps}: must be an even number of at least 16")
 
     def __call__(
         self, score: ScoreFunction, process: AbstractProcess, key: PRNGKeyArray, x_0: Example
@@ -73,7 +74,7 @@ class GridLikelihood(eqx.Module):
         **Cost:** 2 `n_steps` + 2 evaluations of the score, half of them with tangents.
         """
         n, dtype = self.n_steps, x_0.dtype
-        probe, probes = drawn(self.probe, self.n_probes, key, x_0)
+        probe, probes = draw_probes(self.probe, self.n_probes, key, x_0)
         low, high = process.log_snr_range(dtype)
         log_snr = jnp.linspace(high, low, n + 1)
         step, t = (low - high) / n, jax.vmap(process.t_of_log_snr)(log_snr)
@@ -109,15 +110,18 @@ class GridLikelihood(eqx.Module):
         error = jnp.sqrt(error) + COARSE * jnp.abs(jnp.mean(integral - half))
         estimates = (log_normal + integral).astype(dtype)
         nfe, finite = jnp.asarray(2 * n + 2), jnp.isfinite(error)
-        return recorded(estimates, probes, nfe, finite, S[-1] * y_T, error)
+        return likelihood_record(estimates, probes, nfe, finite, S[-1] * y_T, error)
 
 
 def _rules(n: int) -> tuple[np.ndarray, ...]:
-    """For every node: the weights of both Adams rules, and of it in the integrals, in steps."""
+    """For every node: the coefficients of both Adams rules, and its weights in both quadratures.
+
+    The weights are in units of a step.
+    """
     predict, correct = np.zeros((n + 1, 4)), np.zeros((n + 1, 4))
     for i in range(n + 1):
-        ahead, back = PREDICT[min(i, 3)], CORRECT[min(i, 2)]
-        predict[i, : len(ahead)], correct[i, : len(back)] = ahead, back
+        bashforth, moulton = PREDICT[min(i, 3)], CORRECT[min(i, 2)]
+        predict[i, : len(bashforth)], correct[i, : len(moulton)] = bashforth, moulton
     coarse = np.zeros(n + 1)
     coarse[::2] = 2 * _equal_weights(n // 2)
     return predict, correct, _equal_weights(n), coarse

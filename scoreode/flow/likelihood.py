@@ -2,13 +2,13 @@ r"""The exact log-density of a diffusion ODE, by the instantaneous change of var
 
     log p_0(x_0) = log p_T(x_T) + ∫ ∇·h(x_t, t) dt    (Chen et al. 2018),
 
-solved together with x_t from t_min to T, every example with its own steps. What is called p_0 is
-the density at t_min, where σ is small but not zero.
+solved together with x_t from t_min to T, with adaptive steps for every example. Here p_0 is the
+density at t_min, where σ is small but not zero.
 
-The divergence is exact (the basis as probes, d tangents an evaluation) or Hutchinson's estimate
+The divergence is exact (the basis as probes, d tangents per evaluation) or Hutchinson's estimate
 with k fixed probes. Fixed probes give k unbiased estimates of the whole integral, whose spread
-gives the reported standard error. Probes are drawn from a key that is folded with the example's own
-bits: a point has the same value alone, in any batch and in any order.
+gives the reported standard error. The probes' key is folded with the bits of the example, so a
+point has the same value alone, in any batch and in any order.
 """
 
 import equinox as eqx
@@ -24,13 +24,13 @@ from scoreode.calculus import AbstractProbe, Basis, Hadamard, ProbeDraw, diverge
 from scoreode.flow.ode import Solver, velocity
 from scoreode.process import AbstractProcess
 
-EXACT_UP_TO = 32  # dimensions; beyond, d tangents an evaluation cost more than they are worth
+EXACT_UP_TO = 32  # dimensions; above, d tangents per evaluation cost more than they gain
 DEFAULT_PROBES = 16
 Values = Array | np.ndarray
 
 
 class LogLikelihood(eqx.Module):
-    """log p_0 in nats, with what one needs to trust it; arrays over examples after `vmap`."""
+    """log p_0 in nats, its errors and its cost; arrays over examples after `vmap`."""
 
     nats: Float[Values, "..."]
     stderr: Float[Values, "..."]
@@ -40,16 +40,16 @@ class LogLikelihood(eqx.Module):
     """Evaluations of the score, each with k tangents."""
     converged: Bool[Values, "..."]
     latent: Float[Values, "..."]
-    """x_T, the point that x_0 came from."""
+    """x_T, the point that the ODE connects with x_0."""
     error: Float[Values, "..."]
-    """Estimated error in nats of the solution in time; nan where it was not estimated."""
+    """Estimated discretisation error in nats; nan where it was not estimated."""
 
 
 class Likelihood(eqx.Module):
-    """How a log-likelihood is computed: the probe, how many, and the solver.
+    """log p_0 by an adaptive solver.
 
-    With `probe=None` the divergence is exact up to 32 dimensions and takes `n_probes` Hadamard
-    probes above.
+    **Arguments:** `probe` and `n_probes` of the divergence (None: exact up to 32 dimensions,
+    `n_probes` Hadamard probes above); `solver`.
     """
 
     probe: AbstractProbe | None = None
@@ -63,23 +63,23 @@ class Likelihood(eqx.Module):
 
         **Returns:** a `LogLikelihood`; an example that did not converge is marked, not raised.
 
-        **Cost:** `nfe` evaluations of the score with d tangents each (exact) or `n_probes`.
+        **Cost:** `nfe` evaluations of the score, each with d (exact) or `n_probes` tangents.
         """
         t_0, T = process.t_min, process.t_max
-        x_T, change, probes, nfe, converged = self._carried(score, process, key, x_0, t_0, T)
+        x_T, change, probes, nfe, converged = self._solve(score, process, key, x_0, t_0, T)
         estimates = process.prior_log_density(x_T) + change
-        return recorded(estimates, probes, nfe, converged, x_T)
+        return likelihood_record(estimates, probes, nfe, converged, x_T)
 
     def sample(
         self, score: ScoreFunction, process: AbstractProcess, key: PRNGKeyArray, x_T: Example
     ) -> tuple[Example, LogLikelihood]:
-        """The x_0 that the ODE carries x_T to, and log p_0 there. **Cost:** one solve, as above."""
+        """The x_0 to which the ODE maps x_T, and log p_0(x_0). **Cost:** that of `__call__`."""
         T, t_0 = process.t_max, process.t_min
-        x_0, change, probes, nfe, converged = self._carried(score, process, key, x_T, T, t_0)
+        x_0, change, probes, nfe, converged = self._solve(score, process, key, x_T, T, t_0)
         estimates = process.prior_log_density(x_T) - change
-        return x_0, recorded(estimates, probes, nfe, converged, x_T)
+        return x_0, likelihood_record(estimates, probes, nfe, converged, x_T)
 
-    def _carried(
+    def _solve(
         self,
         score: ScoreFunction,
         process: AbstractProcess,
@@ -88,8 +88,8 @@ class Likelihood(eqx.Module):
         start: float,
         end: float,
     ) -> tuple[Example, Float[Array, " k"], ProbeDraw, Int[Array, ""], Bool[Array, ""]]:
-        """x at `end`, estimates of ∫ ∇·h dt on the way, their probes, evaluations, converged."""
-        probe, probes = drawn(self.probe, self.n_probes, key, x)
+        """x at `end`, estimates of ∫ ∇·h dt along the path, their probes, `nfe`, `converged`."""
+        probe, probes = draw_probes(self.probe, self.n_probes, key, x)
         channels = 1 if probe.exact else len(probes.vectors)
 
         def field(t: Scalar, y: tuple[Example, Array]) -> tuple[Example, Array]:
@@ -102,23 +102,23 @@ class Likelihood(eqx.Module):
 
 
 def tangents(probe: AbstractProbe | None, n: int, d: int) -> int:
-    """How many tangents an evaluation of the divergence takes in d dimensions."""
-    return d if _chosen(probe, d).exact else n
+    """The number of tangents per evaluation of the divergence, in d dimensions."""
+    return d if _default_probe(probe, d).exact else n
 
 
-def _chosen(probe: AbstractProbe | None, d: int) -> AbstractProbe:
+def _default_probe(probe: AbstractProbe | None, d: int) -> AbstractProbe:
     return probe or (Basis() if d <= EXACT_UP_TO else Hadamard())
 
 
-def drawn(
+def draw_probes(
     probe: AbstractProbe | None, n: int, key: PRNGKeyArray, x: Example
 ) -> tuple[AbstractProbe, ProbeDraw]:
-    """The probe, chosen by dimension if None, and n vectors for this example."""
-    probe = _chosen(probe, x.size)
+    """The probe (None: chosen by dimension), and n vectors for this example."""
+    probe = _default_probe(probe, x.size)
     return probe, probe.draw(jr.fold_in(key, _bits(x)), n, x.size, x.dtype)
 
 
-def recorded(
+def likelihood_record(
     estimates: Float[Array, " k"],
     probes: ProbeDraw,
     nfe: Int[Array, ""],
@@ -126,14 +126,14 @@ def recorded(
     x_T: Example,
     error: Scalar | float = jnp.nan,
 ) -> LogLikelihood:
-    """The record of estimates of log p_0, one exact or k from these probes."""
+    """The `LogLikelihood` of one exact value of log p_0, or of k estimates from these probes."""
     nats, stderr = mean_and_error(estimates, probes)
     error = jnp.asarray(error, nats.dtype)
     return LogLikelihood(nats, stderr, nfe, converged & jnp.isfinite(nats), x_T, error)
 
 
 def mean_and_error(estimates: Float[Array, " k"], probes: ProbeDraw) -> tuple[Scalar, Scalar]:
-    """The mean of one exact or k probed estimates, and its standard error; nan for one probe."""
+    """The mean of one exact value or of k estimates, and its standard error; nan for one probe."""
     k, mean = estimates.size, jnp.mean(estimates)
     spread = jnp.std(estimates, ddof=1) if k > 1 else jnp.full((), jnp.nan, mean.dtype)
     stderr = jnp.where(probes.variance == 0, 0, jnp.sqrt(probes.variance / k) * spread)
@@ -158,8 +158,8 @@ def nll_bound(
 
         −E log p_T(x_T) + ½ ∫ (g²/σ²) (E‖σ s + ε‖² − d) dt − d log(α_T / α_0)
 
-    with the log-SNR, in which the integral's weight is constant, drawn on a grid with a random
-    offset. It bounds the SDE's density, not the ODE's: cheap and smooth enough to stop by.
+    The times are stratified in log-SNR, where the integral's weight is constant. The bound is on
+    the SDE's density, not the ODE's. It is cheap and smooth enough for early stopping.
 
     **Cost:** `n_times` evaluations of the score.
     """

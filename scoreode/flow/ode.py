@@ -1,9 +1,9 @@
-"""The probability-flow ODE, and the one place where it is solved.
+"""The probability-flow ODE and its adaptive solver.
 
     dx/dt = h(x, t) = f(x, t) − ½ g(t)² s(x, t)
 
-Run from T to t_min it makes samples, run the other way it carries the density along. In y = x/S,
-S = √(α² + σ²), and the log-SNR λ, the ODE of every linear process is the same,
+From T to t_min it gives samples, from t_min to T densities. In y = x/S, S = √(α² + σ²), and the
+log-SNR λ, the ODE is the same for every linear process,
 
     dy/dλ = f(y, λ) = ½ (σ/S)² (S s + y),
 
@@ -29,7 +29,7 @@ def velocity(score: ScoreFunction, process: AbstractProcess, x: Example, t: Scal
 
 
 def scales(process: AbstractProcess, t: Scalar) -> tuple[Scalar, Scalar]:
-    """S = √(α² + σ²), and ½ (σ/S)²."""
+    """S = √(α² + σ²) and ½ (σ/S)²."""
     alpha, sigma = process.alpha(t), process.sigma(t)
     S = jnp.hypot(alpha, sigma)
     return S, 0.5 * (sigma / S) ** 2
@@ -47,9 +47,9 @@ def standard_velocity(
 class Solver(eqx.Module):
     """An adaptive Runge–Kutta solver: Tsitouras 5(4) unless another Diffrax method is given.
 
-    **Arguments:** `rtol`, `atol`: the local error is kept below atol + rtol |y|, in the root mean
-    square over the state (as arrays, other values compile nothing anew); `max_steps`, after which
-    a solution is reported as not converged.
+    **Arguments:** `rtol`, `atol`: the local error stays below atol + rtol |y|, in root mean square
+    over the state (give arrays to change the values without a new compilation); `max_steps`, after
+    which a solution counts as not converged; `method`.
     """
 
     rtol: float | Scalar = 1e-5
@@ -64,10 +64,11 @@ class Solver(eqx.Module):
         t_0: float | Scalar,
         t_1: float | Scalar,
     ) -> tuple[Any, Int[Array, ""], Bool[Array, ""]]:
-        """y(t_1) of dy/dt = field(t, y) from y(t_0); evaluations of the field; converged.
+        """Solves dy/dt = field(t, y) from y(t_0) = y.
 
-        An example that runs out of steps or meets a non-finite value is not converged; it raises
-        nothing, so that one bad row does not lose the others.
+        **Returns:** y(t_1); the number of evaluations of the field; whether the solve converged. It
+        did not if it ran out of steps or met a non-finite value. Nothing is raised then, so that
+        one bad row does not lose the others.
         """
         dtype = jnp.result_type(*jax.tree.leaves(y))
         solution = dfx.diffeqsolve(

@@ -1,9 +1,9 @@
-"""One example's function over many rows, in chunks of one shape, on all devices of this host.
+"""Evaluates a function of one example over many rows, in chunks, on all devices of this host.
 
-Rows are padded to whole chunks, so that a function is compiled once for any number of rows and a
-row's value does not depend on how many others there are. Every device has chunks of its own, and
-takes as many solver steps as they need: no device waits for another within a chunk. Processors take
-several chunks at a time, as one has too little work for all cores.
+Rows are padded to whole chunks. A function is therefore compiled once for any number of rows, and
+the value of a row does not depend on the number of rows. Each device works on its own chunk and
+takes only the solver steps that this chunk needs. A CPU evaluates several chunks at a time, because
+one chunk does not keep all cores busy.
 """
 
 import os
@@ -22,27 +22,27 @@ from jax.sharding import AxisType, Mesh, PartitionSpec
 CHUNK = 512
 
 
-_AT_ONCE = 2**17  # values of rows and tangents: enough for a core, and in its cache's reach
+_AT_ONCE = 2**17  # values of rows and tangents per chunk: they fit into a core's cache
 
 
-_HIDDEN = 2**19  # values of hidden states and their tangents that stay in a core's caches
+_HIDDEN = 2**19  # values of hidden states and their tangents that fit into a core's caches
 
 
-_MOST_AT_A_TIME = 8  # chunks: each takes memory of its own
+_MAX_THREADS = 8  # each chunk in flight takes its own memory
 
 
 def rows_at_once(size: int, tangents: int, hidden: int = 0) -> int:
-    """How many rows of so many values, each with so many tangents, to evaluate together.
+    """The number of rows to evaluate together.
 
-    It depends on the machine and on what a row is, never on how many rows there are: a row's last
-    bits may change with the shape that it is computed in.
+    It depends on the machine and on the kind of row, never on the number of rows: the last bits of
+    a value may change with the shape of the batch.
 
-    **Arguments:** `hidden`, the values of a hidden state of the network that evaluates a row, where
-    these are far more than the row has, as for images.
+    **Arguments:** `size`, the values in a row; `tangents` per row; `hidden`, the values in the
+    network's largest hidden state, if they are far more than in a row, as for images.
     """
     cpu = jax.default_backend() == "cpu"
     budget = _AT_ONCE * (1 if cpu else 32)
-    # A network's work grows with a row's size faster than what it reads: few images, many pairs.
+    # A network's work grows faster than the size of a row: fewer rows if rows are large.
     fit = max(budget // max((1 + tangents) * max(size, 64), 16 * size), 8)
     if cpu and hidden:
         fit = min(fit, max(_HIDDEN // ((1 + tangents) * hidden), 1))
@@ -68,38 +68,39 @@ def _vmapped(function: Callable, shared: tuple[Any, ...], rows: tuple, mesh: Mes
 def chunked(
     function: Callable, shared: tuple[Any, ...], rows: tuple[Any, ...], chunk: int = CHUNK
 ) -> Iterator[tuple[slice, Any]]:
-    """Yields (rows done, results as NumPy arrays) for one chunk a device after another.
+    """Yields (slice of rows, results as NumPy arrays), each for one chunk per device.
 
-    **Arguments:** `function(*shared, *row)` for one row; `shared`, what all rows have in common
-    (a model, a key); `rows`, arrays of equal length, after the first also None.
+    **Arguments:** `function(*shared, *row)` for one row; `shared`, the arguments that all rows
+    share, such as a model or a key; `rows`, arrays of equal length, all but the first may be None;
+    `chunk`, rows per device.
     """
     devices = jax.local_devices()
     mesh = jax.make_mesh((len(devices),), ("rows",), (AxisType.Auto,), devices=devices)
     n, chunk = len(rows[0]), chunk * len(devices)
-    x64 = jnp.result_type(float) == jnp.float64  # of this thread, and not yet of the others
+    x64 = jnp.result_type(float) == jnp.float64  # a setting of this thread that others need too
 
-    def evaluated(start: int) -> tuple[slice, Any]:
+    def evaluate(start: int) -> tuple[slice, Any]:
         stop = min(start + chunk, n)
-        # Repeating a real row, and not zeros, keeps padding from taking more steps than the data.
+        # Padding repeats a real row: a row of zeros might take more solver steps than the data.
         index = np.minimum(np.arange(start, start + chunk), n - 1)
-        picked = tuple(None if array is None else array[index] for array in rows)
+        batch = tuple(None if array is None else array[index] for array in rows)
         with jax.enable_x64(x64):
-            results = _vmapped(function, shared, picked, mesh)
+            results = _vmapped(function, shared, batch, mesh)
             return slice(start, stop), jax.tree.map(partial(_first, stop - start), results)
 
-    yield from _in_threads(evaluated, range(0, n, chunk), _at_a_time(mesh))
+    yield from _in_threads(evaluate, range(0, n, chunk), _n_threads(mesh))
 
 
-def _at_a_time(mesh: Mesh) -> int:
-    """How many chunks to evaluate beside each other."""
-    alone = mesh.size > 1 or jax.default_backend() != "cpu"
-    return 1 if alone else min(os.cpu_count() or 1, _MOST_AT_A_TIME)
+def _n_threads(mesh: Mesh) -> int:
+    """The number of chunks to evaluate at the same time."""
+    single = mesh.size > 1 or jax.default_backend() != "cpu"
+    return 1 if single else min(os.cpu_count() or 1, _MAX_THREADS)
 
 
 def _in_threads(
     function: Callable[[int], Any], arguments: Iterable[int], n_threads: int
 ) -> Iterator[Any]:
-    """As `map`, a few arguments ahead."""
+    """Like `map`, but evaluates `n_threads` arguments ahead in threads."""
     pool, pending = ThreadPoolExecutor(n_threads), deque[Future]()
     try:
         for argument in arguments:

@@ -1,10 +1,10 @@
-"""Log-densities of many rows to a tolerance: few steps and probes for all, more for those in need.
+"""Log-densities of many rows to a tolerance: more steps and probes only for rows that need them.
 
 Each row is solved on the coarsest grid, and again with twice the steps until its estimated error is
-below the tolerance, and, where a standard error is asked for, again with as many probes as that
-should take, or the exact divergence if it would take as many. Rows that are done drop out, and what
-is left fills whole chunks again. A row's value depends on itself alone, and every pair of a grid
-and a number of probes is compiled once.
+below the tolerance. If a standard error is required, a row is solved again with the number of
+probes that should reach it, or with the exact divergence if that is no more expensive. Rows that
+are done drop out, and the others are packed into whole chunks again. The value of a row depends
+only on that row. Every pair of a grid and a number of probes is compiled once.
 """
 
 from collections.abc import Iterator
@@ -22,19 +22,19 @@ from scoreode.flow.parallel import map_rows, rows_at_once
 from scoreode.process import AbstractProcess
 from scoreode.score import Given
 
-FEW = 64  # rows that are solved for again at a time
-EXACT = 0  # in place of a number of probes
-_UNDER_NOISE = 50  # times less than the probes' standard error, an error tells nothing
+FEW = 64  # chunk size when rows are solved again
+EXACT = 0  # as a number of probes: the exact divergence
+_UNDER_NOISE = 50  # an error this many times below the probes' standard error does not matter
 
 
 class Refined(eqx.Module):
-    """Log-densities to a tolerance, by grids of `n_steps` and of twice as many up to `most_steps`.
+    """Log-densities to a tolerance, on grids of `n_steps`, doubled until `most_steps`.
 
-    **Arguments:** `tolerance`, of the estimated error, in nats, or in % of |log p| above 100 nats;
-    a fiftieth of the probes' standard error suffices; `probe` and `n_probes`, as for `Likelihood`,
-    to begin with; `stderr`, the largest standard error in nats that a row may have from its probes,
-    0 for the exact divergence. By default the mean error of trained models is below 1e-3 nats, and
-    the largest below 1e-2.
+    **Arguments:** `tolerance` of the estimated error, in nats, or in % of |log p| above 100 nats
+    (an error below a fiftieth of the probes' standard error also suffices); `probe` and `n_probes`,
+    the first ones, as for `Likelihood`; `stderr`, the largest standard error in nats that probes
+    may leave, 0 for the exact divergence. With the defaults, the error for trained models is below
+    1e-3 nats on average and below 1e-2 at most.
     """
 
     tolerance: float = 5e-3
@@ -46,11 +46,13 @@ class Refined(eqx.Module):
 
     def __check_init__(self) -> None:
         if self.most_steps < self.n_steps:
-            raise ValueError(f"most_steps={self.most_steps}: at least n_steps, {self.n_steps}")
+            raise ValueError(
+                f"most_steps={self.most_steps}: must be at least n_steps, {self.n_steps}"
+            )
         if not self.tolerance >= 0:
-            raise ValueError(f"tolerance={self.tolerance}: at least 0")
+            raise ValueError(f"tolerance={self.tolerance}: must be at least 0")
         if self.stderr is not None and not self.stderr >= 0:
-            raise ValueError(f"stderr={self.stderr}: at least 0")
+            raise ValueError(f"stderr={self.stderr}: must be at least 0")
 
     def __call__(
         self,
@@ -61,13 +63,16 @@ class Refined(eqx.Module):
         chunk: int | None = None,
         c: Float[np.ndarray, "n k"] | None = None,
     ) -> LogLikelihood:
-        """log p_0 of every row, in NumPy arrays; rows beyond the finest grid are not converged.
+        """log p_0 of every row.
 
-        **Arguments:** `chunk` rows are evaluated together, by default as many as suit the machine;
-        `c`, of every row, for a score that has `given`.
+        **Arguments:** `chunk`, the number of rows evaluated together (None: chosen for the
+        machine); `c`, the conditions of every row, for a conditional score.
 
-        **Cost:** 2 `n_steps` + 2 evaluations of the score a row, half of them with tangents; `nfe`
-        counts those of all its grids.
+        **Returns:** a `LogLikelihood` of NumPy arrays. A row is not converged if the finest grid
+        does not reach the tolerance.
+
+        **Cost:** 2 `n_steps` + 2 evaluations of the score per row and grid, half of them with
+        tangents; `nfe` is the sum over a row's grids.
         """
         return self.solve(score, process, key, x, chunk, c)[0]
 
@@ -80,66 +85,69 @@ class Refined(eqx.Module):
         chunk: int | None = None,
         c: Float[np.ndarray, "n k"] | None = None,
     ) -> tuple[LogLikelihood, list[tuple[GridLikelihood, np.ndarray]]]:
-        """The record of `__call__`, and each last grid with the indices of the rows solved on it.
+        """The record of `__call__`, and the final grids with the indices of their rows.
 
-        What is derived from a log-density, such as its gradient, takes the row's last grid.
+        Derivatives of a log-density, such as its gradient, use the row's final grid.
         """
-        found, rows, d = None, np.arange(len(x)), x[0].size
+        record, rows, d = None, np.arange(len(x)), x[0].size
         hidden = getattr(score, "hidden_size", 0)
         first = EXACT if self.stderr == 0 else self.n_probes
         steps, probes = np.full(len(x), self.n_steps), np.full(len(x), first)
         while True:
-            for how, group in self._grids(steps, probes, rows):
-                size = chunk or rows_at_once(d, tangents(how.probe, how.n_probes, d), hidden)
-                size = size if found is None else min(size, FEW)
-                picked = x[group], None if c is None else c[group]
-                again = map_rows(Given(how), (score, process, key), picked, size)
-                found = again if found is None else _replaced(found, group, again)
-            assert found is not None
-            coarse, noisy = self._coarse(found), self._noisy(found)
+            for grid, group in self._grids(steps, probes, rows):
+                size = chunk or rows_at_once(d, tangents(grid.probe, grid.n_probes, d), hidden)
+                size = size if record is None else min(size, FEW)
+                batch = x[group], None if c is None else c[group]
+                new = map_rows(Given(grid), (score, process, key), batch, size)
+                record = new if record is None else _replace(record, group, new)
+            assert record is not None
+            coarse, noisy = self._coarse(record), self._noisy(record)
             finer = coarse & (2 * steps <= self.most_steps)
             rows = np.flatnonzero(finer | noisy)
             if not len(rows):
-                found = eqx.tree_at(lambda r: r.converged, found, found.converged & ~coarse)
-                return found, list(self._grids(steps, probes, np.arange(len(x))))
+                record = eqx.tree_at(lambda r: r.converged, record, record.converged & ~coarse)
+                return record, list(self._grids(steps, probes, np.arange(len(x))))
             steps[finer] *= 2
             if self.stderr:
-                ratio = np.asarray(found.stderr)[noisy] / self.stderr
-                probes[noisy] = _needed(probes[noisy], ratio, d)
+                ratio = np.asarray(record.stderr)[noisy] / self.stderr
+                probes[noisy] = _more_probes(probes[noisy], ratio, d)
 
     def _grids(
         self, steps: np.ndarray, probes: np.ndarray, rows: np.ndarray
     ) -> Iterator[tuple[GridLikelihood, np.ndarray]]:
-        """Every grid that some of these rows take, with these."""
+        """The distinct grids of these rows, each with its rows."""
         for n_steps, k in np.unique(np.stack([steps, probes], 1)[rows], axis=0).tolist():
             group = rows[(steps[rows] == n_steps) & (probes[rows] == k)]
             yield GridLikelihood(Basis() if k == EXACT else self.probe, k or 1, n_steps), group
 
-    def _coarse(self, found: LogLikelihood) -> np.ndarray:
-        # Rounding alone keeps a density of many nats, far from all data, from being closer.
-        enough = self.tolerance * np.maximum(1, np.abs(found.nats) / 100)
-        enough = np.maximum(enough, np.nan_to_num(found.stderr) / _UNDER_NOISE)
-        return ~(np.asarray(found.error) <= enough)
+    def _coarse(self, record: LogLikelihood) -> np.ndarray:
+        # Far from all data, rounding keeps the error of a very negative log p above the tolerance.
+        limit = self.tolerance * np.maximum(1, np.abs(record.nats) / 100)
+        limit = np.maximum(limit, np.nan_to_num(record.stderr) / _UNDER_NOISE)
+        return ~(np.asarray(record.error) <= limit)
 
-    def _noisy(self, found: LogLikelihood) -> np.ndarray:
+    def _noisy(self, record: LogLikelihood) -> np.ndarray:
         target = np.inf if self.stderr is None else self.stderr
-        return np.isfinite(found.nats) & ~(np.asarray(found.stderr) <= target)
+        return np.isfinite(record.nats) & ~(np.asarray(record.stderr) <= target)
 
 
-def _needed(probes: np.ndarray, ratio: np.ndarray, d: int) -> np.ndarray:
-    """Twice the probes, or four times, …, as the error falls by 1/√k; EXACT from d on."""
-    known = np.where(ratio > 1, ratio, 1.001)  # nan where a single probe knows no error
-    needed = probes * 2 ** np.ceil(2 * np.log2(known))
-    return np.where(needed < d, needed, EXACT).astype(int)
+def _more_probes(probes: np.ndarray, ratio: np.ndarray, d: int) -> np.ndarray:
+    """The probes times the power of 2 that should reach the target; EXACT from d probes on.
+
+    The standard error falls as 1/√k; `ratio` is the current one over the target.
+    """
+    finite = np.where(ratio > 1, ratio, 1.001)  # nan for a single probe, whose error is unknown
+    n = probes * 2 ** np.ceil(2 * np.log2(finite))
+    return np.where(n < d, n, EXACT).astype(int)
 
 
-def _replaced(record: LogLikelihood, rows: np.ndarray, again: LogLikelihood) -> LogLikelihood:
-    """The record with these rows anew; what they had cost is added to."""
+def _replace(record: LogLikelihood, rows: np.ndarray, new: LogLikelihood) -> LogLikelihood:
+    """The record with new values for these rows; their `nfe` is added to the earlier one."""
 
-    def put(old: np.ndarray, new: np.ndarray) -> np.ndarray:
+    def put(old: np.ndarray, values: np.ndarray) -> np.ndarray:
         old = np.array(old)
-        old[rows] = new
+        old[rows] = values
         return old
 
-    again = eqx.tree_at(lambda r: r.nfe, again, again.nfe + record.nfe[rows])
-    return jax.tree.map(put, record, again)
+    new = eqx.tree_at(lambda r: r.nfe, new, new.nfe + record.nfe[rows])
+    return jax.tree.map(put, record, new)

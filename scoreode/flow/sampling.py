@@ -1,11 +1,11 @@
-"""Samples: the ODE run from the prior, or the reverse SDE, each in several discretisations.
+"""Samplers: discretisations of the ODE and of the reverse SDE, both started from the prior.
 
     ODE   dx = (f − ½ g² s) dt           ODESampler, DPMSolver
     SDE   dx = (f − g² s) dt + g dw̄      EulerMaruyama, Ancestral, PredictorCorrector
 
-With the exact score both have the data's marginals; with a learned one they are different models,
-and `log_likelihood` is the ODE's. All have one form: `sampler(score, process, shape, key)` is one
-sample of p at t_min.
+With the exact score both have the data's marginals. With a learned score they are two different
+models, and `log_likelihood` is the ODE's. For all of them, `sampler(score, process, shape, key)` is
+one sample at t_min.
 """
 
 import abc
@@ -24,7 +24,7 @@ from scoreode.process import AbstractProcess
 
 
 class AbstractSampler(eqx.Module):
-    """How x_0 is drawn."""
+    """A sampler of x_0."""
 
     @abc.abstractmethod
     def __call__(
@@ -38,7 +38,7 @@ class AbstractSampler(eqx.Module):
 
 
 class AbstractODESampler(AbstractSampler):
-    """Carries x_T ~ p_T along the probability-flow ODE."""
+    """Maps x_T ~ p_T to x_0 by the probability-flow ODE."""
 
     def __call__(
         self,
@@ -52,16 +52,16 @@ class AbstractODESampler(AbstractSampler):
 
     @abc.abstractmethod
     def from_latent(self, score: ScoreFunction, process: AbstractProcess, x_T: Example) -> Example:
-        """The x_0 that x_T is carried to."""
+        """The x_0 to which the sampler maps x_T."""
 
 
 class ODESampler(AbstractODESampler):
-    """x_0 from x_T ~ p_T by the probability-flow ODE: exact samples of p_0^ODE."""
+    """Samples of p_0^ODE, exact up to the solver's tolerance."""
 
     solver: Solver = Solver()
 
     def from_latent(self, score: ScoreFunction, process: AbstractProcess, x_T: Example) -> Example:
-        """The x_0 that the ODE carries x_T to. **Cost:** what the solver takes."""
+        """The x_0 to which the ODE maps x_T. **Cost:** the solver's number of evaluations."""
 
         def field(t: Scalar, x: Example) -> Example:
             return velocity(score, process, x, t)
@@ -70,7 +70,7 @@ class ODESampler(AbstractODESampler):
 
 
 class Transition(NamedTuple):
-    """From t to an earlier s: the forward kernel q(x_t | x_s) = N(a x_s, b² I), and both scales."""
+    """A step from t to an earlier s: q(x_t | x_s) = N(a x_s, b² I), and α and σ at both times."""
 
     t: Scalar
     s: Scalar
@@ -82,7 +82,7 @@ class Transition(NamedTuple):
     sigma_t: Scalar
 
     @classmethod
-    def of(cls, process: AbstractProcess, t: Scalar, s: Scalar) -> "Transition":
+    def between(cls, process: AbstractProcess, t: Scalar, s: Scalar) -> "Transition":
         alpha_s, sigma_s = process.alpha(s), process.sigma(s)
         alpha_t, sigma_t = process.alpha(t), process.sigma(t)
         a = alpha_t / alpha_s
@@ -94,7 +94,7 @@ class Transition(NamedTuple):
 
 
 class AbstractSDESampler(AbstractSampler):
-    """`n_steps` of the reverse SDE from x_T ~ p_T, equal in t; the last adds no noise."""
+    """`n_steps` steps of the reverse SDE from x_T ~ p_T, equal in t; the last adds no noise."""
 
     n_steps: AbstractVar[int]
 
@@ -110,7 +110,7 @@ class AbstractSDESampler(AbstractSampler):
         times = jnp.linspace(process.t_max, process.t_min, self.n_steps + 1)
 
         def body(x: Example, i: Array) -> tuple[Example, None]:
-            at = Transition.of(process, times[i], times[i + 1])
+            at = Transition.between(process, times[i], times[i + 1])
             mean, noise = self.step(score, process, at, jr.fold_in(key_noise, i), x)
             return mean + jnp.where(i == self.n_steps - 1, 0.0, noise), None
 
@@ -126,11 +126,11 @@ class AbstractSDESampler(AbstractSampler):
         key: PRNGKeyArray,
         x: Example,
     ) -> tuple[Example, Example]:
-        """The mean of x_s given x_t = x, and the noise around it."""
+        """The mean of x_s given x_t = x, and the noise to add to it."""
 
 
 class EulerMaruyama(AbstractSDESampler):
-    """Euler–Maruyama steps of the reverse SDE. Weak error is of first order in the step."""
+    """Euler–Maruyama steps of the reverse SDE. The weak error is of first order in the step."""
 
     n_steps: int = 1000
 
@@ -149,7 +149,7 @@ class EulerMaruyama(AbstractSDESampler):
 
 
 class Ancestral(AbstractSDESampler):
-    """Draws from q(x_s | x_t, x̂_0) (Ho et al. 2020; for VE Song et al. 2021).
+    """Samples from q(x_s | x_t, x̂_0) (Ho et al. 2020; for VE Song et al. 2021).
 
     x_s = (a σ_s² x_t + b² α_s x̂_0) / σ_t² + (σ_s b / σ_t) z
     """
@@ -159,12 +159,12 @@ class Ancestral(AbstractSDESampler):
     def step(
         self,
         score: ScoreFunction,
-        process: AbstractProcess,  # noqa: ARG002 (all of it is in the transition)
+        process: AbstractProcess,  # noqa: ARG002 (the transition has all that is needed)
         at: Transition,
         key: PRNGKeyArray,
         x: Example,
     ) -> tuple[Example, Example]:
-        """Both terms. **Cost:** one evaluation."""
+        """The mean and the noise of x_s. **Cost:** one evaluation."""
         x_0 = at.data(score(x, at.t), x)
         mean = (at.a * at.sigma_s**2 * x + at.b2 * at.alpha_s * x_0) / at.sigma_t**2
         return mean, at.sigma_s * jnp.sqrt(at.b2) / at.sigma_t * jr.normal(key, x.shape)
@@ -176,8 +176,8 @@ class PredictorCorrector(AbstractSDESampler):
         corrector   x ← x + ε s + √(2ε) z,    ε = 2 a² (snr ‖z‖ / ‖s‖)²
         predictor   x_s = (2 − a) x_t + b² s + b z
 
-    The last step without noise is the published final denoising. Published norms are means over a
-    batch; here they are each sample's own, so that a sample does not depend on its neighbours.
+    The last step, without noise, is the published final denoising. The published norms are means
+    over a batch. Here they are those of each sample, so that samples do not depend on each other.
     """
 
     n_steps: int = 1000
@@ -187,15 +187,15 @@ class PredictorCorrector(AbstractSDESampler):
     def step(
         self,
         score: ScoreFunction,
-        process: AbstractProcess,  # noqa: ARG002 (all of it is in the transition)
+        process: AbstractProcess,  # noqa: ARG002 (the transition has all that is needed)
         at: Transition,
         key: PRNGKeyArray,
         x: Example,
     ) -> tuple[Example, Example]:
-        """Corrections, then both of the predictor's terms. **Cost:** 1 + `corrections`."""
+        """The mean and the noise of the predictor. **Cost:** 1 + `corrections` evaluations."""
         key, *keys = jr.split(key, 1 + self.corrections)
-        for each in keys:
-            z, s = jr.normal(each, x.shape), score(x, at.t)
+        for key_z in keys:
+            z, s = jr.normal(key_z, x.shape), score(x, at.t)
             size = 2 * (at.a * self.snr) ** 2 * jnp.sum(z**2) / jnp.sum(s**2)
             x = x + size * s + jnp.sqrt(2 * size) * z
         mean = (2 - at.a) * x + at.b2 * score(x, at.t)
@@ -205,25 +205,25 @@ class PredictorCorrector(AbstractSDESampler):
 class DPMSolver(AbstractODESampler):
     """DPM-Solver++(2M): the ODE in few steps, equal in log-SNR (Lu et al. 2022).
 
-        x_s = (σ_s / σ_t) x_t − α_s (e^−h − 1) ((1 + 1/2r) x̂_0 − 1/2r x̂_0'),  h half the step in λ,
+        x_s = (σ_s / σ_t) x_t − α_s (e^−h − 1) ((1 + 1/2r) x̂_0 − 1/2r x̂_0'), h half the step in λ,
 
-    with x̂_0' of the step before and r the ratio of both steps, here 1. Second order.
+    where x̂_0' is from the previous step and r, the ratio of the two steps, is 1. Second order.
     """
 
     n_steps: int = 20
 
     def from_latent(self, score: ScoreFunction, process: AbstractProcess, x_T: Example) -> Example:
-        """The x_0 that the steps carry x_T to. **Cost:** `n_steps` evaluations of the score."""
+        """The x_0 to which the steps map x_T. **Cost:** `n_steps` evaluations of the score."""
         low, high = process.log_snr_range(x_T.dtype)
         times = jax.vmap(process.t_of_log_snr)(jnp.linspace(low, high, self.n_steps + 1))
         h = (high - low) / (2 * self.n_steps)
 
         def step(carry: tuple[Example, Example], i: Array) -> tuple[tuple[Example, Example], None]:
             x, before = carry
-            at = Transition.of(process, times[i], times[i + 1])
+            at = Transition.between(process, times[i], times[i + 1])
             x_0 = at.data(score(x, at.t), x)
-            ahead = jnp.where(i == 0, x_0, 1.5 * x_0 - 0.5 * before)
-            x = at.sigma_s / at.sigma_t * x - at.alpha_s * jnp.expm1(-h) * ahead
+            extrapolation = jnp.where(i == 0, x_0, 1.5 * x_0 - 0.5 * before)
+            x = at.sigma_s / at.sigma_t * x - at.alpha_s * jnp.expm1(-h) * extrapolation
             return (x, x_0), None
 
         return jax.lax.scan(step, (x_T, x_T), jnp.arange(self.n_steps))[0][0]

@@ -10,7 +10,7 @@ import numpy as np
 
 from scoreode.data import Dataset, check_varied
 from scoreode.errors import InputError
-from scoreode.flow import declared
+from scoreode.flow import uniform_noise
 from scoreode.model.config import AUTO, STANDARDISATIONS, Run
 from scoreode.model.density import Density
 from scoreode.model.memory import check_fits
@@ -109,9 +109,9 @@ def _standardised_rows(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
     They have noise in their cells even where there is none in training: columns may be constant.
     """
     most = max(2, _STANDARDISED_VALUES // data.train.shape[1])
-    some, noise = data.representative(most), declared(data.bin_width, data.bin_edge)
+    some, noise = data.representative(most), uniform_noise(data.bin_width, data.bin_edge)
     rows = data.train[some]
-    return (rows if noise is None else noise.fixed(rows)).astype(np.float64), some
+    return (rows if noise is None else noise.dequantise(rows)).astype(np.float64), some
 
 
 def _radius(bijection: Chain, data: Dataset, rows: np.ndarray, some: np.ndarray) -> float:

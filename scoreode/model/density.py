@@ -1,7 +1,7 @@
-"""A trained model in the units of the data: standardisation, score, and the flow through both.
+"""The density of a trained model in the units of the data: standardisation and score model.
 
-With z = T(x) the standardising bijection, log p(x) = log p_0(T(x)) + log |det ∂T/∂x|. T is
-evaluated in float64 on the host, the flow in the model's own precision on the device.
+With the standardisation z = T(x), log p(x) = log p_0(T(x)) + log |det ∂T/∂x|. T is evaluated in
+float64 on the host, the flow in the model's precision on the device.
 """
 
 import equinox as eqx
@@ -39,9 +39,9 @@ Conditions = Float[np.ndarray, "n k"]
 
 
 class Density(eqx.Module):
-    """p(x), or p(x | c), of rows (n, d) in their own units.
+    """p(x) or p(x | c) for rows (n, d) in the units of the data.
 
-    Where the bijection has a `condition`, every method takes c, (n, k), one of every row.
+    If the bijection has a `condition`, every method takes c, (n, k), the conditions of the rows.
     """
 
     bijection: Chain
@@ -50,25 +50,25 @@ class Density(eqx.Module):
     def standardised(
         self, x: Rows, c: Conditions | None = None
     ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"], Conditions | None]:
-        """z = T(x) in float32, log |det ∂T/∂x| in float64, and c as the score model takes it.
+        """z = T(x) in float32, log |det ∂T/∂x| in float64, and the standardised c in float32.
 
-        **Raises:** `InputError` unless there is a c of the right shape exactly where it is needed.
+        **Raises:** `InputError` if c is missing, is not needed, or has the wrong shape.
         """
-        c = self._standardised_conditions(c, len(x))
+        c = self._standardise_conditions(c, len(x))
         z, log_det = self.bijection.forward(np.asarray(x, np.float64), c)
-        return np.asarray(z, np.float32), np.asarray(log_det), _rounded(c)
+        return np.asarray(z, np.float32), np.asarray(log_det), _float32(c)
 
-    def _standardised_conditions(self, c: Conditions | None, n: int) -> Conditions | None:
-        """c of n rows standardised, in float64.
+    def _standardise_conditions(self, c: Conditions | None, n: int) -> Conditions | None:
+        """The standardised conditions of n rows, in float64.
 
-        **Raises:** `InputError` unless there is a c of the right shape exactly where it is needed.
+        **Raises:** `InputError` if c is missing, is not needed, or has the wrong shape.
         """
         condition = self.bijection.condition
         k = 0 if condition is None else len(condition.W)
         shape = None if c is None else c.shape
         if shape != ((n, k) if k else None):
-            wanted = f"conditions of shape {(n, k)}" if k else "no conditions"
-            raise InputError(f"conditions of shape {shape}: this density takes {wanted}")
+            expected = f"conditions of shape {(n, k)}" if k else "no conditions"
+            raise InputError(f"conditions of shape {shape}: this density takes {expected}")
         if condition is None or c is None:
             return None
         return np.asarray(condition.standardised(np.asarray(c, np.float64)))
@@ -80,10 +80,10 @@ class Density(eqx.Module):
         how: Likelihood | GridLikelihood | Refined = Refined(),
         c: Conditions | None = None,
     ) -> LogLikelihood:
-        """log p(x) of every row in nats, the standardisation's Jacobian included.
+        """log p(x) of every row in nats, including the Jacobian of the standardisation.
 
-        **Arguments:** `seed` of the probes, used above 32 dimensions; `how`: grids refined to a
-        tolerance, or one grid, or an adaptive solver, each with a probe.
+        **Arguments:** `seed` of the probes, used above 32 dimensions; `how`, the numerical method:
+        grids refined to a tolerance, one grid, or an adaptive solver; `c`, the conditions.
 
         **Returns:** a `LogLikelihood` of NumPy arrays over rows.
         """
@@ -114,19 +114,23 @@ class Density(eqx.Module):
         how: AbstractSampler = ODESampler(),
         c: Conditions | None = None,
     ) -> Rows:
-        """n draws of x by this sampler, shape (n, d); the first k of n are the k of a smaller n."""
-        # Folding in, unlike splitting, gives the i-th draw the same key whatever n is.
+        """n draws of x, shape (n, d); the first k draws do not depend on n.
+
+        **Arguments:** `seed`; `how`, the sampler; `c`, the conditions of the draws.
+        """
+        # Folding in, unlike splitting, gives the i-th draw the same key for every n.
         keys = jax.vmap(lambda i: jr.fold_in(jr.key(seed), i))(jnp.arange(n))
         shared = self.score_model, self.score_model.process, (d,)
-        c = self._standardised_conditions(c, n)
-        z = map_rows(Given(how), shared, (keys, _rounded(c)), rows_at_once(d, 0))
+        c = self._standardise_conditions(c, n)
+        z = map_rows(Given(how), shared, (keys, _float32(c)), rows_at_once(d, 0))
         return np.asarray(self.bijection.inverse(z.astype(np.float64), c))
 
     def log_density(self, x: Row) -> Scalar:
-        """log p(x) of one row in nats, all of it traced: to differentiate, compile and `vmap`.
+        """log p(x) of one row in nats, fully traced: JAX can differentiate, compile and `vmap` it.
 
-        **Cost:** 82 evaluations of the score, half of them with tangents; on one grid, in the
-        precision of x.
+        It uses one grid, in the precision of x.
+
+        **Cost:** 82 evaluations of the score, half of them with tangents.
         """
         z, log_det = self.bijection.forward(x)
         score, process = self.score_model, self.score_model.process
@@ -134,7 +138,7 @@ class Density(eqx.Module):
         return jnp.asarray(nats + log_det)
 
     def draw(self, key: PRNGKeyArray, d: int) -> Row:
-        """One row from p, all of it traced. **Cost:** what an adaptive solver takes."""
+        """One draw of x, fully traced. **Cost:** one solve by an adaptive solver."""
         z = ODESampler()(self.score_model, self.score_model.process, (d,), key)
         return jnp.asarray(self.bijection.inverse(z))
 
@@ -146,24 +150,24 @@ class Density(eqx.Module):
         seed: int = 0,
         how: Refined = Refined(),
     ) -> Rows:
-        """∇ log p(x) of every row for t = 0, and for t > 0 the network's ∇_x log q_t(x).
+        """∇ log p(x) of every row if t = 0; the network's ∇_x log q_t(x) if t > 0.
 
-        At t = 0 it is the gradient of `log_likelihood` with the same `seed` and `how`, of its
-        estimate where the divergence is estimated: above 32 dimensions the probes are the same.
+        At t = 0 it is the gradient of `log_likelihood` with the same `seed` and `how`. Above 32
+        dimensions it is the gradient of that estimate, with the same probes.
 
-        **Raises:** `InputError` for a t that is not in [0, T].
+        **Raises:** `InputError` if t is not in [0, T].
 
-        **Cost** of a row at t = 0: the log-likelihood, its evaluations twice more on its last grid,
-        and a reverse sweep over them; at t > 0 one evaluation.
+        **Cost** per row: at t = 0 the log-likelihood, its evaluations on the final grid two more
+        times, and a reverse sweep over them; at t > 0 one evaluation.
         """
         return self._at(x, t, c, seed, how).gradient()
 
     def network_score(self, x: Rows, t: float, c: Conditions | None = None) -> Rows:
-        """s_θ(·, t) in the units of x, for t up to t_min at t_min. **Cost:** one evaluation a row.
+        """s_θ(·, max(t, t_min)) in the units of x. **Cost:** one evaluation per row.
 
-        **Raises:** `InputError` for a t that is not in [0, T].
+        **Raises:** `InputError` if t is not in [0, T].
         """
-        return self._differentiable(x, c, self._of_network(x, t)).gradient()
+        return self._differentiable(x, c, self._network_groups(x, t)).gradient()
 
     def hessian_product(
         self,
@@ -174,7 +178,9 @@ class Density(eqx.Module):
         seed: int = 0,
         how: Refined = Refined(),
     ) -> Rows:
-        """∇² log p(x) v for every row, for t > 0 the network's ∇²_x log q_t(x) v; see `score`.
+        """∇² log p(x) v for every row if t = 0; the network's ∇²_x log q_t(x) v if t > 0.
+
+        See `score` for the other arguments.
 
         **Cost:** that of `score`, with a tangent.
         """
@@ -189,10 +195,12 @@ class Density(eqx.Module):
         seed: int = 0,
         how: Refined = Refined(),
     ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-        """tr ∇² log p(x) of every row, for t > 0 the network's tr ∇²_x log q_t(x), and its standard
-        error; see `score`.
+        """tr ∇² log p(x) of every row, or the network's tr ∇²_x log q_t(x) if t > 0.
 
-        **Arguments:** `n_probes`: None for the exact trace up to 32 dimensions, 16 probes above.
+        **Arguments:** `n_probes` (None: the exact trace up to 32 dimensions, 16 probes above); see
+        `score` for the others.
+
+        **Returns:** the trace and its standard error, each of shape (n,).
 
         **Cost:** that of `score`, with d or `n_probes` tangents.
         """
@@ -201,15 +209,15 @@ class Density(eqx.Module):
         return self._at(x, t, c, seed, how).laplacian(probe, n)
 
     def _at(self, x: Rows, t: float, c: Conditions | None, seed: int, how: Refined) -> LogDensity:
-        """log p at t = 0, log q_t at t > 0."""
+        """log p if t = 0, log q_t if t > 0."""
         if t != 0:
-            return self._differentiable(x, c, self._of_network(x, t))
-        z, _, rounded = self.standardised(x, c)
+            return self._differentiable(x, c, self._network_groups(x, t))
+        z, _, c_float32 = self.standardised(x, c)
         key, score = jr.key(seed), self.score_model
-        _, grids = how.solve(score, score.process, key, z, c=rounded)
+        _, grids = how.solve(score, score.process, key, z, c=c_float32)
         return self._differentiable(x, c, [(ODEScore(grid, key), rows) for grid, rows in grids])
 
-    def _of_network(self, x: Rows, t: float) -> Groups:
+    def _network_groups(self, x: Rows, t: float) -> Groups:
         process = self.score_model.process
         if not 0 <= t <= process.t_max:
             raise InputError(f"t {t}: must be between 0, the data, and T = {process.t_max}")
@@ -217,11 +225,10 @@ class Density(eqx.Module):
 
     def _differentiable(self, x: Rows, c: Conditions | None, groups: Groups) -> LogDensity:
         x = np.asarray(x, np.float64)
-        c = self._standardised_conditions(c, len(x))
+        c = self._standardise_conditions(c, len(x))
         z = np.asarray(self.bijection.forward(x, c)[0], np.float32)
         return LogDensity(self.score_model, self.bijection, groups, x, z, c)
 
 
-def _rounded(c: Conditions | None) -> Conditions | None:
-    """As the score model takes it."""
+def _float32(c: Conditions | None) -> Conditions | None:
     return None if c is None else c.astype(np.float32)

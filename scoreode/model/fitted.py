@@ -17,7 +17,7 @@ from scoreode.flow import (
     LogLikelihood,
     ODESampler,
     Refined,
-    declared,
+    uniform_noise,
 )
 from scoreode.flow.dequantise import Nats
 from scoreode.model.config import Run
@@ -58,7 +58,7 @@ class Fitted:
     @cached_property
     def dequantisation(self) -> AbstractDequantisation | None:
         """For data on a declared grid."""
-        uniform = declared(self.data.bin_width, self.data.bin_edge)
+        uniform = uniform_noise(self.data.bin_width, self.data.bin_edge)
         return None if uniform is None else self.run.dequantise.evaluated(self.density, uniform)
 
     def log_likelihood(
@@ -135,7 +135,7 @@ class Fitted:
         x = self.density.sample(n, d, seed, how, c)
         if noise is None:
             return x
-        x, (low, high) = noise.quantised(x), self.data.bin_range or (-np.inf, np.inf)
+        x, (low, high) = noise.quantise(x), self.data.bin_range or (-np.inf, np.inf)
         return np.where(np.asarray(self.data.bin_width) > 0, np.clip(x, low, high), x)
 
 

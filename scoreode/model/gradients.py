@@ -5,13 +5,13 @@ With z = T(x), J = ∂T/∂x, and g, H the gradient and the Hessian of log p(z),
     ∇ log p(x) = Jᵀ g + ∇ log |det J|,
     ∇² log p(x) v = Jᵀ H J v + Σ_k g_k ∇²T_k v + ∇² log |det J| v.
 
-T is differentiated in float64: a column may be 1.7e9 ± 1, or of scale 1e60. What is left in
-standardised coordinates is of order one, and g and H u are evaluated in float32.
+T is differentiated in float64, because a column may be 1.7e9 ± 1 or have the scale 1e60. In
+standardised coordinates everything is of order one, and g and H u are evaluated in float32.
 
-Two fields g: at t = 0 the gradient of the log-density that the ODE carries, which is what
-`log_likelihood` reports; at t > 0 the network's estimate of ∇ log q_t. Near t = 0 they differ much,
-as data hardly constrain the network's score where there is hardly any noise, and the ODE does not
-depend on it there.
+There are two fields g. At t = 0 it is the gradient of the ODE's log-density, the one that
+`log_likelihood` reports. At t > 0 it is the network's estimate of ∇ log q_t. Near t = 0 the two
+differ much: with little noise, the data hardly constrain the network's score, and the ODE hardly
+depends on it.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +31,7 @@ from scoreode.calculus import AbstractProbe, ProbeDraw
 from scoreode.flow import (
     Given,
     GridLikelihood,
-    drawn,
+    draw_probes,
     map_rows,
     mean_and_error,
     rows_at_once,
@@ -40,9 +40,9 @@ from scoreode.flow import (
 from scoreode.model.standardise import Chain
 from scoreode.score import ScoreModel
 
-_AT_ONCE = 64  # tangents of a row
-_FEW = 64  # rows whose likelihood is differentiated together: a reverse sweep takes memory
-_PROBES = 1  # the key of a trace's probes, which are independent of those of the likelihood
+_AT_ONCE = 64  # tangents of a row evaluated together
+_FEW = 64  # rows differentiated together: reverse sweeps take memory
+_PROBES = 1  # the seed of a trace's probes, which must be independent of the likelihood's
 
 Rows = Float[np.ndarray, "n d"]
 Vectors = Float[np.ndarray, "n k d"]
@@ -58,15 +58,15 @@ class NetworkScore(eqx.Module):
     def __call__(self, score: ScoreModel, z: Vector) -> Vector:
         return score(z, self.t)
 
-    def tangents(self, d: int) -> int:  # noqa: ARG002 (no divergence in it)
-        """Of the evaluations, apart from those for its own derivatives."""
+    def tangents(self, d: int) -> int:  # noqa: ARG002 (it has no divergence)
+        """The number of tangents per evaluation, without those for derivatives of g."""
         return 0
 
 
 class ODEScore(eqx.Module):
     """g = ∇ log p_0(z) of the ODE's density, by a reverse sweep over its likelihood.
 
-    **Cost:** the likelihood's evaluations twice, 4 `n_steps` + 4, half of them with tangents, and a
+    **Cost:** twice the likelihood's evaluations, 4 `n_steps` + 4, half of them with tangents, and a
     reverse sweep over each.
     """
 
@@ -75,21 +75,21 @@ class ODEScore(eqx.Module):
 
     def __call__(self, score: ScoreModel, z: Vector) -> Vector:
         # Without recomputation the memory grows with the number of steps.
-        how = replace(self.likelihood, recompute=True)
-        return jax.grad(lambda z: how(score, score.process, self.key, z).nats)(z)
+        likelihood = replace(self.likelihood, recompute=True)
+        return jax.grad(lambda z: likelihood(score, score.process, self.key, z).nats)(z)
 
     def tangents(self, d: int) -> int:
-        """Of the evaluations, apart from those for its own derivatives."""
+        """The number of tangents per evaluation, without those for derivatives of g."""
         return tangents(self.likelihood.probe, self.likelihood.n_probes, d)
 
 
 Field = NetworkScore | ODEScore
 Groups = Sequence[tuple[Field, np.ndarray]]
-"""Fields, each with the indices of the rows that it is for."""
+"""Fields g, each with the indices of its rows."""
 
 
 class _Products(eqx.Module):
-    """g and (∇g) u of one row, for every u."""
+    """g and (∇g) u at one row, for every u."""
 
     field: Field
 
@@ -106,7 +106,7 @@ class _Products(eqx.Module):
 
 @dataclass(frozen=True)
 class LogDensity:
-    """log p at rows x in their own units, to differentiate."""
+    """The derivatives of log p at rows x, in the units of the data."""
 
     score_model: ScoreModel
     bijection: Chain
@@ -114,19 +114,19 @@ class LogDensity:
     x: Rows
     z: Rows
     c: Conditions
-    """What rows are conditioned on, standardised, in float64."""
+    """The standardised conditions of the rows, in float64."""
 
     def gradient(self) -> Rows:
         """∇ log p(x)."""
-        g = self._evaluated(lambda field: field, 0)
-        return self._in_float64(_pulled, 0, g)
+        g = self._evaluate(lambda field: field, 0)
+        return self._in_float64(_pullback, 0, g)
 
     def hessian_products(self, V: Vectors) -> Vectors:
         """∇² log p(x) v for k vectors v of every row."""
         k = V.shape[1]
-        U, length = self._in_float64(_pushed, k, V)
-        g, HU = self._evaluated(_Products, k, U)
-        return self._in_float64(_pulled_products, k, g, V, HU, length)
+        U, length = self._in_float64(_pushforward, k, V)
+        g, HU = self._evaluate(_Products, k, U)
+        return self._in_float64(_hessian_products, k, g, V, HU, length)
 
     def laplacian(self, probe: AbstractProbe, n: int) -> tuple[np.ndarray, np.ndarray]:
         """tr ∇² log p(x) by n probes, and its standard error."""
@@ -135,33 +135,33 @@ class LogDensity:
         V = draw.vectors.astype(np.float64)
         terms = np.sum(V * self.hessian_products(V), -1)
         with jax.enable_x64(True):
-            found = jax.vmap(mean_and_error)(
+            value, stderr = jax.vmap(mean_and_error)(
                 jnp.asarray(terms.sum(1, keepdims=True) if probe.exact else terms), draw
             )
-        value, stderr = map(np.asarray, found)
-        return value, stderr
+        return np.asarray(value), np.asarray(stderr)
 
-    def _evaluated(self, of: Callable[[Field], Callable], k: int, *rows: np.ndarray) -> Any:
-        """`of(field)` of the score, z and these rows, in the field's groups."""
+    def _evaluate(self, function: Callable[[Field], Callable], k: int, *rows: np.ndarray) -> Any:
+        """`function(field)` of the score, z and these rows, for every group's field and rows."""
         c = None if self.c is None else self.c.astype(np.float32)
         rows, d, parts = (self.z, *rows), self.z.shape[1], []
         for field, index in self.groups:
             chunk = rows_at_once(d, (1 + k) * (1 + field.tangents(d)) - 1)
-            picked = *(array[index] for array in rows), None if c is None else c[index]
-            parts.append(map_rows(Given(of(field)), (self.score_model,), picked, min(chunk, _FEW)))
+            group = *(array[index] for array in rows), None if c is None else c[index]
+            shared, size = (self.score_model,), min(chunk, _FEW)
+            parts.append(map_rows(Given(function(field)), shared, group, size))
         order = np.argsort(np.concatenate([index for _, index in self.groups]))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[order], *parts)
 
     def _in_float64(self, function: Callable, k: int, *rows: np.ndarray) -> Any:
         """`function` of the bijection, x and these rows, with k tangents."""
-        wide = (array.astype(np.float64) for array in rows)
+        arrays = (array.astype(np.float64) for array in rows)
         with jax.enable_x64(True):
             chunk = rows_at_once(self.x.shape[1], k)
-            return map_rows(function, (self.bijection,), (self.x, *wide, self.c), chunk)
+            return map_rows(function, (self.bijection,), (self.x, *arrays, self.c), chunk)
 
 
 def _draw(probe: AbstractProbe, n: int, key: PRNGKeyArray, z: Vector) -> ProbeDraw:
-    return drawn(probe, n, key, z)[1]
+    return draw_probes(probe, n, key, z)[1]
 
 
 def _forward(bijection: Chain, c: Array | None) -> Callable[[Vector], tuple[Vector, Scalar]]:
@@ -172,16 +172,16 @@ def _forward(bijection: Chain, c: Array | None) -> Callable[[Vector], tuple[Vect
     return forward
 
 
-def _pulled(bijection: Chain, x: Vector, g: Vector, c: Array | None) -> Vector:
+def _pullback(bijection: Chain, x: Vector, g: Vector, c: Array | None) -> Vector:
     """Jᵀ g + ∇ log |det J|."""
     (_, log_det), pull = jax.vjp(_forward(bijection, c), x)
     return pull((g, jnp.ones_like(log_det)))[0]
 
 
-def _pushed(
+def _pushforward(
     bijection: Chain, x: Vector, V: Float[Array, "k d"], c: Array | None
 ) -> tuple[Float[Array, "k d"], Float[Array, " k"]]:
-    """J v of every v, divided by its length, and the length, which float32 may not hold."""
+    """u = J v / ‖J v‖_∞ of every v in float32, and ‖J v‖_∞, which may be out of its range."""
     _, push = jax.linearize(lambda x: _forward(bijection, c)(x)[0], x)
     U = jax.vmap(push)(V)
     length = jnp.max(jnp.abs(U), axis=1)
@@ -189,7 +189,7 @@ def _pushed(
     return U.astype(jnp.float32), length
 
 
-def _pulled_products(
+def _hessian_products(
     bijection: Chain,
     x: Vector,
     g: Vector,
@@ -200,5 +200,5 @@ def _pulled_products(
 ) -> Float[Array, "k d"]:
     """∇² log p(x) v of every v, from H u of its u."""
     _, pull = jax.vjp(lambda x: _forward(bijection, c)(x)[0], x)
-    bend = jax.linearize(lambda x: _pulled(bijection, x, g, c), x)[1]
-    return jax.vmap(lambda v, Hu, length: length * pull(Hu)[0] + bend(v))(V, HU, length)
+    curvature = jax.linearize(lambda x: _pullback(bijection, x, g, c), x)[1]
+    return jax.vmap(lambda v, Hu, length: length * pull(Hu)[0] + curvature(v))(V, HU, length)

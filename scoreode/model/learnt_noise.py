@@ -75,12 +75,12 @@ def _cells(
 
 
 class WithNoise(eqx.Module):
-    """A loss of standardised rows, and that of the noise which turns values on a grid into them.
+    """A loss of standardised rows plus the loss of the noise that dequantises them.
 
-    The model is trained by the loss alone, on rows with the noise as it stands; the noise by a
-    bound on −log P(cell), the model being held constant.
+    The loss trains only the model, with the noise held constant. A bound on −log P(cell) trains the
+    noise, with the model held constant.
 
-    **Cost:** of a step, that of the loss, one evaluation of the score and its gradient in x, and
+    **Cost** of a step: that of the loss, one evaluation of the score and its gradient in x, and one
     of the two small networks of the noise.
     """
 
@@ -90,7 +90,7 @@ class WithNoise(eqx.Module):
 
     @classmethod
     def of(cls, loss: Loss, bijection: Chain, bin_width: Any) -> Self:
-        """With arrays as they are on the device."""
+        """The loss with its arrays in float32 on the device."""
         bijection = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), bijection)
         return cls(loss, bijection, jnp.atleast_1d(jnp.asarray(bin_width, jnp.float32)))
 
@@ -105,17 +105,17 @@ class WithNoise(eqx.Module):
         offset, log_r = logit_normal(a, b, jr.normal(key_eps, x.shape, x.dtype), self.bin_width)
         z, log_det = map(jnp.asarray, self.bijection.forward(x + offset, c))
 
-        still = jax.lax.stop_gradient(z)
-        rows = still if c is None else Pairs(still, c)
-        loss, (terms, following) = self.loss(model, rows, key_loss, progress)
+        constant_z = jax.lax.stop_gradient(z)
+        rows = constant_z if c is None else Pairs(constant_z, c)
+        loss, (terms, new_loss) = self.loss(model, rows, key_loss, progress)
 
         arrays, static = eqx.partition(model, eqx.is_inexact_array)
-        fixed = eqx.combine(jax.lax.stop_gradient(arrays), static)
+        constant_model = eqx.combine(jax.lax.stop_gradient(arrays), static)
 
         def bound(key: PRNGKeyArray, z: Array, c: Array | None) -> Scalar:
-            return nll_bound(given(fixed, c), model.process, key, z, n_times=1)
+            return nll_bound(given(constant_model, c), model.process, key, z, n_times=1)
 
         keys = jr.split(key_bound, len(z))
         nats = jnp.mean(jax.vmap(bound)(keys, z, c) - log_det + log_r)
-        following = eqx.tree_at(lambda self: self.loss, self, following)
-        return loss + nats / x[0].size, ({**terms, "nll_bound": nats}, following)
+        new = eqx.tree_at(lambda self: self.loss, self, new_loss)
+        return loss + nats / x[0].size, ({**terms, "nll_bound": nats}, new)

@@ -1,4 +1,4 @@
-"""How much memory there is, so that what cannot fit is refused before it is begun."""
+"""Checks that there is enough memory before work starts."""
 
 import os
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ import jax
 
 from scoreode.errors import InputError
 
-_GROUPS = ("memory.max", "memory/memory.limit_in_bytes")  # of containers, by version of cgroups
+_GROUPS = ("memory.max", "memory/memory.limit_in_bytes")  # containers: cgroups version 2, 1
 _UNITS = ("bytes", "kB", "MB", "GB", "TB", "PB", "EB")
 
 
 def available() -> int | None:
-    """Bytes that the device, or else the machine, has in all; None where that cannot be told."""
+    """The total memory of the device, or else of the machine, in bytes; None if unknown."""
     stats = jax.local_devices()[0].memory_stats() or {}
     if "bytes_limit" in stats:
         return stats["bytes_limit"]
@@ -22,7 +22,7 @@ def available() -> int | None:
 
 
 def _limits() -> Iterator[int]:
-    """Of this machine, of its container, of this process."""
+    """The memory limits of this machine, its container and this process, in bytes."""
     with suppress(AttributeError, ValueError, OSError):
         yield os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for name in _GROUPS:
@@ -37,19 +37,21 @@ def _limits() -> Iterator[int]:
 
 
 def check_fits(size: int, what: str, remedy: str) -> None:
-    """Raises `InputError` if so many bytes, of which `what` takes at least as many, are not there.
+    """Raises `InputError` if `size` bytes, the least that `what` takes, exceed the memory.
 
-    **Cost:** no memory at all.
+    **Arguments:** `what` and `remedy`, for the message.
+
+    **Cost:** allocates nothing.
     """
-    most = available()
-    if most is not None and size > most:
+    total = available()
+    if total is not None and size > total:
         raise InputError(
-            f"{what} takes {_shown(size)} of memory at least, and there are {_shown(most)}:"
-            f" {remedy}"
+            f"{what} takes at least {_with_unit(size)} of memory, and there are"
+            f" {_with_unit(total)}: {remedy}"
         )
 
 
-def _shown(size: float) -> str:
+def _with_unit(size: float) -> str:
     power = 0
     while size >= 1000 and power < len(_UNITS) - 1:
         size, power = size / 1000, power + 1

@@ -1,4 +1,4 @@
-"""Arrays to arrays: networks F(x, log-SNR), and the specifications from which they are built."""
+"""Networks F(x, log-SNR) and the specifications that build them."""
 
 from scoreode.network.dequantiser import CellNoise
 from scoreode.network.heads import LowRankHead, SymmetricHead, TraceHead

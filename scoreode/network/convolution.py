@@ -1,9 +1,9 @@
-"""Convolutions that are as fast inside compiled loops as outside of them.
+"""Convolutions that are as fast inside compiled loops as outside.
 
-XLA's fast kernels for processors take convolutions with channels last. Outside of loops its
-compiler reorders others; inside a loop it does not (github.com/jax-ml/jax/issues/12868), and a
-gradient's convolutions never are in that order: what then runs is up to twenty times slower. This
-is a primitive whose derivatives are itself, so that all of them, of any order, have channels last.
+XLA's fast CPU kernels need channels last. Outside loops the compiler reorders other layouts. Inside
+a loop it does not (github.com/jax-ml/jax/issues/12868), and the convolutions of a gradient never
+have channels last: they run up to twenty times slower. The primitive defined here is its own
+derivative, so gradients of any order have channels last.
 """
 
 from functools import partial
@@ -20,7 +20,7 @@ Pair = tuple[int, ...]
 Pads = tuple[Pair, ...]
 
 
-def convolved(
+def convolve(
     x: Float[Array, "n h w c"],
     weight: Float[Array, "i j c d"],
     stride: Pair,
@@ -28,7 +28,7 @@ def convolved(
     x_dilation: Pair = (1, 1),
     dilation: Pair = (1, 1),
 ) -> Float[Array, "n _h _w d"]:
-    """y[n, p, q] = Σ_ij x[n, p · stride + i · dilation, …] weight[i, j], x padded and dilated."""
+    """y[n, p, q] = Σ_ij x[n, p · stride + i · dilation, …] weight[i, j], for padded, dilated x."""
     sizes = {"stride": stride, "padding": padding, "x_dilation": x_dilation, "dilation": dilation}
     return _convolution.bind(x, weight, **sizes)
 
@@ -44,7 +44,7 @@ def _shape(x: Any, weight: Any, **sizes: Any) -> Any:
 
 
 def _extents(x: Any, weight: Any, y: Any, *, stride, x_dilation, dilation) -> list[list[int]]:
-    """For either axis: the padded-to sizes of x, of the weights, and of y, all dilated."""
+    """Dilated sizes of x, of the weights and of y, for both axes."""
     dilated = lambda n, step: 0 if n == 0 else 1 + (n - 1) * step  # noqa: E731
     return [
         [
@@ -57,25 +57,25 @@ def _extents(x: Any, weight: Any, y: Any, *, stride, x_dilation, dilation) -> li
 
 
 def _transposed_to_x(y: Array, x: Any, weight: Array, *, padding, **sizes: Any) -> Array:
-    """Where y's cotangent comes from: every x was seen through the weights turned around."""
+    """The cotangent of x: y's cotangent convolve with the weights rotated by 180°."""
     extents = _extents(x.aval, weight, y, **sizes)
     pads = []
     for (n_x, n_weight, n_y), (before, _) in zip(extents, padding, strict=True):
         low = n_weight - before - 1
         pads.append((low, n_x + n_weight - 1 - n_y - low))
-    turned = weight[::-1, ::-1].swapaxes(2, 3)
-    return convolved(
-        y, turned, sizes["x_dilation"], tuple(pads), sizes["stride"], sizes["dilation"]
+    rotated = weight[::-1, ::-1].swapaxes(2, 3)
+    return convolve(
+        y, rotated, sizes["x_dilation"], tuple(pads), sizes["stride"], sizes["dilation"]
     )
 
 
 def _transposed_to_weight(y: Array, x: Array, weight: Any, *, padding, **sizes: Any) -> Array:
-    """x correlated with y's cotangent, examples in the place of channels."""
+    """The cotangent of the weights: x correlated with y's cotangent, examples as channels."""
     extents = _extents(x, weight.aval, y, **sizes)
     pads = []
     for (n_x, n_weight, n_y), (before, _) in zip(extents, padding, strict=True):
         pads.append((before, n_y - n_x + n_weight - before - 1))
-    return convolved(
+    return convolve(
         x.transpose(3, 1, 2, 0),
         y.transpose(1, 2, 0, 3),
         sizes["dilation"],
@@ -86,12 +86,12 @@ def _transposed_to_weight(y: Array, x: Array, weight: Any, *, padding, **sizes: 
 
 
 def _batched(rows: tuple[Array, Array], axes: tuple[Any, Any], **sizes: Any) -> tuple[Array, int]:
-    (x, weight), (of_x, of_weight) = rows, axes
-    if of_weight is None:
-        x = jnp.moveaxis(x, of_x, 0)
-        y = convolved(x.reshape(-1, *x.shape[2:]), weight, **sizes)
+    (x, weight), (x_axis, weight_axis) = rows, axes
+    if weight_axis is None:
+        x = jnp.moveaxis(x, x_axis, 0)
+        y = convolve(x.reshape(-1, *x.shape[2:]), weight, **sizes)
         return y.reshape(*x.shape[:2], *y.shape[1:]), 0
-    # Weights of its own for every example, which only gradients by example have.
+    # Weights differ between examples only in per-example gradients.
     return jax.vmap(partial(_computed, **sizes), axes)(x, weight), 0
 
 

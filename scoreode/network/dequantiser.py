@@ -1,4 +1,4 @@
-"""Networks that say where in its cell of a grid a value is to be put."""
+"""The network of variational dequantisation: it places a value within its cell of the grid."""
 
 import math
 
@@ -10,13 +10,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from scoreode._typing import Network
 from scoreode.network.specification import Specification
 
-_NEAREST = math.log(1.6)  # of a logit-normal's log-scale: the nearest to uniform
+_NEAREST = math.log(1.6)  # the log-scale at which a logit-normal is closest to uniform
 
 
 class CellNoise(eqx.Module):
-    """(a, b)(z): location and log-scale of the logit of the noise in every cell of an example.
+    """(a, b)(z): location and log-scale of the noise's logit, for every cell of an example.
 
-    Two networks, which start near 0: the noise then is nearly uniform.
+    a and b come from two networks, whose outputs start near 0: the noise is nearly uniform then.
     """
 
     location: Network
@@ -24,9 +24,9 @@ class CellNoise(eqx.Module):
 
     @classmethod
     def built(cls, spec: Specification, d: int, key: PRNGKeyArray) -> "CellNoise":
-        """Freshly initialised, for examples of shape (d,)."""
+        """Newly initialised networks for examples of shape (d,)."""
         return cls(*(spec.build((d,), key) for key in jr.split(key)))
 
     def __call__(self, z: Float[Array, " d"]) -> tuple[Float[Array, " d"], Float[Array, " d"]]:
-        no_level = jnp.zeros((), z.dtype)  # the networks are those of scores, which have one
+        no_level = jnp.zeros((), z.dtype)  # score networks need a noise level; there is none here
         return self.location(z, no_level), _NEAREST + self.log_scale(z, no_level)

@@ -1,10 +1,10 @@
-r"""Heads: how a network that maps vectors to vectors returns a symmetric matrix, or a number.
+r"""Heads: they turn a network's output vector into a symmetric matrix or a number.
 
     SymmetricHead   the d (d + 1) / 2 entries on and below the diagonal
     LowRankHead     diag(a) + V diag(b) Vᵀ with V of shape (d, r): d + r + d r entries, any sign
     TraceHead       Σ_i F_i
 
-A network has as many outputs as inputs: x is padded with zeros to as many as the matrix needs.
+A network has as many outputs as inputs, so x is padded with zeros to the number of entries.
 """
 
 from typing import Self
@@ -30,7 +30,7 @@ class SymmetricHead(eqx.Module):
 
     @classmethod
     def build(cls, d: int, spec: MLP, key: PRNGKeyArray) -> Self:
-        """A freshly initialised network for vectors of dimension d."""
+        """A newly initialised network for vectors of dimension d."""
         return cls(spec.build((d * (d + 1) // 2,), key))
 
     def __call__(self, x: Example, log_snr: Scalar) -> Float[Array, "d d"]:
@@ -41,9 +41,9 @@ class SymmetricHead(eqx.Module):
 
 
 class LowRankHead(eqx.Module):
-    """F(x, λ) = diag(a) + V diag(b) Vᵀ, V = V_0 + its part of the network's output.
+    """F(x, λ) = diag(a) + V diag(b) Vᵀ; the network gives a, b and V − V_0.
 
-    V_0 is trained, and not zero: at V = b = 0 every gradient but that of a would vanish.
+    V_0 is trained and starts at random values: at V = b = 0 all gradients except a's would vanish.
     """
 
     network: Network
@@ -51,7 +51,7 @@ class LowRankHead(eqx.Module):
 
     @classmethod
     def build(cls, d: int, rank: int, spec: MLP, key: PRNGKeyArray) -> Self:
-        """A freshly initialised network for vectors of dimension d."""
+        """A newly initialised network for vectors of dimension d."""
         key_network, key_V = jr.split(key)
         network = spec.build((d + rank + d * rank,), key_network)
         return cls(network, jr.normal(key_V, (d, rank)) / np.sqrt(d))
@@ -71,7 +71,7 @@ class TraceHead(eqx.Module):
 
     @classmethod
     def build(cls, d: int, spec: MLP, key: PRNGKeyArray) -> Self:
-        """A freshly initialised network for vectors of dimension d."""
+        """A newly initialised network for vectors of dimension d."""
         return cls(spec.build((d,), key))
 
     def __call__(self, x: Example, log_snr: Scalar) -> Scalar:

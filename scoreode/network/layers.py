@@ -1,4 +1,4 @@
-"""Layers of networks for images, which are (h, w, c): the order that fast kernels take."""
+"""Layers for images of shape (h, w, c): channels last, as XLA's fast kernels need them."""
 
 import math
 
@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from scoreode.network.convolution import convolved
+from scoreode.network.convolution import convolve
 
-Image = Float[Array, "_h _w _c"]  # of different sizes within a function
+Image = Float[Array, "_h _w _c"]  # unchecked names: sizes differ within a function
 
 
 class Conv2d(eqx.nn.Conv2d):
@@ -31,12 +31,12 @@ class Conv2d(eqx.nn.Conv2d):
     def __call__(self, x: Image, *, key: PRNGKeyArray | None = None) -> Image:  # noqa: ARG002
         assert not isinstance(self.padding, str)
         weight = self.weight.transpose(2, 3, 1, 0).astype(x.dtype)
-        y = convolved(x[None], weight, self.stride, self.padding)[0]
+        y = convolve(x[None], weight, self.stride, self.padding)[0]
         return y if self.bias is None else y + self.bias.ravel().astype(x.dtype)
 
 
 class GroupNorm(eqx.Module):
-    """`equinox.nn.GroupNorm` with channels last; in float32 at least."""
+    """`equinox.nn.GroupNorm` with channels last, computed at least in float32."""
 
     groups: int = eqx.field(static=True)
     eps: float = eqx.field(static=True)
@@ -55,29 +55,29 @@ class GroupNorm(eqx.Module):
 
     def _means(self, x: Image) -> Float[Array, " c"]:
         """The mean of every channel's group."""
-        # Over pixels first: with channels side by side processors add many at a time.
+        # Over pixels first: contiguous channels let the CPU add many at a time.
         channels = jnp.mean(x, (0, 1)).reshape(self.groups, -1)
         means = jnp.mean(channels, 1, keepdims=True)
         return jnp.broadcast_to(means, channels.shape).ravel()
 
 
-def attended(query: Image, key: Image, value: Image) -> Image:
-    """The values of all pixels, mixed for every pixel by softmax of query · key / √channels."""
+def pixel_attention(query: Image, key: Image, value: Image) -> Image:
+    """Attention of every pixel to all pixels: softmax(query · key / √channels) · value."""
     channels = value.shape[-1]
     q, k, v = (image.reshape(-1, channels) for image in (query, key, value))
     return (jax.nn.softmax(q @ k.T / math.sqrt(channels), axis=-1) @ v).reshape(value.shape)
 
 
-def halved(h: Image) -> Image:
-    """Means of 2 × 2 pixels."""
+def downsample(h: Image) -> Image:
+    """Downsampling by 2: means of 2 × 2 pixels."""
     height, width, c = h.shape
     return h.reshape(height // 2, 2, width // 2, 2, c).mean((1, 3))
 
 
-def doubled(h: Image) -> Image:
-    """Every pixel four times."""
+def upsample(h: Image) -> Image:
+    """Upsampling by 2: every pixel becomes 2 × 2 pixels."""
     height, width, c = h.shape
-    # Not `jnp.repeat`: it gathers, pixel by pixel.
+    # Not `jnp.repeat`, which compiles to a slow gather.
     return jnp.broadcast_to(h[:, None, :, None], (height, 2, width, 2, c)).reshape(
         2 * height, 2 * width, c
     )

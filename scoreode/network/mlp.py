@@ -1,11 +1,11 @@
 """A residual multilayer perceptron for vectors, conditioned on the log-SNR.
 
-Each block is h ← h + W2 φ((1 + γ) ⊙ (W1 φ(h) + b1) + β): the noise level steers the hidden units
-by a scale γ and a shift β (FiLM, Perez et al. 2018). The readout starts near zero, so that training
-starts from the parametrisation's own prior: for the velocity, the score of Gaussian data.
+Each block is h ← h + W2 φ((1 + γ) ⊙ (W1 φ(h) + b1) + β), where the scale γ and the shift β depend
+on the noise level (FiLM, Perez et al. 2018). The readout starts near zero, so training starts at
+F = 0: for the velocity, the score of Gaussian data.
 
-Random Fourier features of the input (Tancik et al. 2020) let a smooth network draw sharp edges;
-the activation is smooth, as objectives of order 3 differentiate it four times.
+Random Fourier features of the input (Tancik et al. 2020) let a smooth network fit sharp edges. The
+activation is smooth because the objective of order 3 differentiates it four times.
 """
 
 import math
@@ -22,11 +22,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from scoreode._typing import Scalar
 
 Layer = TypeVar("Layer", bound=eqx.nn.Linear | eqx.nn.Conv2d)
-LEVELS = np.arange(-16.0, 17.0)  # log-SNRs one nat apart: what a score changes over
+LEVELS = np.arange(-16.0, 17.0)  # log-SNRs one nat apart, the scale on which a score changes
 
 
 class FourierFeatures(eqx.Module):
-    """x -> (cos, sin)(2π B x), with B ~ N(0, bandwidth²) drawn once and never trained."""
+    """x -> (cos, sin)(2π B x), with B ~ N(0, bandwidth²) sampled once and not trained."""
 
     B: Float[Array, "m d"]
 
@@ -39,20 +39,20 @@ class FourierFeatures(eqx.Module):
 
 
 def level_features(log_snr: Scalar) -> Float[Array, " levels"]:
-    """Gaussian bumps of width one nat, and a constant is in the bias: local in the noise level."""
+    """Gaussian bumps of width one nat, centred at `LEVELS`: features local in the noise level."""
     return jnp.exp(-0.5 * (log_snr - LEVELS.astype(log_snr.dtype)) ** 2)
 
 
 def with_level(
     log_snr: Scalar, c: Float[Array, " k"] | None = None
 ) -> Float[Array, " levels_and_k"]:
-    """What a network knows beside x: the features of the noise level, and the conditions."""
+    """The network's inputs besides x: the features of the noise level, and the conditions."""
     level = level_features(log_snr)
     return level if c is None else jnp.concatenate([level, c])
 
 
-def weighted(layer: Layer, weight: Array) -> Layer:
-    """The linear layer or convolution, of which shapes suffice, with these weights, biases zero."""
+def with_weight(layer: Layer, weight: Array) -> Layer:
+    """The layer with these weights and zero biases; only its shapes are used."""
     where = lambda layer: (layer.weight, layer.bias)  # noqa: E731
     zeros = jax.tree.map(lambda bias: jnp.zeros(bias.shape, bias.dtype), layer.bias)
     return eqx.tree_at(where, layer, (weight, zeros))
@@ -61,7 +61,7 @@ def weighted(layer: Layer, weight: Array) -> Layer:
 def linear(n_in: int, n_out: int, gain: float, key: PRNGKeyArray) -> eqx.nn.Linear:
     """Weights of standard deviation gain / √n_in (LeCun for gain 1), biases at zero."""
     layer = eqx.filter_eval_shape(eqx.nn.Linear, n_in, n_out, key=key)
-    return weighted(layer, gain / math.sqrt(n_in) * jr.normal(key, (n_out, n_in)))
+    return with_weight(layer, gain / math.sqrt(n_in) * jr.normal(key, (n_out, n_in)))
 
 
 class ResidualBlock(eqx.Module):
@@ -104,10 +104,10 @@ class ResidualMLP(eqx.Module):
     def __call__(
         self, x: Float[Array, " d"], log_snr: Scalar, c: Float[Array, " k"] | None = None
     ) -> Float[Array, " d"]:
-        beside = with_level(log_snr, c)
-        film = self.film(beside).reshape(len(self.blocks), 2, -1)
+        level = with_level(log_snr, c)
+        film = self.film(level).reshape(len(self.blocks), 2, -1)
         x_features = [] if self.features is None else [self.features(x)]
-        h = self.embed(jnp.concatenate([x, *x_features, beside]))
+        h = self.embed(jnp.concatenate([x, *x_features, level]))
         for block, modulation in zip(self.blocks, film, strict=True):
             h = block(h, modulation)
         return self.readout(jax.nn.gelu(h))
@@ -115,11 +115,11 @@ class ResidualMLP(eqx.Module):
 
 @dataclass(frozen=True)
 class MLP:
-    """What a `ResidualMLP` is built from.
+    """The specification of a `ResidualMLP`.
 
     **Arguments:** `width` of the hidden layers; `depth`, the number of residual blocks;
-    `n_features`, random Fourier features of x (0: none); `bandwidth`, the standard deviation of
-    their frequencies in cycles per standard deviation of the input.
+    `n_features`, the number of random Fourier features of x (0: none); `bandwidth`, the standard
+    deviation of their frequencies in cycles per standard deviation of the input.
     """
 
     conditional: ClassVar[bool] = True
@@ -137,6 +137,6 @@ class MLP:
     def build(
         self, shape: tuple[int, ...], key: PRNGKeyArray, n_conditions: int = 0
     ) -> ResidualMLP:
-        """A freshly initialised network for examples of this shape, (d,), given so many numbers."""
+        """A newly initialised network for examples of shape (d,) with `n_conditions` conditions."""
         (d,) = shape
         return ResidualMLP(d, self, key, n_conditions)

@@ -1,12 +1,14 @@
 """NCSN++ and DDPM++, the networks of score-based SDEs on images (Song et al. 2021, appendix H).
 
-U-Nets of BigGAN's residual blocks, which also change the resolution; attention at 16 × 16; sums
-scaled by 1/√2; last layers that start at zero. NCSN++ filters when it changes the resolution (FIR
-1, 3, 3, 1), feeds the image to every resolution on the way down, and knows the noise by random
-Fourier features of log σ; DDPM++ does none of this and knows it by sinusoids of the time.
+Both are U-Nets of BigGAN's residual blocks, which also change the resolution, with attention at
+16 × 16, sums scaled by 1/√2, and last layers that start at zero. NCSN++ filters when it changes the
+resolution (FIR 1, 3, 3, 1), feeds the image to every resolution on the way down, and embeds the
+noise level by random Fourier features of log σ. DDPM++ does neither, and embeds it by sinusoids of
+the time.
 
 The layers, their initialisation and the scaling of both inputs are the published ones, so that
-published weights fit. Dropout is a network of its own for every key: training differentiates one.
+published weights fit. Dropout is a deterministic function of the network's key: all derivatives at
+one example share one mask.
 """
 
 import abc
@@ -24,19 +26,19 @@ from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Scalar
-from scoreode.network.convolution import convolved
-from scoreode.network.layers import Conv2d, GroupNorm, Image, attended, doubled, halved
-from scoreode.network.mlp import weighted
+from scoreode.network.convolution import convolve
+from scoreode.network.layers import Conv2d, GroupNorm, Image, downsample, pixel_attention, upsample
+from scoreode.network.mlp import with_weight
 from scoreode.network.unet import check_image_shape
 
 Embedding = Float[Array, " level"]
 Resampling = Callable[[Image], Image]
 _FIR = (1.0, 3.0, 3.0, 1.0)
-_BETA = 0.1, 20.0  # of the published VP process, whose time DDPM++ is told
+_BETA = 0.1, 20.0  # of the published VP process, whose time DDPM++ takes as input
 
 
 def _variance_scaled(scale: float, key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
-    """Uniform of variance scale / mean of fan-in and fan-out; a scale of 0 is 1e-10."""
+    """Uniform weights of variance scale / mean(fan-in, fan-out); scale 0 stands for 1e-10."""
     initialiser = jax.nn.initializers.variance_scaling(
         scale or 1e-10, "fan_avg", "uniform", in_axis=1, out_axis=0
     )
@@ -48,22 +50,22 @@ def _conv(
 ) -> Conv2d:
     padding = size // 2 if stride == 1 else 0
     conv = eqx.filter_eval_shape(Conv2d, n_in, n_out, size, stride, padding, key=key)
-    return weighted(conv, _variance_scaled(scale, key, conv.weight.shape))
+    return with_weight(conv, _variance_scaled(scale, key, conv.weight.shape))
 
 
 def _dense(n_in: int, n_out: int, key: PRNGKeyArray) -> eqx.nn.Linear:
     layer = eqx.filter_eval_shape(eqx.nn.Linear, n_in, n_out, key=key)
-    return weighted(layer, _variance_scaled(1.0, key, layer.weight.shape))
+    return with_weight(layer, _variance_scaled(1.0, key, layer.weight.shape))
 
 
 def _norm(channels: int) -> GroupNorm:
     return GroupNorm(min(channels // 4, 32), channels, eps=1e-6)
 
 
-def _filtered(h: Image, gain: float, padding: int, stride: int = 1, dilation: int = 1) -> Image:
-    """The FIR filter over rows and columns of every channel, with zeros around."""
+def _fir_filter(h: Image, gain: float, padding: int, stride: int = 1, dilation: int = 1) -> Image:
+    """The FIR filter over the rows and columns of every channel, with zero padding."""
     taps = jnp.asarray(_FIR, h.dtype) / sum(_FIR)
-    filtered = convolved(
+    filtered = convolve(
         jnp.moveaxis(h, -1, 0)[..., None],
         gain * jnp.outer(taps, taps)[..., None, None],
         stride=(stride, stride),
@@ -73,25 +75,28 @@ def _filtered(h: Image, gain: float, padding: int, stride: int = 1, dilation: in
     return jnp.moveaxis(filtered[..., 0], 0, -1)
 
 
-def filtered_halved(h: Image) -> Image:
-    """Filtered, and every second row and column of it."""
-    return _filtered(h, 1.0, 1, stride=2)
+def fir_downsample(h: Image) -> Image:
+    """Downsampling by 2: the filter, then every second row and column."""
+    return _fir_filter(h, 1.0, 1, stride=2)
 
 
-def filtered_doubled(h: Image) -> Image:
-    """Zeros between rows and columns, then filtered, so that a constant stays itself inside."""
-    return _filtered(h, 4.0, 2, dilation=2)
+def fir_upsample(h: Image) -> Image:
+    """Upsampling by 2: zeros between rows and columns, then the filter.
+
+    The gain keeps a constant image constant away from its border.
+    """
+    return _fir_filter(h, 4.0, 2, dilation=2)
 
 
 class BigGANBlock(eqx.Module):
-    """(skip(x) + conv(φ(norm(conv(φ(norm(x))) + W φ(level))))) / √2, resampled inside both."""
+    """(skip(x) + conv(φ(norm(conv(φ(norm(x))) + W φ(level))))) / √2; both terms are resampled."""
 
     norms: tuple[GroupNorm, GroupNorm]
     first: Conv2d
     last: Conv2d
     level: eqx.nn.Linear
     skip: Conv2d | None
-    resampled: Resampling | None = eqx.field(static=True)
+    resampling: Resampling | None = eqx.field(static=True)
     dropout: float = eqx.field(static=True)
 
     def __init__(
@@ -100,7 +105,7 @@ class BigGANBlock(eqx.Module):
         n_out: int,
         n_level: int,
         key: PRNGKeyArray,
-        resampled: Resampling | None = None,
+        resampling: Resampling | None = None,
         dropout: float = 0.0,
     ):
         keys = jr.split(key, 4)
@@ -108,16 +113,16 @@ class BigGANBlock(eqx.Module):
         self.first = _conv(n_in, n_out, 3, keys[0])
         self.last = _conv(n_out, n_out, 3, keys[1], scale=0.0)
         self.level = _dense(n_level, n_out, keys[2])
-        alike = n_in == n_out and resampled is None
+        alike = n_in == n_out and resampling is None
         self.skip = None if alike else _conv(n_in, n_out, 1, keys[3])
-        self.resampled, self.dropout = resampled, dropout
+        self.resampling, self.dropout = resampling, dropout
 
     def __call__(self, x: Image, level: Embedding, key: PRNGKeyArray | None = None) -> Image:
-        """With a key, a part `dropout` of the last layer's inputs is 0 and the rest larger."""
+        """The block's output; a key applies dropout to the inputs of the last layer."""
         before, between = self.norms
         h = jax.nn.silu(before(x))
-        if self.resampled is not None:
-            h, x = self.resampled(h), self.resampled(x)
+        if self.resampling is not None:
+            h, x = self.resampling(h), self.resampling(x)
         h = self.first(h) + self.level(jax.nn.silu(level))
         skip = x if self.skip is None else self.skip(x)
         h = jax.nn.silu(between(h))
@@ -145,19 +150,19 @@ class PixelAttention(eqx.Module):
 
     def __call__(self, x: Image) -> Image:
         h = self.norm(x)
-        mixed = attended(self.query(h), self.key(h), self.value(h))
+        mixed = pixel_attention(self.query(h), self.key(h), self.value(h))
         return (x + self.out(mixed)) / math.sqrt(2)
 
 
 class FourierOfLogSigma(eqx.Module):
-    """(sin, cos)(2π w log(σ/α)), with w ~ N(0, 16²) drawn once and never trained."""
+    """(sin, cos)(2π w log(σ/α)), with w ~ N(0, 16²) sampled once and not trained."""
 
     w: Float[Array, " m"]
     log_unit: float = eqx.field(static=True)
 
     @property
     def size(self) -> int:
-        """How many features there are."""
+        """The number of features."""
         return 2 * self.w.size
 
     def __call__(self, log_snr: Scalar) -> Embedding:
@@ -167,13 +172,13 @@ class FourierOfLogSigma(eqx.Module):
 
 
 class SinusoidsOfTime(eqx.Module):
-    """(sin, cos)(999 t 10000^(−i/(m−1))), t the time when the published VP has this log-SNR."""
+    """(sin, cos)(999 t 10000^(−i/(m−1))), where t is the published VP's time for this log-SNR."""
 
     m: int = eqx.field(static=True)
 
     @property
     def size(self) -> int:
-        """How many features there are."""
+        """The number of features."""
         return 2 * self.m
 
     def __call__(self, log_snr: Scalar) -> Embedding:
@@ -187,7 +192,7 @@ class SinusoidsOfTime(eqx.Module):
 
 
 class PlusPlus(eqx.Module):
-    """F(x, λ) for flattened images (h, w, c), by the layers of NCSN++ or of DDPM++."""
+    """F(x, λ) for flattened images (h, w, c), with the layers of NCSN++ or DDPM++."""
 
     features: FourierOfLogSigma | SinusoidsOfTime
     embed: tuple[eqx.nn.Linear, eqx.nn.Linear]
@@ -213,8 +218,8 @@ class PlusPlus(eqx.Module):
         n_level, size = 4 * w, [height >> i for i in levels]
         out = [w * m for m in spec.multipliers]
 
-        def block(n_in: int, n_out: int, how: Resampling | None = None) -> BigGANBlock:
-            return BigGANBlock(n_in, n_out, n_level, next(keys), how, spec.dropout)
+        def block(n_in: int, n_out: int, resampling: Resampling | None = None) -> BigGANBlock:
+            return BigGANBlock(n_in, n_out, n_level, next(keys), resampling, spec.dropout)
 
         self.spec, self.key = spec, None
         self.features = spec.features(next(keys))
@@ -254,11 +259,11 @@ class PlusPlus(eqx.Module):
 
     @property
     def hidden_size(self) -> int:
-        """How many values a hidden state has at the finest resolution, where they are most."""
+        """The number of values in the largest hidden state, the one at the finest resolution."""
         return math.prod(self.spec.image_shape[:2]) * self.spec.width
 
     def dropping(self, key: PRNGKeyArray) -> Self:
-        """The network with hidden values dropped as the key says; itself where none ever are."""
+        """The network with this key's dropout mask; itself if `dropout` is 0."""
         if self.spec.dropout == 0:
             return self
         return eqx.tree_at(lambda net: net.key, self, key, is_leaf=lambda leaf: leaf is None)
@@ -268,10 +273,10 @@ class PlusPlus(eqx.Module):
         image = spec.input(x, log_snr).reshape(spec.image_shape)
         level = self.features(log_snr)
         net = jax.tree.map(lambda a: a.astype(dtype) if eqx.is_inexact_array(a) else a, self)
-        F = net._carried(image.astype(dtype), level.astype(dtype))
+        F = net._forward(image.astype(dtype), level.astype(dtype))
         return F.ravel().astype(x.dtype)
 
-    def _carried(self, image: Image, level: Embedding) -> Image:
+    def _forward(self, image: Image, level: Embedding) -> Image:
         first, last = self.embed
         level = last(jax.nn.silu(first(level)))
         number = itertools.count()
@@ -292,7 +297,7 @@ class PlusPlus(eqx.Module):
             if i < len(self.halve):
                 h = run(self.halve[i], h)
                 if self.pyramid:
-                    image = self.pyramid[i](_filtered(image, 1.0, 2))
+                    image = self.pyramid[i](_fir_filter(image, 1.0, 2))
                     image = h = (image + h) / math.sqrt(2)
                 skips.append(h)
         enter, attend, leave = self.middle
@@ -307,14 +312,15 @@ class PlusPlus(eqx.Module):
 
 @dataclass(frozen=True)
 class AbstractPlusPlus(abc.ABC):
-    """What a network of this family is built from; the defaults are the published models.
+    """The specification of a network of this family; the defaults are the published models'.
 
-    **Arguments:** `image_shape`, (h, w, c), with sides that can be halved as often as there are
-    resolutions but one; `width`, the channels of the finest resolution, and `multipliers` of it
-    for every one; `depth`, residual blocks in each, 8 in the deep models; `attention`, the heights
-    with attention; `dropout`, what part of the inputs of every block's last layer training drops,
-    as published 0.1 for CIFAR-10; `half`: compute in bfloat16; `recompute`: gradients keep the
-    blocks' inputs alone, for less memory and more time.
+    **Arguments:** `image_shape`, (h, w, c), with sides that can be halved once less often than
+    there are resolutions; `width`, the channels at the finest resolution; `multipliers` of the
+    width, one for every resolution; `depth`, the number of residual blocks at each resolution, 8 in
+    the deep models; `attention`, the image heights at which attention is used; `dropout`, the share
+    of the inputs of every block's last layer that training drops, 0.1 as published for CIFAR-10;
+    `half`: compute in bfloat16; `recompute`: gradients store only the blocks' inputs, for less
+    memory and more time.
     """
 
     conditional: ClassVar[bool] = False
@@ -332,20 +338,20 @@ class AbstractPlusPlus(abc.ABC):
     @property
     @abc.abstractmethod
     def resamplings(self) -> tuple[Resampling, Resampling]:
-        """Down, and up."""
+        """The functions that halve and double the resolution."""
 
     @property
     @abc.abstractmethod
     def pyramid(self) -> bool:
-        """Whether every resolution is fed the image."""
+        """Whether every resolution gets the image as an input."""
 
     @abc.abstractmethod
     def features(self, key: PRNGKeyArray) -> FourierOfLogSigma | SinusoidsOfTime:
-        """Of the noise level."""
+        """The embedding of the noise level."""
 
     @abc.abstractmethod
     def input(self, x: Float[Array, " d"], log_snr: Scalar) -> Float[Array, " d"]:
-        """What the first layer sees."""
+        """The input of the first layer."""
 
     def hidden_values(self, d: int) -> int:
         """Those of the finest resolution."""
@@ -364,11 +370,11 @@ class AbstractPlusPlus(abc.ABC):
 
 @dataclass(frozen=True)
 class NCSNpp(AbstractPlusPlus):
-    """NCSN++.
+    """The specification of NCSN++.
 
-    **Arguments:** those of `AbstractPlusPlus`; `unit`, what σ is divided by before its logarithm,
-    and `raw`: the network sees x_t of a VE process, not x_t / √(1 + σ²), both as published weights
-    need it.
+    **Arguments:** those of `AbstractPlusPlus`. Published weights need two more: `unit`, by which σ
+    is divided before its logarithm; `raw`: the first layer gets x_t of a VE process, not
+    x_t / √(1 + σ²).
     """
 
     unit: float = 1.0
@@ -376,7 +382,7 @@ class NCSNpp(AbstractPlusPlus):
 
     @property
     def resamplings(self) -> tuple[Resampling, Resampling]:
-        return filtered_halved, filtered_doubled
+        return fir_downsample, fir_upsample
 
     @property
     def pyramid(self) -> bool:
@@ -391,11 +397,11 @@ class NCSNpp(AbstractPlusPlus):
 
 @dataclass(frozen=True)
 class DDPMpp(AbstractPlusPlus):
-    """DDPM++, with the arguments of `AbstractPlusPlus`."""
+    """The specification of DDPM++, with the arguments of `AbstractPlusPlus`."""
 
     @property
     def resamplings(self) -> tuple[Resampling, Resampling]:
-        return halved, doubled
+        return downsample, upsample
 
     @property
     def pyramid(self) -> bool:

@@ -1,7 +1,7 @@
 """Published Flax weights of NCSN++ and DDPM++ in our networks (github.com/yang-song/score_sde).
 
-Flax numbers layers of a kind in the order in which they are called; so do `_layers` here. Arrays
-change their layout alone: kernels from (h, w, in, out) to (out, in, h, w).
+Flax numbers the layers of a kind in the order in which they are called, and so does `_layers`.
+Only the layout of arrays changes: kernels from (h, w, in, out) to (out, in, h, w).
 """
 
 from collections import Counter
@@ -17,78 +17,78 @@ import numpy as np
 from scoreode.network.ncsnpp import BigGANBlock, DDPMpp, NCSNpp, PixelAttention, PlusPlus
 
 Params = Mapping[str, Any]
-Named = tuple[str, Any, Any]
-"""A layer's path in the Flax tree, ours, and a function that gives the layout of its kernel."""
+Entry = tuple[str, Any, Any]
+"""A layer's path in the Flax tree, our layer, and the function that converts its kernel."""
 
 
-def _of_conv(kernel: np.ndarray) -> np.ndarray:
+def _conv_kernel(kernel: np.ndarray) -> np.ndarray:
     return kernel.transpose(3, 2, 0, 1)
 
 
-def _of_product(kernel: np.ndarray) -> np.ndarray:
+def _dense_kernel(kernel: np.ndarray) -> np.ndarray:
     return kernel.T
 
 
-def _of_pixels(kernel: np.ndarray) -> np.ndarray:
+def _pixel_kernel(kernel: np.ndarray) -> np.ndarray:
     return kernel.T[:, :, None, None]
 
 
-def _of_block(path: str, block: BigGANBlock) -> Iterator[Named]:
+def _block_layers(path: str, block: BigGANBlock) -> Iterator[Entry]:
     before, between = block.norms
     yield f"{path}/GroupNorm_0/scale", before, None
-    yield f"{path}/Conv_0/kernel", block.first, _of_conv
-    yield f"{path}/Dense_0/kernel", block.level, _of_product
+    yield f"{path}/Conv_0/kernel", block.first, _conv_kernel
+    yield f"{path}/Dense_0/kernel", block.level, _dense_kernel
     yield f"{path}/GroupNorm_1/scale", between, None
-    yield f"{path}/Conv_1/kernel", block.last, _of_conv
+    yield f"{path}/Conv_1/kernel", block.last, _conv_kernel
     if block.skip is not None:
-        yield f"{path}/Conv_2/kernel", block.skip, _of_conv
+        yield f"{path}/Conv_2/kernel", block.skip, _conv_kernel
 
 
-def _of_attention(path: str, attention: PixelAttention) -> Iterator[Named]:
+def _attention_layers(path: str, attention: PixelAttention) -> Iterator[Entry]:
     yield f"{path}/GroupNorm_0/scale", attention.norm, None
     parts = attention.query, attention.key, attention.value, attention.out
     for i, layer in enumerate(parts):
-        yield f"{path}/NIN_{i}/W", layer, _of_pixels
+        yield f"{path}/NIN_{i}/W", layer, _pixel_kernel
 
 
-def _layers(net: PlusPlus) -> Iterator[Named]:
-    """Every layer, in the order in which the published model calls those of its kind."""
-    number: Counter[str] = Counter()
+def _layers(net: PlusPlus) -> Iterator[Entry]:
+    """Every layer; layers of one kind in the order in which the published model calls them."""
+    counts: Counter[str] = Counter()
 
-    def named(kind: str) -> str:
-        number[kind] += 1
-        return f"{kind}_{number[kind] - 1}"
+    def name(kind: str) -> str:
+        counts[kind] += 1
+        return f"{kind}_{counts[kind] - 1}"
 
     for layer in net.embed:
-        yield f"{named('Dense')}/kernel", layer, _of_product
-    yield f"{named('Conv')}/kernel", net.first, _of_conv
+        yield f"{name('Dense')}/kernel", layer, _dense_kernel
+    yield f"{name('Conv')}/kernel", net.first, _conv_kernel
     blocks: list[BigGANBlock] = []
-    for i, some in enumerate(net.down):
-        blocks += [*some, *net.halve[i : i + 1]]
+    for i, level in enumerate(net.down):
+        blocks += [*level, *net.halve[i : i + 1]]
     blocks += [net.middle[0], net.middle[2]]
-    for i, some in enumerate(net.up):
-        blocks += [*some, *net.double[i : i + 1]]
+    for i, level in enumerate(net.up):
+        blocks += [*level, *net.double[i : i + 1]]
     for block in blocks:
-        yield from _of_block(named("ResnetBlockBigGANpp"), block)
-    attention = [a for some in net.down_attention for a in some]
+        yield from _block_layers(name("ResnetBlockBigGANpp"), block)
+    attention = [a for level in net.down_attention for a in level]
     attention += [net.middle[1], *(a for a in net.up_attention if a is not None)]
     for layer in attention:
-        yield from _of_attention(named("AttnBlockpp"), layer)
+        yield from _attention_layers(name("AttnBlockpp"), layer)
     for layer in net.pyramid:
-        yield f"{named('Downsample')}/Conv2d_0/weight", layer, _of_conv
-    yield f"{named('GroupNorm')}/scale", net.norm, None
-    yield f"{named('Conv')}/kernel", net.readout, _of_conv
+        yield f"{name('Downsample')}/Conv2d_0/weight", layer, _conv_kernel
+    yield f"{name('GroupNorm')}/scale", net.norm, None
+    yield f"{name('Conv')}/kernel", net.readout, _conv_kernel
 
 
 def _flat(tree: Params, path: str = "") -> dict[str, np.ndarray]:
     """The leaves of nested mappings by their paths."""
-    found: dict[str, np.ndarray] = {}
+    leaves: dict[str, np.ndarray] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{path}{name}/")
+            leaves |= _flat(value, f"{path}{name}/")
         else:
-            found[path + name] = np.asarray(value)
-    return found
+            leaves[path + name] = np.asarray(value)
+    return leaves
 
 
 def spec_of(
@@ -97,10 +97,10 @@ def spec_of(
     multipliers: tuple[int, ...] = (1, 2, 2, 2),
     attention: tuple[int, ...] = (16,),
 ) -> NCSNpp | DDPMpp:
-    """The `NCSNpp` or `DDPMpp` that these parameters belong to, as its process needs it.
+    """The `NCSNpp` or `DDPMpp` specification of these parameters.
 
-    NCSN++ is published for pixels in [0, 1] and sees 2 x_t − 1: in these coordinates σ is twice
-    what the network was told.
+    NCSN++ is published for pixels in [0, 1] and takes 2 x_t − 1 as input. In these coordinates σ is
+    twice the value that the network was trained with, hence `unit` is 2.
     """
     arrays, levels = _flat(params), len(multipliers)
     blocks = len({path.split("/")[0] for path in arrays if path.startswith("ResnetBlock")})
@@ -117,9 +117,10 @@ def spec_of(
 
 
 def from_flax(spec: NCSNpp | DDPMpp, params: Params) -> PlusPlus:
-    """The network with these parameters, its output the noise: s = −F / σ.
+    """The network with these parameters; its output is the noise, s = −F / σ.
 
-    **Raises:** `ValueError` naming a parameter that is missing, of another shape, or left over.
+    **Raises:** `ValueError` with the name of a parameter that is missing, has another shape, or is
+    left over.
     """
     shape = (int(np.prod(spec.image_shape)),)
     net = eqx.filter_eval_shape(lambda key: spec.build(shape, key), jr.key(0))
@@ -140,7 +141,7 @@ def from_flax(spec: NCSNpp | DDPMpp, params: Params) -> PlusPlus:
     if isinstance(spec, NCSNpp):
         take("W", net.features.w, pop("GaussianFourierProjection_0/W"))
     for path, layer, layout in _layers(net):
-        # The published NCSN++ returns the score's own sign, DDPM++ that of the noise.
+        # The published NCSN++ returns −ε, with the sign of the score; DDPM++ returns ε.
         sign = -1 if layer is net.readout and isinstance(spec, NCSNpp) else 1
         weight = pop(path)
         take(path, layer.weight, sign * (weight if layout is None else layout(weight)))

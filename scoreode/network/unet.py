@@ -1,9 +1,9 @@
 """A U-Net for small images, conditioned on the log-SNR (Ronneberger et al. 2015; Ho et al. 2020).
 
-Residual blocks at every resolution, joined across by skips; attention where the image is coarsest;
-group normalisation; the log-SNR, and conditions where there are any, as scale and shift of hidden
-channels; sums scaled by 1/√2. The last layer starts near zero, so that training starts from the
-parametrisation's own prior. All of it is smooth: objectives of order 3 differentiate it four times.
+Residual blocks at every resolution, with skip connections from the way down to the way up;
+attention at the coarsest resolution; group normalisation; sums scaled by 1/√2. The log-SNR and any
+conditions scale and shift the hidden channels. The last layer starts near zero, so training starts
+at F = 0. All layers are smooth because the objective of order 3 differentiates them four times.
 
 Examples are flattened images.
 """
@@ -19,14 +19,14 @@ import jax.random as jr
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Scalar
-from scoreode.network.layers import Conv2d, GroupNorm, Image, attended, doubled, halved
-from scoreode.network.mlp import LEVELS, linear, weighted, with_level
+from scoreode.network.layers import Conv2d, GroupNorm, Image, downsample, pixel_attention, upsample
+from scoreode.network.mlp import LEVELS, linear, with_level, with_weight
 
 
 def _conv(n_in: int, n_out: int, size: int, gain: float, key: PRNGKeyArray) -> Conv2d:
     """Weights of standard deviation gain / √fan-in, biases at zero."""
     conv = eqx.filter_eval_shape(Conv2d, n_in, n_out, size, padding=size // 2, key=key)
-    return weighted(conv, gain / math.sqrt(n_in * size**2) * jr.normal(key, conv.weight.shape))
+    return with_weight(conv, gain / math.sqrt(n_in * size**2) * jr.normal(key, conv.weight.shape))
 
 
 def _norm(channels: int) -> GroupNorm:
@@ -73,12 +73,12 @@ class Attention(eqx.Module):
         self.out = _conv(channels, channels, 1, 0.3, key_out)
 
     def __call__(self, x: Image) -> Image:
-        mixed = attended(*jnp.split(self.project(self.norm(x)), 3, axis=-1))
+        mixed = pixel_attention(*jnp.split(self.project(self.norm(x)), 3, axis=-1))
         return (x + self.out(mixed)) / math.sqrt(2)
 
 
 class ImageUNet(eqx.Module):
-    """F(x, λ) for flattened images (h, w, c); see the module."""
+    """F(x, λ) for flattened images (h, w, c); the module's docstring describes the layers."""
 
     embed: tuple[eqx.nn.Linear, eqx.nn.Linear]
     first: Conv2d
@@ -113,7 +113,7 @@ class ImageUNet(eqx.Module):
         up = []
         for level, c in reversed(list(enumerate(channels))):
             blocks = []
-            # The finest level also takes what went into its first block.
+            # One block more at the finest level, for the skip from the first convolution.
             for _ in range(spec.depth + (level == 0)):
                 blocks.append(ImageBlock(n + skips.pop(), c, n_level, next(keys)))
                 n = c
@@ -123,7 +123,7 @@ class ImageUNet(eqx.Module):
 
     @property
     def hidden_size(self) -> int:
-        """How many values a hidden state has at the finest resolution, where they are most."""
+        """The number of values in the largest hidden state, the one at the finest resolution."""
         return math.prod(self.shape[:2]) * self.first.out_channels
 
     def __call__(
@@ -134,28 +134,28 @@ class ImageUNet(eqx.Module):
         h = self.first(x.reshape(self.shape))
         skips = [h]
         for i, blocks in enumerate(self.down):
-            h = halved(h) if i else h
+            h = downsample(h) if i else h
             for block in blocks:
                 h = block(h, level)
                 skips.append(h)
         enter, attend, leave = self.middle
         h = leave(attend(enter(h, level)), level)
         for i, blocks in enumerate(self.up):
-            h = doubled(h) if i else h
+            h = upsample(h) if i else h
             for block in blocks:
                 h = block(jnp.concatenate([h, skips.pop()], axis=-1), level)
         return self.readout(jax.nn.silu(self.norm(h))).ravel()
 
 
 def halvings(image_shape: tuple[int, ...]) -> int:
-    """How often both sides of an image (h, w, c) can be halved."""
+    """The number of times that both sides of an image (h, w, c) can be halved."""
     return min((side & -side).bit_length() - 1 for side in image_shape[:2])
 
 
 def check_image_shape(
     image_shape: tuple[int, int, int], shape: tuple[int, ...], resolutions: int
 ) -> None:
-    """Raises `ValueError` unless examples are such images, and can be halved often enough."""
+    """Raises `ValueError` unless examples have this image shape and can be halved often enough."""
     if shape != (math.prod(image_shape),):
         raise ValueError(f"examples of shape {shape} are not images {image_shape}")
     if halvings(image_shape) < resolutions - 1:
@@ -168,11 +168,11 @@ def check_image_shape(
 
 @dataclass(frozen=True)
 class UNet:
-    """What an `ImageUNet` is built from.
+    """The specification of an `ImageUNet`.
 
-    **Arguments:** `image_shape`, (h, w, c), with sides that can be halved as often as there are
-    resolutions but one; `width`, the channels of the finest resolution, and `multipliers` of it for
-    every one; `depth`, residual blocks in each.
+    **Arguments:** `image_shape`, (h, w, c), with sides that can be halved once less often than
+    there are resolutions; `width`, the channels at the finest resolution; `multipliers` of the
+    width, one for every resolution; `depth`, the number of residual blocks at each resolution.
     """
 
     conditional: ClassVar[bool] = True
@@ -188,9 +188,9 @@ class UNet:
         return self.width * d // 3
 
     def build(self, shape: tuple[int, ...], key: PRNGKeyArray, n_conditions: int = 0) -> ImageUNet:
-        """A freshly initialised network for flattened images, shape (h · w · c,).
+        """A newly initialised network for flattened images, shape (h · w · c,).
 
-        **Arguments:** `n_conditions`, how many numbers it is given beside the log-SNR.
+        **Arguments:** `n_conditions`, the number of conditions that it takes besides the log-SNR.
         """
         check_image_shape(self.image_shape, shape, len(self.multipliers))
         return ImageUNet(self.image_shape, self, key, n_conditions)

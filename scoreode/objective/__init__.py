@@ -1,4 +1,4 @@
-"""What is minimised: denoising score matching of order 1, 2 and 3, and how t is drawn."""
+"""Objectives: denoising score matching of order 1, 2 and 3, and the sampling of t."""
 
 from scoreode.objective.denoising import DenoisingScoreMatching, Ramp, Terms
 from scoreode.objective.objective import Objective

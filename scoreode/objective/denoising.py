@@ -4,7 +4,7 @@ With x_t = α x_0 + σ ε and the lower orders held constant (a hat: no gradient
 
     ℓ1 = σ ŝ1 + ε,    ℓ2 = σ² ŝ2 + I,    ℓ3 = (‖ℓ1‖² I − tr(ℓ2) I − 2 ℓ2) ℓ1,
 
-the paper's objectives are, at one (x_0, ε, t) and before any weight,
+the paper's unweighted objectives at one (x_0, ε, t) are
 
     J1    = ‖σ s + ε‖²
     J2    = ‖σ² ∇s + I − ℓ1 ℓ1ᵀ‖²_F           (Theorem 3)
@@ -13,13 +13,13 @@ the paper's objectives are, at one (x_0, ε, t) and before any weight,
 
     J = J1 + λ1 (J2 + J2,tr) + λ2 J3.
 
-Each is written once, as a sum over probes v with weights w. Over the basis the sums are the exact
-objectives. With one random probe they are the paper's estimates: J2's is unbiased, the other two
-are upper bounds (Proposition 3), and bound the tighter the more probes are averaged inside the
-square.
+Each is implemented once, as a sum over probes v with weights w. The basis as probes gives the exact
+objectives. One random probe gives the paper's estimates: J2's is unbiased; those of J2,tr and J3
+are upper bounds in expectation (Proposition 3), which tighten with the number of probes averaged
+inside the square.
 
-What is held constant: in J2 and J2,tr, ŝ1 (inside ℓ1); in J3, ŝ1 and ŝ2 (inside ℓ1, ℓ2). J1 has
-no hat.
+Held constant are ŝ1 in J2 and J2,tr (inside ℓ1), and ŝ1 and ŝ2 in J3 (inside ℓ1 and ℓ2). J1 has no
+hat.
 """
 
 from typing import Any, Self
@@ -39,7 +39,7 @@ from scoreode.score import dropping, given
 
 Flat = Float[Array, " d"]
 AlongProbes = Float[Array, "k d"]
-_DROPPING = 1  # what an example's key is folded with; the key itself draws its probes
+_DROPPING = 1  # folded into an example's key for dropout; the key itself draws the probes
 
 
 def first(s: Flat, eps: Flat, sigma: Scalar) -> Scalar:
@@ -48,7 +48,7 @@ def first(s: Flat, eps: Flat, sigma: Scalar) -> Scalar:
 
 
 def second(probes: ProbeDraw, s_v: AlongProbes, l1: Flat, sigma: Scalar) -> Scalar:
-    """J2 = Σ_v w ‖σ² (∇s)v + v − (ℓ1·v) ℓ1‖², with `s_v` the (∇s)v."""
+    """J2 = Σ_v w ‖σ² (∇s)v + v − (ℓ1·v) ℓ1‖², where `s_v` is (∇s)v."""
     v = probes.vectors
     residual = sigma**2 * s_v + v - jnp.outer(v @ l1, l1)
     return probes.weight * jnp.sum(residual**2)
@@ -66,7 +66,7 @@ def third(
 ) -> Scalar:
     """J3 = ‖Σ_v w [σ³ ∇(vᵀ(∇s)v) + (ℓ1·v)² ℓ1 − (vᵀℓ2 v) ℓ1 − 2 (ℓ1·v) ℓ2 v]‖².
 
-    `grad_v` are the ∇(vᵀ(∇s)v); `s2_v` the ŝ2 v, held constant like ℓ1.
+    `grad_v` is ∇(vᵀ(∇s)v); `s2_v` is ŝ2 v, held constant like ℓ1.
     """
     v = probes.vectors
     l2_v = sigma**2 * s2_v + v
@@ -77,7 +77,7 @@ def third(
 
 
 class Terms(eqx.Module):
-    """The objectives of one example or their means, unweighted; zero above the order."""
+    """The objectives' terms for one example, or their means; zero above the order."""
 
     first: Scalar
     second: Scalar
@@ -86,7 +86,10 @@ class Terms(eqx.Module):
 
 
 class Ramp(eqx.Module):
-    """A coefficient over training progress in [0, 1]: 0 before `start`, `value` from `full` on."""
+    """A coefficient as a function of training progress in [0, 1].
+
+    It is 0 before `start`, `value` from `full` on, and linear between.
+    """
 
     value: float
     start: float = 0.0
@@ -95,19 +98,20 @@ class Ramp(eqx.Module):
     def __call__(self, progress: Scalar) -> Scalar:
         if self.full <= self.start:
             return jnp.where(progress < self.start, 0.0, self.value)
-        risen = (progress - self.start) / (self.full - self.start)
-        return self.value * jnp.clip(jnp.where(progress > self.start, risen, 0.0), 0.0, 1.0)
+        share = (progress - self.start) / (self.full - self.start)
+        return self.value * jnp.clip(jnp.where(progress > self.start, share, 0.0), 0.0, 1.0)
 
 
 class DenoisingScoreMatching(eqx.Module):
     """The mean over a batch of w(t) [J1/d^p1 + λ1 (J2/d^p2 + J2,tr/d^p2tr) + λ2 J3/d^p3].
 
-    **Arguments:** `process`; `order` 1, 2 or 3; `lambda1` and `lambda2`, which may rise during
-    training (where they are 0 nothing is computed for them); `weighting`; `probe` and `n_probes`
-    an example; `every`, k: orders 2 and 3 on every k-th example of a batch; `powers`
+    **Arguments:** `process`; `order`, 1, 2 or 3; `lambda1` and `lambda2`, which may rise during
+    training (before they start, orders 2 and 3 cost nothing); `weighting`; `probe`; `n_probes` per
+    example; `every`, k: evaluate orders 2 and 3 on every k-th example of a batch; `powers`
     (p1, p2, p2tr, p3) of d, by default the paper's for images.
 
-    **Cost** of a step relative to order 1, with one probe: about 2 (order 2) and 4 (order 3).
+    **Cost:** with one probe, a step takes about 2 (order 2) and 4 (order 3) times as long as with
+    order 1.
     """
 
     process: AbstractProcess
@@ -135,7 +139,7 @@ class DenoisingScoreMatching(eqx.Module):
         key: PRNGKeyArray,
         order: int,
     ) -> Terms:
-        """J1, J2, J2,tr, J3 at one (x_0, ε, t), unweighted and undivided."""
+        """J1, J2, J2,tr, J3 at one (x_0, ε, t), unweighted and not divided by powers of d."""
         sigma = self.process.sigma(t)
         x_t = self.process.diffuse(x_0, eps, t)
         probes = self.probe.draw(key, self.n_probes, x_0.size, x_0.dtype)
@@ -158,38 +162,40 @@ class DenoisingScoreMatching(eqx.Module):
         key: PRNGKeyArray,
         progress: Scalar,
     ) -> tuple[Scalar, tuple[dict[str, Scalar], Self]]:
-        """A batch's loss; the weighted means of its terms; the objective to go on with.
+        """The loss of a batch, the weighted means of its terms, and the updated objective.
 
-        Of pairs (x, c) the model is trained as that of x given c. With t drawn adaptively, the
-        objective to go on with has seen this batch's J1.
+        For pairs (x, c), the model is conditional: x given c. An adaptive weighting is updated with
+        this batch's J1.
         """
         x, c = batch if isinstance(batch, Pairs) else (batch, None)
         n, d = x.shape[0], x[0].size
         key_t, key_eps, key_v = jr.split(key, 3)
         t, weight = self.weighting.sample(self.process, key_t, n)
-        drawn = x, jr.normal(key_eps, x.shape, x.dtype), t, jr.split(key_v, n), c
+        examples = x, jr.normal(key_eps, x.shape, x.dtype), t, jr.split(key_v, n), c
 
-        def terms_of(order: int, rows: Any) -> Terms:
-            def of_one(x_0: Example, eps: Example, t: Scalar, key: PRNGKeyArray, c: Any) -> Terms:
-                # One network with its dropped values for all derivatives of an example.
+        def terms_at(order: int, rows: Any) -> Terms:
+            def example_terms(
+                x_0: Example, eps: Example, t: Scalar, key: PRNGKeyArray, c: Any
+            ) -> Terms:
+                # One dropout mask for all derivatives at an example.
                 score = dropping(given(model, c), jr.fold_in(key, _DROPPING))
                 return self.terms(score, x_0, eps, t, key, order)
 
-            return jax.vmap(of_one)(*jax.tree.map(lambda array: array[rows], drawn))
+            return jax.vmap(example_terms)(*jax.tree.map(lambda array: array[rows], examples))
 
         def high() -> tuple[Array, Terms]:
-            picked = slice(None, None, self.every)
-            terms = terms_of(self.order, picked)
+            subset = slice(None, None, self.every)
+            terms = terms_at(self.order, subset)
             rest = np.flatnonzero(np.arange(n) % self.every)
             J1 = terms.first
             if rest.size:
-                J1 = jnp.zeros(n, J1.dtype).at[picked].set(J1)
-                J1 = J1.at[rest].set(terms_of(1, rest).first)
-            means = jax.tree.map(lambda term: jnp.mean(weight[picked] * term), terms)
+                J1 = jnp.zeros(n, J1.dtype).at[subset].set(J1)
+                J1 = J1.at[rest].set(terms_at(1, rest).first)
+            means = jax.tree.map(lambda term: jnp.mean(weight[subset] * term), terms)
             return J1, means
 
         def low() -> tuple[Array, Terms]:
-            J1 = terms_of(1, slice(None)).first
+            J1 = terms_at(1, slice(None)).first
             zero = jnp.zeros((), J1.dtype)
             return J1, Terms(zero, zero, zero, zero)
 
@@ -207,12 +213,12 @@ class DenoisingScoreMatching(eqx.Module):
             + lambda1 * (means.second / p2 + means.second_trace / p2tr)
             + lambda2 * means.third / p3
         )
-        reported = {
+        values = {
             "loss": loss,
             "first": means.first,
             "second": means.second,
             "second_trace": means.second_trace,
             "third": means.third,
         }
-        seen = self.weighting.updated(self.process, t, jax.lax.stop_gradient(J1 / d))
-        return loss, (reported, eqx.tree_at(lambda loss: loss.weighting, self, seen))
+        weighting = self.weighting.updated(self.process, t, jax.lax.stop_gradient(J1 / d))
+        return loss, (values, eqx.tree_at(lambda loss: loss.weighting, self, weighting))

@@ -1,22 +1,22 @@
-r"""High-order score models of their own, trained on a given ŝ1 (and ŝ2): error-bounded, and Meng's.
+r"""Objectives for separate high-order score models, given ŝ1 (and ŝ2): the paper's, and Meng's.
 
-With x_t = α x_0 + σ ε, and given models ŝ1 ≈ ∇log q_t and ŝ2 ≈ ∇²log q_t that stay as they are,
+With x_t = α x_0 + σ ε, fixed models ŝ1 ≈ ∇log q_t and ŝ2 ≈ ∇²log q_t, and
 
     ℓ1 = σ ŝ1 + ε,    ℓ2 = σ² ŝ2 + I,    ℓ3 = (‖ℓ1‖² I − tr(ℓ2) I − 2 ℓ2) ℓ1,
 
-the paper trains models s2, s2^tr, s3 of the second and third derivatives of log q_t by
+the paper trains models s2, s2^tr, s3 of the second and third derivatives of log q_t with
 
     Second        ‖σ² s2 + I − ℓ1 ℓ1ᵀ‖²_F               (Theorem 3)
     SecondTrace   |σ² s2^tr + d − ‖ℓ1‖²|²               (Corollary 1)
     Third         ‖σ³ s3 + ℓ3‖²                         (Theorem 4)
 
-and Meng et al. (2021) by ‖s2 − ∇²log q_0t − ∇log q_0t ∇log q_0tᵀ + ŝ1 ŝ1ᵀ‖²_F, which in the same
-units, as ∇log q_0t = −ε/σ and ∇²log q_0t = −I/σ², is
+Meng et al. (2021) minimise ‖s2 − ∇²log q_0t − ∇log q_0t ∇log q_0tᵀ + ŝ1 ŝ1ᵀ‖²_F. As
+∇log q_0t = −ε/σ and ∇²log q_0t = −I/σ², this is in the same units
 
     Meng          ‖σ² s2 + I − ε εᵀ + σ² ŝ1 ŝ1ᵀ‖²_F     (Proposition 2).
 
-The first three differ from `DenoisingScoreMatching` in what is trained: there one network, whose
-derivatives are the high-order models. No probe is needed here, and no derivative of a network.
+`DenoisingScoreMatching` trains one network and takes its derivatives as the high-order models. The
+objectives here train one network per order and need no probes and no derivatives of networks.
 """
 
 import abc
@@ -40,7 +40,7 @@ TraceFunction = Callable[[Example, Scalar], Scalar]
 
 
 class AbstractSeparate(eqx.Module):
-    """The mean over a batch of w(t) ‖residual‖² / d^order, of one model against given ones.
+    """The mean over a batch of w(t) ‖residual‖² / d^order, for one model and fixed lower orders.
 
     **Arguments:** `process`; `score`, ŝ1; `weighting`.
     """
@@ -52,18 +52,18 @@ class AbstractSeparate(eqx.Module):
 
     @abc.abstractmethod
     def residual(self, output: Array, x_t: Example, eps: Flat, t: Scalar) -> Array:
-        """What is squared, where the trained model has returned `output` at (x_t, t)."""
+        """The residual, if the model's output at (x_t, t) is `output`."""
 
     def term(self, model: Callable, x_0: Example, eps: Example, t: Scalar) -> Scalar:
-        """‖residual‖² at one (x_0, ε, t), unweighted and undivided.
+        """‖residual‖² at one (x_0, ε, t), unweighted and not divided by d^order.
 
-        **Cost:** one evaluation of the model and of every given one.
+        **Cost:** one evaluation of the model and of every fixed model.
         """
         x_t = self.process.diffuse(x_0, eps, t)
         return jnp.sum(self.residual(model(x_t, t), x_t, eps.ravel(), t) ** 2)
 
     def l1(self, x_t: Example, eps: Flat, t: Scalar) -> Flat:
-        """ℓ1 = σ ŝ1 + ε, through which no gradient flows."""
+        """ℓ1 = σ ŝ1 + ε, held constant."""
         return jax.lax.stop_gradient(self.process.sigma(t) * self.score(x_t, t).ravel() + eps)
 
     def __call__(
@@ -71,18 +71,18 @@ class AbstractSeparate(eqx.Module):
         model: Callable,
         x: Float[Array, "n ..."],
         key: PRNGKeyArray,
-        progress: Scalar,  # noqa: ARG002 (no coefficient rises here)
+        progress: Scalar,  # noqa: ARG002 (no coefficient depends on it)
     ) -> tuple[Scalar, tuple[dict[str, Scalar], Self]]:
-        """A batch's loss; the same by name; the objective to go on with."""
+        """The loss of a batch, the loss under its name, and the updated objective."""
         n, d = x.shape[0], x[0].size
         key_t, key_eps = jr.split(key)
         t, weight = self.weighting.sample(self.process, key_t, n)
         eps = jr.normal(key_eps, x.shape, x.dtype)
-        each = jax.vmap(lambda x_0, eps, t: self.term(model, x_0, eps, t))
-        terms = each(x, eps, t) / d**self.order
+        batch_terms = jax.vmap(lambda x_0, eps, t: self.term(model, x_0, eps, t))
+        terms = batch_terms(x, eps, t) / d**self.order
         loss = jnp.mean(weight * terms)
-        seen = self.weighting.updated(self.process, t, jax.lax.stop_gradient(terms))
-        return loss, ({"loss": loss}, eqx.tree_at(lambda loss: loss.weighting, self, seen))
+        weighting = self.weighting.updated(self.process, t, jax.lax.stop_gradient(terms))
+        return loss, ({"loss": loss}, eqx.tree_at(lambda loss: loss.weighting, self, weighting))
 
 
 class Second(AbstractSeparate):
@@ -108,8 +108,8 @@ class SecondTrace(AbstractSeparate):
 class Third(AbstractSeparate):
     """‖σ³ s3 + ℓ3‖², for s3(x, t) of the shape of x (Theorem 4).
 
-    **Arguments:** `hessian`, ŝ2; `trace`, what stands for tr ŝ2 in tr(ℓ2), such as a model trained
-    by `SecondTrace` (None: the trace of ŝ2).
+    **Arguments:** those of `AbstractSeparate`; `hessian`, ŝ2; `trace`, a model of tr ŝ2 for tr(ℓ2),
+    such as one trained by `SecondTrace` (None: the trace of ŝ2).
     """
 
     hessian: MatrixFunction

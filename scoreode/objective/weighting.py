@@ -1,18 +1,18 @@
-r"""How the integral over t is taken: the weight λ(t) and the density that t is drawn from.
+r"""The weight λ(t) of an objective, and the density from which t is sampled.
 
-Every objective here is an integral of a term, such as ‖σ s + ε‖², over time. Two weights are in
-use, both with ∫ λ dt = 1:
+Every objective here is an integral over time of a term such as ‖σ s + ε‖². There are two weights,
+both with ∫ λ dt = 1:
 
 - the paper's: uniform in t ("noise prediction");
 - the likelihood's (Song et al. 2021), ½ ∫ g² ‖s − ∇log q_0t‖² dt = ½ ∫ (g²/σ²) ‖σ s + ε‖² dt.
-  As dλ/dt = −g²/σ² for the log-SNR λ, it is uniform in the log-SNR. Left out is the constant
-  ½ (λ_0 − λ_T), by which a mean becomes nats. For VE the two weights are the same.
+  It is uniform in the log-SNR λ, because dλ/dt = −g²/σ². The constant ½ (λ_0 − λ_T), which turns
+  the mean into nats, is dropped. For VE the two weights are the same.
 
-The density that t is drawn from is another choice: any that is compensated by a weight leaves the
-integral what it is and changes the noise of its estimate. Weight and density are one object, as
-one without the other is a bias. `stratified` draws stand on a grid with one common random offset
-(Kingma et al. 2021), unbiased for every single index, so that any regular part of a batch is
-itself well spread.
+The density of t is a separate choice. With importance weights any density gives the same integral;
+it only changes the variance of the estimate. Weight and density belong to one object, because a
+density without its importance weights gives a biased estimate. `stratified` times lie on a grid
+with one random offset (Kingma et al. 2021). Each of them is unbiased, and every regular subset of a
+batch is stratified too.
 """
 
 import abc
@@ -37,19 +37,19 @@ def _uniform(key: PRNGKeyArray, n: int, stratified: bool) -> Times:
 
 
 class AbstractWeighting(eqx.Module):
-    """Draws times and the weights that make a mean over draws the intended integral."""
+    """Samples times and importance weights, so that a weighted mean estimates the integral."""
 
     @abc.abstractmethod
     def sample(self, process: AbstractProcess, key: PRNGKeyArray, n: int) -> tuple[Times, Times]:
-        """(t, w), each of shape (n,), such that E[w h(t)] = ∫ λ(t) h(t) dt."""
+        """Times t and weights w, each of shape (n,), with E[w h(t)] = ∫ λ(t) h(t) dt."""
 
     @abc.abstractmethod
     def updated(self, process: AbstractProcess, t: Times, terms: Times) -> Self:
-        """The weighting that follows a batch whose unweighted terms were these."""
+        """The weighting after a batch with these times and unweighted terms."""
 
 
 class UniformTime(AbstractWeighting):
-    """The paper's weight, uniform in t over [t_min, T]; t is drawn from it."""
+    """The paper's weight, uniform in t over [t_min, T]; t is sampled from it."""
 
     stratified: bool = True
 
@@ -82,17 +82,16 @@ class Likelihood(AbstractWeighting):
 
 
 _BINS = 40  # of the log-SNR's range: fine enough for any network's error profile
-_FLOOR = 0.15  # share of draws that stay uniform: no weight exceeds 1 / 0.15
+_FLOOR = 0.15  # share of times sampled uniformly, so that no weight exceeds 1 / 0.15
 _FORGETTING = 0.01  # weight of one new term in a bin's mean square
-_MOST = 20.0  # terms of one batch that count for a bin
+_MOST = 20.0  # at most this many terms of a batch count for a bin
 
 
 class AdaptiveLikelihood(AbstractWeighting):
-    """The likelihood's weight; t is drawn where the terms are large, and divided by its density.
+    """The likelihood's weight; t is sampled in proportion to the root mean square of the terms.
 
-    The variance of a weighted mean is least when draws are in proportion to the root mean square
-    of the terms. It is tracked in bins of the log-SNR as training goes; the estimate stays unbiased
-    whatever the bins hold.
+    This density gives the weighted mean its least variance. Training tracks the mean squares in
+    bins of the log-SNR. The estimate is unbiased for any values of the bins.
     """
 
     mean_square: Float[Array, " bins"] = eqx.field(default_factory=lambda: jnp.ones(_BINS))
@@ -119,8 +118,8 @@ class AdaptiveLikelihood(AbstractWeighting):
         total = jnp.zeros(_BINS, t.dtype).at[bins].add(terms**2)
         rate = _FORGETTING * jnp.minimum(count, _MOST)
         mean = total / jnp.maximum(count, 1.0)
-        moved = self.mean_square + rate * (mean - self.mean_square)
-        return eqx.tree_at(lambda weighting: weighting.mean_square, self, moved)
+        mean_square = self.mean_square + rate * (mean - self.mean_square)
+        return eqx.tree_at(lambda weighting: weighting.mean_square, self, mean_square)
 
 
 def _bin(place: Times) -> Array:

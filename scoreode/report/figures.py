@@ -1,4 +1,4 @@
-"""Figures: densities beside the truth, samples as points or pictures."""
+"""Figures of densities, and of samples as points or pictures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,15 +12,15 @@ from matplotlib.ticker import MaxNLocator
 from scoreode._files import replaced
 from scoreode.errors import InputError
 
-DATA, SAMPLES = "#0072b2", "#d55e00"  # told apart by the colour-blind too
+DATA, SAMPLES = "#0072b2", "#d55e00"  # distinct for colour-blind readers too
 Box = tuple[float, float, float, float]
 """Left, right, bottom, top."""
-_REACH = 5.0  # interquartile ranges
-_LIMIT = 4.5  # half the side of the window in which the 2-D toys are shown
+_REACH = 5.0  # interquartile ranges from the quartiles that a figure shows
+_LIMIT = 4.5  # half the side of the window for the 2-D toys
 
 
 def window(n: int) -> np.ndarray:
-    """The centres of an n × n grid over the 2-D toys' window, shape (n², 2)."""
+    """The points of an n × n grid over the 2-D toys' window, shape (n², 2)."""
     return grid((-_LIMIT, _LIMIT, -_LIMIT, _LIMIT), n)
 
 
@@ -42,7 +42,7 @@ def densities(panels: Mapping[str, np.ndarray]) -> Figure:
 def lines(
     x: np.ndarray, panels: Mapping[str, Mapping[str, np.ndarray]], label: str = "x"
 ) -> Figure:
-    """Densities of one variable, side by side: the first of a panel filled, the others as lines."""
+    """Densities of one variable in panels; the first of a panel is filled, the others are lines."""
     figure = Figure(figsize=(3.4 * len(panels), 2.8), layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
@@ -66,12 +66,12 @@ class OverTime(Protocol):
 
 
 def fisher_curves(models: Mapping[str, OverTime]) -> Figure:
-    """ℓ_Fisher(t) and ℓ_SM(t) of models, on logarithmic axes side by side."""
+    """ℓ_Fisher(t) and ℓ_SM(t) of models, side by side on logarithmic axes."""
     figure = Figure(figsize=(8, 3), layout="constrained")
     left, right = figure.subplots(1, 2)
-    for name, found in models.items():
-        left.plot(found.t, found.fisher.value, label=name)
-        right.plot(found.t, found.score_matching.value, label=name)
+    for name, curves in models.items():
+        left.plot(curves.t, curves.fisher.value, label=name)
+        right.plot(curves.t, curves.score_matching.value, label=name)
     left.set(title="$\\ell_{Fisher}(t)$", xlabel="t", yscale="log")
     right.set(title="$\\ell_{SM}(t)$", xlabel="t", yscale="log")
     left.legend(frameon=False)
@@ -79,7 +79,7 @@ def fisher_curves(models: Mapping[str, OverTime]) -> Figure:
 
 
 def pictures(pixels: np.ndarray, columns: int = 10) -> Figure:
-    """Pixels of bytes (n, h, w, 1), (n, h, w, 3) or (n, h, w, 4) as an enlarged sheet."""
+    """A sheet of enlarged images, from uint8 pixels (n, h, w, c) with c = 1, 3 or 4."""
     n, height, width, channels = pixels.shape
     n_rows = -(-n // columns)
     sheet = np.full((n_rows * (height + 1), columns * (width + 1), channels), 255, np.uint8)
@@ -96,7 +96,7 @@ def pictures(pixels: np.ndarray, columns: int = 10) -> Figure:
 def points(
     rows: np.ndarray, columns: Sequence[str], box: Box | None = None, colour: str = DATA
 ) -> Figure:
-    """A histogram of one column, or a scatter of two, which `box` bounds."""
+    """A histogram of one column, or a scatter plot of two within `box`."""
     figure = Figure(figsize=(4, 4), layout="constrained")
     axis = figure.subplots()
     if rows.shape[1] == 1:
@@ -118,7 +118,7 @@ def points(
 
 
 def log_density(nats: np.ndarray, columns: Sequence[str], box: Box) -> Figure:
-    """log p of two columns, (n²,) on a `grid`, down to a thousandth of its largest density."""
+    """log p of two columns, (n²,) on a `grid`, down to 1/1000 of the largest density."""
     figure, n = Figure(figsize=(4, 4), layout="constrained"), round(len(nats) ** 0.5)
     axis, top = figure.subplots(), np.max(nats)
     shown = {"cmap": "magma", "vmin": top - np.log(1000), "vmax": top, "aspect": "auto"}
@@ -131,16 +131,18 @@ def log_density(nats: np.ndarray, columns: Sequence[str], box: Box) -> Figure:
 def pairs(
     data: np.ndarray | None, samples: np.ndarray, columns: Sequence[str]
 ) -> tuple[Figure, int]:
-    """Every pair of columns, data below the diagonal and samples above; each column on it.
+    """Scatter plots of all pairs of columns, with data below and samples above the diagonal.
 
-    **Returns:** the figure, and how many rows lie outside of it.
+    Histograms of the columns are on the diagonal.
+
+    **Returns:** the figure, and the number of rows outside of it.
     """
     d = len(columns)
     figure = Figure(figsize=(1.5 * d, 1.5 * d), layout="constrained")
     axes = figure.subplots(d, d, squeeze=False)
-    drawn = [(samples, SAMPLES)] if data is None else [(data, DATA), (samples, SAMPLES)]
-    together = np.concatenate([rows for rows, _ in drawn])
-    sides = [limits(together[:, i]) for i in range(d)]
+    tables = [(samples, SAMPLES)] if data is None else [(data, DATA), (samples, SAMPLES)]
+    all_rows = np.concatenate([rows for rows, _ in tables])
+    sides = [limits(all_rows[:, i]) for i in range(d)]
     for place, axis in enumerate(axes.flat):
         i, j = divmod(place, d)
         axis.set(xlim=sides[j], xticks=[], yticks=[])
@@ -149,28 +151,28 @@ def pairs(
                 **_ticks(sides[j]), fontsize=7, rotation=45, ha="right", rotation_mode="anchor"
             )
         if i == j:
-            for rows, colour in drawn:
+            for rows, colour in tables:
                 shape = {"histtype": "step", "color": colour, "linewidth": 1.2}
                 axis.hist(rows[:, i], bins=30, range=sides[i], density=True, **shape)
         else:
-            rows, colour = drawn[0 if i > j else -1]
+            rows, colour = tables[0 if i > j else -1]
             axis.scatter(rows[:, j], rows[:, i], s=1.5, alpha=0.4, color=colour, linewidths=0)
             axis.set(ylim=sides[i])
             if j == 0:
                 axis.set_yticks(**_ticks(sides[i]), fontsize=7)
         _name(axis, columns[j] if i == d - 1 else "", columns[i] if j == 0 else "")
-    return figure, outside(together, *sides)
+    return figure, outside(all_rows, *sides)
 
 
 def _name(axis: Axes, x: str, y: str) -> None:
-    """Labels the axes with columns' names, which may be long, and in which $ is a dollar."""
+    """Labels the axes with the columns' names, shortened and without TeX: $ is a dollar sign."""
     short_x, short_y = (name if len(name) <= 16 else f"{name[:15]}…" for name in (x, y))
     axis.set_xlabel(short_x, parse_math=False)
     axis.set_ylabel(short_y, parse_math=False)
 
 
 def _ticks(ends: tuple[float, float]) -> dict[str, Any]:
-    """Two or three round values between the ends, with digits that tell them apart."""
+    """Two or three round values between the ends, with enough digits to differ."""
     at = np.asarray(MaxNLocator(3).tick_values(*ends))
     at = at[(at >= ends[0]) & (at <= ends[1])]
     step = at[1] - at[0] if len(at) > 1 else 1.0
@@ -180,9 +182,9 @@ def _ticks(ends: tuple[float, float]) -> dict[str, Any]:
 
 
 def ends(values: np.ndarray) -> tuple[float, float]:
-    """Between what to draw values, of which a few far out would leave no room for the others.
+    """The ends of an axis for these values, without outliers that would squeeze the others.
 
-    All of them within five interquartile ranges of the quartiles, and 98 % of them in any case.
+    It covers all values within five interquartile ranges of the quartiles, and at least 98 %.
     """
     first, third = np.quantile(values, [0.25, 0.75])
     reach = _REACH * (third - first)
@@ -199,13 +201,13 @@ def limits(values: np.ndarray) -> tuple[float, float]:
 
 
 def outside(rows: np.ndarray, *sides: tuple[float, float]) -> int:
-    """How many rows lie outside of what a figure shows of their columns."""
+    """The number of rows outside of a figure with these sides for their columns."""
     low, high = np.asarray(sides).T
     return int(np.sum(np.any((rows < low) | (rows > high), axis=1)))
 
 
 def around(rows: np.ndarray) -> Box:
-    """What holds two columns with a margin."""
+    """The box of two columns' `limits`."""
     return (*limits(rows[:, 0]), *limits(rows[:, 1]))
 
 
@@ -216,6 +218,6 @@ def grid(box: Box, n: int) -> np.ndarray:
 
 
 def write(figure: Figure, path: Path) -> None:
-    """Saves a figure. **Raises:** `FailureError` where the disk refuses."""
+    """Saves a figure. **Raises:** `FailureError` if the disk refuses."""
     with replaced(path) as partial:
         figure.savefig(partial, dpi=150)

@@ -1,6 +1,6 @@
 """Sections of a report on models and held-out rows: log-densities, calibration, the solver's work.
 
-Every number is made elsewhere: by `evaluate`, by `calibration`.
+The numbers come from `evaluate`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,32 +16,35 @@ from scoreode.report import figures, pixels
 from scoreode.report.html import Chart, Charts, Curve, Picture, Pictures, Section, Table, Text
 
 _BINS = 40
-_WORST, _VALUES = 8, 10  # rows, and values of each
+_WORST, _VALUES = 8, 10  # least likely rows in the table, and values of each
 
 _LIKELIHOOD = (
-    "Minus the log-density of held-out rows, mean ± standard error over rows. For data on a grid,"
-    " minus a lower bound on the log-mass of their cells, and bits/dim, which other data have not."
+    "The NLL is minus the log-density of held-out rows, mean ± standard error over rows. For data"
+    " on a grid it is minus a lower bound on the log-mass of their cells. Only data on a grid have"
+    " bits/dim."
 )
 _CALIBRATION = (
-    "The ODE carries every row to a latent point, which is standard normal if the row is the"
-    " model's. Then the normal distribution function of every latent coordinate is uniform: a hump"
-    " means that the model is wider than the data, a valley that it is narrower, a slope that it is"
-    " off to a side. The squared length of the point follows χ² with as many degrees of freedom as"
-    " there are columns. Grey: where 95 % of right models are, bin by bin and rank by rank."
+    "The ODE maps every row to a latent point, which is standard normal if the row follows the"
+    " model. Then the normal distribution function of every latent coordinate, its probability"
+    " integral transform, is uniform. A hump means that the model is wider than the data, a valley"
+    " that it is narrower, a slope that it is shifted. The squared length of the latent point"
+    " follows χ² with one degree of freedom per column. The grey band contains 95 % of the values"
+    " of a correct model, separately for every bin and every rank."
 )
 _COVERAGE = (
-    "How much of the latent coordinates, and of whole rows, the central region of a probability"
-    " holds, ± standard error over rows. A right model holds what the head of the column says."
+    "The share of latent coordinates, and of whole rows, in the central region of each probability,"
+    " ± standard error over rows. For a correct model it equals the probability at the head of the"
+    " column."
 )
 _SOLVER = (
-    "A log-density takes so many evaluations of the network, half of them with its divergence; rows"
-    " whose estimated error is above the tolerance are solved again. The standard error of the"
-    " probes is that of the mean over all rows; 0 where the divergence is exact."
+    "The number of network evaluations for the log-density of a row; half of them include the"
+    " divergence. Rows with an estimated error above the tolerance are solved again. The standard"
+    " error of the probes is that of the mean over all rows; it is 0 if the divergence is exact."
 )
 
 
 def likelihood(found: Sequence[Evaluated]) -> Section:
-    """NLL by run, paired where runs have the same rows, its distribution, the worst rows."""
+    """The NLL of every run, paired differences on the same rows, histograms, least likely rows."""
     groups: dict[int, list[Evaluated]] = {}
     for evaluated in found:
         groups.setdefault(id(evaluated.held_out), []).append(evaluated)
@@ -62,15 +65,15 @@ def likelihood(found: Sequence[Evaluated]) -> Section:
 
 
 def _filled(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
-    """A table without the columns that hold nothing."""
-    kept = [i for i in range(len(head)) if any(row[i] != NONE for row in rows)]
-    return Table([head[i] for i in kept], [[row[i] for i in kept] for row in rows])
+    """A table without its empty columns."""
+    filled = [i for i in range(len(head)) if any(row[i] != NONE for row in rows)]
+    return Table([head[i] for i in filled], [[row[i] for i in filled] for row in rows])
 
 
 def _rows_of(held_out: HeldOut) -> str:
-    chosen, total, source = len(held_out.evaluated), held_out.total, held_out.source
+    n, total, source = len(held_out.evaluated), held_out.total, held_out.source
     kind = source if " rows of " in source else f"rows of {source}"
-    return f"All {total} {kind}." if chosen == total else f"{chosen} of {total} {kind}, at random."
+    return f"All {total} {kind}." if n == total else f"{n} of {total} {kind}, at random."
 
 
 def _nll_row(evaluated: Evaluated, first: Evaluated, paired: bool) -> list[str]:
@@ -90,23 +93,23 @@ def _nll_row(evaluated: Evaluated, first: Evaluated, paired: bool) -> list[str]:
 
 
 def _difference(evaluated: Evaluated, first: Evaluated) -> str:
-    """The mean difference in NLL over rows that both runs have."""
-    found = None if evaluated is first else difference(first, evaluated)
-    return NONE if found is None else plus_minus(float(found.value), float(found.stderr))
+    """The mean difference in NLL over the rows that both runs have."""
+    estimate = None if evaluated is first else difference(first, evaluated)
+    return NONE if estimate is None else plus_minus(float(estimate.value), float(estimate.stderr))
 
 
 def _histograms(each: dict[int, np.ndarray], title: str, unit: str, log: bool = False) -> Chart:
-    """Rows by value, in bins that the runs share; on a logarithmic axis 0 is in the lowest.
+    """Histograms of the runs' values in common bins; on a logarithmic axis 0 is in the lowest bin.
 
-    A few rows far from the others are not drawn, but counted.
+    Outliers are not drawn; the note says how many there are.
     """
-    everything = np.concatenate(list(each.values()))
+    all_values = np.concatenate(list(each.values()))
     if log:
-        least = np.min(everything[everything > 0], initial=1.0)
-        everything = np.log(np.maximum(everything, least))
+        least = np.min(all_values[all_values > 0], initial=1.0)
+        all_values = np.log(np.maximum(all_values, least))
         each = {number: np.log(np.maximum(values, least)) for number, values in each.items()}
-    sides = figures.ends(everything) if len(everything) else None
-    edges = np.histogram_bin_edges(everything, _BINS, sides)
+    sides = figures.ends(all_values) if len(all_values) else None
+    edges = np.histogram_bin_edges(all_values, _BINS, sides)
     curves = [
         Curve(
             np.exp(edges) if log else edges,
@@ -116,20 +119,20 @@ def _histograms(each: dict[int, np.ndarray], title: str, unit: str, log: bool = 
         )
         for number, values in each.items()
     ]
-    below, above = everything[everything < edges[0]], everything[everything > edges[-1]]
-    note = _left_out(*((np.exp(below), np.exp(above)) if log else (below, above)))
+    below, above = all_values[all_values < edges[0]], all_values[all_values > edges[-1]]
+    note = _not_drawn(*((np.exp(below), np.exp(above)) if log else (below, above)))
     return Chart(title, unit, "rows", curves, log="x" if log else "", note=note)
 
 
-def _left_out(below: np.ndarray, above: np.ndarray) -> str:
-    """What a chart does not show."""
-    said = [f"{len(below)} below, down to {value(np.min(below), '.4g')}"] if len(below) else []
-    said += [f"{len(above)} above, up to {value(np.max(above), '.4g')}"] if len(above) else []
-    return f"Not drawn: {'; '.join(said)}." if said else ""
+def _not_drawn(below: np.ndarray, above: np.ndarray) -> str:
+    """The note about values outside of a chart."""
+    parts = [f"{len(below)} below, down to {value(np.min(below), '.4g')}"] if len(below) else []
+    parts += [f"{len(above)} above, up to {value(np.max(above), '.4g')}"] if len(above) else []
+    return f"Not drawn: {'; '.join(parts)}." if parts else ""
 
 
 def _worst(group: Sequence[Evaluated]) -> Iterator[Any]:
-    """The rows that models of the same rows find least likely on average."""
+    """The rows with the largest mean NLL over runs with the same held-out rows."""
     held_out, fitted = group[0].held_out, group[0].fitted
     nll = np.stack([np.where(e.records["converged"], -e.records["nats"], np.inf) for e in group])
     order = np.argsort(-np.mean(nll, 0), kind="stable")[:_WORST]
@@ -162,7 +165,7 @@ def _worst(group: Sequence[Evaluated]) -> Iterator[Any]:
 
 
 def calibrated(found: Sequence[Evaluated]) -> Section:
-    """Probability integral transforms of every run, and the coverage of central regions."""
+    """The probability integral transforms of every run, and the coverage of central regions."""
     found = [evaluated for evaluated in found if len(evaluated.z) > 1]
     if not found:
         return Section("Calibration", [Text("two held-out rows that converged.", "note")])
@@ -181,12 +184,12 @@ def _coverage(evaluated: Evaluated, found: Sequence[Evaluated]) -> Iterator[list
 
 
 def _pit_charts(evaluated: Evaluated, found: Sequence[Evaluated]) -> Iterator[Chart]:
-    """Two charts for every run: its number of rows decides the bands."""
+    """Two charts for every run, because the bands depend on its number of rows."""
     number, whose = evaluated.subject.number, of(evaluated.subject, found)
     pit = calibration.pit_histogram(evaluated.z)
     norms = calibration.squared_norms(evaluated.z)
     lengths = np.sum(evaluated.z.astype(np.float64) ** 2, 1)
-    # A few rows far out would leave no room for the others; but most stay where they are.
+    # Outliers would squeeze the other points.
     top = max(figures.ends(lengths)[1], norms.high[-1])
     found_below = np.where(norms.found <= top, norms.found, np.nan)
     uniform = [
@@ -200,13 +203,13 @@ def _pit_charts(evaluated: Evaluated, found: Sequence[Evaluated]) -> Iterator[Ch
         Curve(norms.x, norms.expected),
         Curve(norms.x, found_below, "dots", run=number),
     ]
-    note = _left_out(lengths[:0], lengths[lengths > top])
+    note = _not_drawn(lengths[:0], lengths[lengths > top])
     title = f"Squared length{whose}"
-    yield Chart(title, "quantiles of χ²", "quantiles found", ranked, note=note)
+    yield Chart(title, "quantiles of χ²", "empirical quantiles", ranked, note=note)
 
 
 def solver(found: Sequence[Evaluated]) -> Section:
-    """What the log-densities cost, and how far off they are estimated to be."""
+    """The cost of the log-densities, and their estimated errors."""
     costs = sorted({int(nfe) for evaluated in found for nfe in evaluated.records["nfe"]})
     head = ["", "evaluations a row, mean", "median", "95 %", "most"]
     head += ["estimated error a row, mean, nats", "probes, nats"]
@@ -215,10 +218,10 @@ def solver(found: Sequence[Evaluated]) -> Section:
     ]
     blocks: list[Any] = [Text(_SOLVER), Table(head, [_work(evaluated) for evaluated in found])]
     blocks += [Table(["rows that took evaluations:", *map(str, costs)], counts)]
-    good = {e.subject.number: e.records[e.records["converged"]] for e in found}
-    good = {number: records for number, records in good.items() if len(records)}
-    titles = {"error": "Estimated error of a row", "stderr": "Standard error by probes of a row"}
-    each = {name: {n: records[name] for n, records in good.items()} for name in titles}
+    converged = {e.subject.number: e.records[e.records["converged"]] for e in found}
+    converged = {number: records for number, records in converged.items() if len(records)}
+    titles = {"error": "Estimated error of a row", "stderr": "Standard error of a row's probes"}
+    each = {name: {n: records[name] for n, records in converged.items()} for name in titles}
     charts = [
         _histograms(each[name], title, "nats", log=True)
         for name, title in titles.items()

@@ -1,4 +1,4 @@
-"""What a reader looks for first: how likely held-out rows are, and which run is ahead."""
+"""The headline of a report: the NLL of held-out rows, and which run is ahead."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,13 +9,14 @@ from scoreode.evaluate.text import of, plus_minus
 
 
 def headline(found: Sequence[Evaluated]) -> list[str]:
-    """A line on every run, and one on who is ahead where they have the same rows."""
+    """A line for every run; if all have the same rows, another on which run is ahead."""
     lines = [_mean(evaluated, found) for evaluated in found]
-    together = all(e.held_out is found[0].held_out for e in found)
-    known = [e for e in found if e.summary["nats_mean"] is not None]
-    if len(known) < 2:
+    same_rows = all(e.held_out is found[0].held_out for e in found)
+    comparable = [e for e in found if e.summary["nats_mean"] is not None]
+    if len(comparable) < 2:
         return lines
-    return [*lines, _ahead(known) if together else "The runs have different rows: no comparison."]
+    different = "The runs have different held-out rows and cannot be compared."
+    return [*lines, _ahead(comparable) if same_rows else different]
 
 
 def _mean(evaluated: Evaluated, found: Sequence[Evaluated]) -> str:
@@ -25,25 +26,25 @@ def _mean(evaluated: Evaluated, found: Sequence[Evaluated]) -> str:
     nats = plus_minus(-summary["nats_mean"], summary["nats_stderr"])
     bits = plus_minus(summary["bits_per_dim"], summary["bits_per_dim_stderr"])
     on_grid = "" if summary["bits_per_dim"] is None else f", {bits} bits/dim"
-    n, left_out = summary["n"] - summary["unconverged"], summary["unconverged"]
-    rows = f"{n} held-out rows" + (f"; {left_out} more did not converge" if left_out else "")
+    n, failed = summary["n"] - summary["unconverged"], summary["unconverged"]
+    rows = f"{n} held-out rows" + (f"; {failed} more did not converge" if failed else "")
     return f"NLL{whose}: {nats} nats{on_grid}, mean ± standard error over {rows}."
 
 
 def _ahead(found: Sequence[Evaluated]) -> str:
-    """Who has the least NLL, and by how much, as `scoreode compare --to best` tells it."""
+    """The run with the lowest NLL and its lead, as in `scoreode compare --to best`."""
     summary = compare.summarised(found, "best")
     best = summary["reference"]
     others = [run for run in summary["runs"] if run["label"] != best]
     by = "; ".join(_by(run) for run in others)
     if all(run["significant"] for run in others):
         return f"{best} is ahead: {by}."
-    return f"{best} has the least NLL, but is not ahead of all others for certain: {by}."
+    return f"{best} has the lowest NLL, but not significantly lower than all others: {by}."
 
 
 def _by(run: dict[str, Any]) -> str:
     if run["difference"] is None:
         return f"no row in common with {run['label']}"
-    judged = "significant" if run["significant"] else "not significant"
+    verdict = "significant" if run["significant"] else "not significant"
     less = plus_minus(-run["difference"], run["difference_stderr"])
-    return f"{less} nats a row less than {run['label']} ({judged})"
+    return f"{less} nats a row less than {run['label']} ({verdict})"

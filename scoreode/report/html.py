@@ -1,7 +1,7 @@
-"""A page in one HTML file: sections of text, tables, charts and pictures, and nothing from outside.
+"""A page in one HTML file: sections of text, tables, charts and pictures.
 
-Whatever a user named is escaped. Charts are drawn in the browser from numbers in the page; the page
-forbids itself to load anything, and to run any script but its own.
+Names given by a user are escaped. The browser draws the charts from numbers in the page. The page's
+security policy forbids it to load anything and to run any script but its own.
 """
 
 import base64
@@ -24,7 +24,7 @@ _FILES = resources.files("scoreode.report") / "assets"
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph, or a heading within a section, or a note of what is missing."""
+    """A paragraph, a heading within a section, or a note about missing content."""
 
     text: str
     kind: str = "text"
@@ -33,9 +33,9 @@ class Text:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of "numbers" or "facts" under a head; the first cell of a row names it.
+    """Rows of "numbers" or "facts" under a head; the first cell of a row is its name.
 
-    A second cell that is the last is that of all columns.
+    In a row of two cells, the second cell spans all columns.
     """
 
     head: Sequence[str]
@@ -46,7 +46,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Fold:
-    """Text as it is, such as commands, that opens on demand."""
+    """Preformatted text, such as commands, that can be unfolded."""
 
     title: str
     text: str
@@ -56,7 +56,7 @@ class Fold:
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with a caption; a wide one has a row of its own."""
+    """A figure with a caption; a wide one takes a whole row."""
 
     title: str
     figure: Figure
@@ -64,7 +64,7 @@ class Picture:
 
     @property
     def uri(self) -> str:
-        """The figure as a data: address of a PNG."""
+        """The figure as a PNG in a data: URI."""
         buffer = io.BytesIO()
         self.figure.savefig(buffer, dpi=120, transparent=True, metadata={"Software": None})
         return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
@@ -72,7 +72,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Figures side by side, as many as there is room for."""
+    """Figures side by side, as many as fit."""
 
     pictures: Sequence[Picture]
     block: ClassVar[str] = "pictures"
@@ -80,10 +80,11 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Curve:
-    """y over x: a "line", "dots", the "steps" of a histogram (x its edges), or a "band" about y.
+    """y over x: a "line", "dots", the "steps" of a histogram, or a "band" from `low` to y.
 
-    `run` is the number of the run whose colour it has, and with which it is shown or hidden; None
-    for what all are compared with. x may be a choice of several by name.
+    For steps, x are the edges of the bins. x may be a mapping of names to several choices. The
+    curve has the colour of the run with number `run`, and is shown or hidden with it; None for a
+    reference curve.
     """
 
     x: Mapping[str, np.ndarray] | np.ndarray
@@ -95,9 +96,9 @@ class Curve:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves on common axes; `log` names those that are logarithmic: "", "x", "y" or "xy".
+    """Curves on common axes; `log` says which axes are logarithmic: "", "x", "y" or "xy".
 
-    `note` says what is not drawn.
+    `note` describes data that the chart does not show.
     """
 
     title: str
@@ -110,7 +111,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Charts:
-    """Charts side by side; with controls, of what is drawn and over which of several x."""
+    """Charts side by side; `controls` are the names of x to choose from."""
 
     charts: Sequence[Chart]
     controls: Sequence[str] = ()
@@ -132,8 +133,11 @@ def rendered(
     sections: Sequence[Section],
     written: str,
 ) -> str:
-    """The page. `runs` are their labels; `headline` says in lines what was found; `written` says
-    by what it was written, and when."""
+    """The page as HTML.
+
+    **Arguments:** `title`; `runs`, their labels; `headline`, lines with the main results;
+    `sections`; `written`, the footer: when and with which versions the page was written.
+    """
     import jinja2
 
     environment = jinja2.Environment(
@@ -169,7 +173,7 @@ def _charts(block: Any) -> Sequence[Chart]:
 
 
 def _plain(value: Any) -> Any:
-    """For JSON, which has no arrays and no nan."""
+    """The value for JSON, which has neither arrays nor nan."""
     match value:
         case Mapping():
             return {key: _plain(entry) for key, entry in value.items()}
@@ -183,6 +187,6 @@ def _plain(value: Any) -> Any:
 
 
 def write(path: Path, page: str) -> None:
-    """Writes a page. **Raises:** `FailureError` where the disk refuses."""
+    """Writes a page. **Raises:** `FailureError` if the disk refuses."""
     with replaced(path) as partial:
         partial.write_text(page, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Images as what they are: a PNG of true pixels for every one."""
+"""Writes images as PNGs, pixel by pixel."""
 
 import os
 import shutil
@@ -13,16 +13,16 @@ from scoreode._files import disk, replaced
 from scoreode.errors import InputError
 
 Pixels = UInt8[np.ndarray, "n h w c"]
-_CHANNELS = (1, 2, 3, 4)  # grey or colours, either also with transparency
+_CHANNELS = (1, 2, 3, 4)  # grey, grey with alpha, RGB, RGB with alpha
 
 
 def of_rows(
     rows: Real[np.ndarray, "n d"], shape: tuple[int, ...], ends: tuple[float, float] | None
 ) -> Pixels:
-    """Rows as images of bytes: round(255 (x − black) / (white − black)), for bytes the values.
+    """Rows as uint8 images: round(255 (x − black) / (white − black)), clipped to [0, 255].
 
-    **Arguments:** `shape`, (h, w) or (h, w, c); `ends`, black and white; None for the least and the
-    greatest value of these rows.
+    **Arguments:** `rows`; `shape`, (h, w) or (h, w, c); `ends`, black and white (None: the smallest
+    and the largest value of these rows).
     """
     low, high = ends or (float(np.min(rows)), float(np.max(rows)))
     light = (np.asarray(rows, np.float64) - low) * (255 / ((high - low) or 1.0))
@@ -31,11 +31,14 @@ def of_rows(
 
 
 def check(out: Path, shape: tuple[int, ...]) -> None:
-    """Raises `InputError` unless PNGs of this shape can be written to a new or empty folder, or to
-    a file, before any work is done."""
+    """Checks, before any work is done, that PNGs of this shape can be written to `out`.
+
+    **Raises:** `InputError` if PNG has no such number of channels, Pillow is missing, or `out` is a
+    folder that is not empty.
+    """
     channels = (*shape, 1)[2]
     if channels not in _CHANNELS:
-        raise InputError(f"{out}: a PNG has no {channels} channels; use .npy")
+        raise InputError(f"{out}: a PNG cannot have {channels} channels; use .npy")
     try:
         import PIL  # noqa: F401
     except ModuleNotFoundError as missing:
@@ -45,17 +48,17 @@ def check(out: Path, shape: tuple[int, ...]) -> None:
 
 
 def write(image: UInt8[np.ndarray, "h w c"], path: Path) -> None:
-    """One image as a PNG. **Raises:** `FailureError` where the disk refuses."""
+    """Writes an image as a PNG. **Raises:** `FailureError` if the disk refuses."""
     with replaced(path) as partial:
         _picture(image).save(partial)
 
 
 def write_folder(images: Pixels, folder: Path) -> None:
-    """A PNG for every image, called by its number from 1, with zeros before it: 001.png.
+    """Writes a PNG for every image, named by its number from 1 with leading zeros: 001.png.
 
-    All are there, or none.
+    Either all images are written, or none.
 
-    **Raises:** `FailureError` where the disk refuses.
+    **Raises:** `FailureError` if the disk refuses.
     """
     partial = folder.with_name(f"{folder.name}.{os.getpid()}.partial")
     digits = len(str(len(images)))
@@ -64,7 +67,7 @@ def write_folder(images: Pixels, folder: Path) -> None:
             partial.mkdir()
             for number, image in enumerate(images, 1):
                 _picture(image).save(partial / f"{number:0{digits}}.png")
-            os.replace(partial, folder)  # of a folder, only an empty one is
+            os.replace(partial, folder)  # replaces only an empty folder
     finally:
         with suppress(OSError):
             shutil.rmtree(partial)

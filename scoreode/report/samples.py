@@ -1,4 +1,4 @@
-"""Data beside samples, as what they are: pictures, a line, a plane, or a table."""
+"""The section that compares samples with data: images, densities, scatter plots, a table."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -13,18 +13,18 @@ from scoreode.flow import GridLikelihood
 from scoreode.report import figures, pixels
 from scoreode.report.html import Picture, Pictures, Section, Table, Text
 
-_FOR_EYES = GridLikelihood(n_steps=24)  # a colour shows no more
+_COARSE = GridLikelihood(n_steps=24)  # accurate enough for a plot
 _GRID, _LINE, _BINS = 64, 400, 50
 _PAIRED, _LISTED, _GIVEN = 6, 12, 3  # columns
 _COMPARED = (
-    "Quantiles of held-out rows and of samples, in the columns' own units, for the columns that"
+    "Quantiles of held-out rows and of samples, in the units of the columns, for the columns that"
     f" differ most, at most {_LISTED}. KS is the largest difference of the two distribution"
-    " functions; last, what it stays below in 95 % of cases where both are alike."
+    " functions. The last column is its 95 % quantile if both distributions are equal."
 )
 
 
 def samples(found: Sequence[Examined]) -> Section:
-    """What the samples of every model look like, and how they differ from data."""
+    """Pictures of every model's samples, and a table of their differences from data."""
     each, rows = [], []
     for i, examined in enumerate(found):
         shown = any(examined.held_out is other.held_out for other in found[:i])
@@ -42,7 +42,7 @@ def samples(found: Sequence[Examined]) -> Section:
 
 
 def _compared(examined: Examined) -> list[calibration.Column]:
-    """The columns of a table of numbers beside held-out rows, where there are such."""
+    """The columns of samples compared with held-out rows; empty for images or without rows."""
     if examined.fitted.data.image_shape:
         return []
     columns, rows = examined.fitted.data.columns, examined.rows
@@ -60,7 +60,7 @@ def _row(column: calibration.Column, whose: str) -> list[str]:
 def _pictures(
     examined: Examined, compared: Sequence[calibration.Column], shown: bool, whose: str
 ) -> Iterator[Picture]:
-    """Of data that were shown before only the model's part."""
+    """The pictures of a model; without those of the data if they were `shown` before."""
     data = examined.rows
     data = None if data is None else data.astype(np.float64)
     shape, columns = examined.fitted.data.image_shape, examined.fitted.data.columns
@@ -91,13 +91,13 @@ def _images(examined: Examined, data: np.ndarray | None, whose: str) -> Iterator
 
 
 def _shown(rows: np.ndarray, *sides: tuple[float, float]) -> str:
-    """How many rows there are, and how many of them a figure with these sides leaves out."""
-    left_out = figures.outside(rows, *sides)
-    return f"{len(rows)} rows" + (f", {left_out} outside" if left_out else "")
+    """The number of rows, and of those outside of a figure with these sides."""
+    outside = figures.outside(rows, *sides)
+    return f"{len(rows)} rows" + (f", {outside} outside" if outside else "")
 
 
 def _line(examined: Examined, data: np.ndarray | None, whose: str) -> Picture:
-    """The model's density over the data's, or the samples' where there are none."""
+    """The model's density and a histogram of the data, or of the samples without data."""
     name, rows = ("samples", examined.samples) if data is None else ("data", data)
     sides = figures.limits(rows)
     x = np.linspace(*sides, _LINE)
@@ -105,7 +105,7 @@ def _line(examined: Examined, data: np.ndarray | None, whose: str) -> Picture:
     heights = heights / len(rows) / np.diff(edges)
     at = np.searchsorted(edges, x, "right")
     histogram = np.concatenate([[0.0], heights, [0.0]])[at]
-    nats = examined.fitted.density.log_likelihood(x[:, None], how=_FOR_EYES).nats
+    nats = examined.fitted.density.log_likelihood(x[:, None], how=_COARSE).nats
     curves = {name: histogram, "model": np.exp(nats)}
     label = examined.fitted.data.columns[0]
     title = f"Density{whose}, {name}: {_shown(rows, sides)}"
@@ -123,23 +123,23 @@ def _plane(
     picture = figures.points(rows, columns, box, figures.SAMPLES)
     yield Picture(f"Samples{whose}, {_shown(rows, box[:2], box[2:])}", picture)
     grid = figures.grid(box, _GRID)
-    nats = np.asarray(examined.fitted.density.log_likelihood(grid, how=_FOR_EYES).nats)
+    nats = np.asarray(examined.fitted.density.log_likelihood(grid, how=_COARSE).nats)
     yield Picture(f"Log-density{whose}", figures.log_density(nats, columns, box))
 
 
 def _pairs(
     examined: Examined, data: np.ndarray | None, compared: Sequence[calibration.Column], whose: str
 ) -> Picture:
-    """The columns in which samples and data differ most, and conditions; without data the first."""
+    """Pairs of the columns that differ most (without data the first ones) and of the conditions."""
     columns, rows = examined.columns, examined.samples
     given = examined.fitted.data.conditions[:_GIVEN]
     room = _PAIRED - len(given)
     names = [*([column.name for column in compared[:room]] or columns[:room]), *given]
-    picked = sorted(map(columns.index, names))
+    chosen = sorted(map(columns.index, names))
     which = "the columns of largest KS" if len(compared) > room else "columns in pairs"
     which += f", given {', '.join(given)} of the data" if given else ""
     halves = "" if data is None else ": data below the diagonal (blue), samples above (orange)"
-    shown = None if data is None else data[:, picked]
-    figure, left_out = figures.pairs(shown, rows[:, picked], [columns[i] for i in picked])
-    outside = f"; rows outside: {left_out}" if left_out else ""
+    shown = None if data is None else data[:, chosen]
+    figure, n_outside = figures.pairs(shown, rows[:, chosen], [columns[i] for i in chosen])
+    outside = f"; rows outside: {n_outside}" if n_outside else ""
     return Picture(f"Samples{whose}, {which}{halves}{outside}", figure, wide=True)

@@ -1,4 +1,4 @@
-"""The theorems, measured against closed forms."""
+"""The paper's theorems, checked numerically against closed forms."""
 
 from scoreode.theory.bound import DataPath, PathErrors
 from scoreode.theory.estimate import Estimate, spread_points

@@ -1,6 +1,6 @@
-r"""Theorem 2, measured: three score-matching errors bound the model score's error.
+r"""Theorem 2, checked numerically: three score-matching errors bound the model score's error.
 
-Let r = ∇log p_t − ∇log q_t, along the *data* ODE dx/dt = h_q = f − ½ g² ∇log q_t. There
+Let r = ∇log p_t − ∇log q_t. Along the *data* ODE dx/dt = h_q = f − ½ g² ∇log q_t
 
     dr/dt = ½ g² [∇tr(∇s − ∇²log q) + (∇s − ∇²log q)ᵀ ∇log p + ∇²log p (s − ∇log q)] − (∇h_q)ᵀ r,
 
@@ -8,14 +8,15 @@ so with the pointwise errors
 
     δ1 = ‖s − ∇log q‖,    δ2 = ‖∇s − ∇²log q‖_F,    δ3 = ‖∇tr ∇s − ∇tr ∇²log q‖
 
-and C a bound on ‖∇²log p_t‖₂, one has ‖r‖ ≤ u for the solution, backward from u(T) = ‖r(T)‖, of
+and a bound C on ‖∇²log p_t‖₂, we have ‖r‖ ≤ u, where u solves, backward from u(T) = ‖r(T)‖,
 
     −du/dt = ½ g² [δ3 + δ2 (u + ‖∇log q‖) + C δ1] + ‖∇h_q‖₂ u.
 
-Points that follow the data ODE keep the law q_t: so D_F(q_t ‖ p_t) ≤ E[u(t)²], the mean over paths.
+Points on paths of the data ODE have the law q_t, hence D_F(q_t ‖ p_t) ≤ E[u(t)²], the mean over
+paths.
 
-The errors are measured on a grid of the log-SNR λ, dλ = −(g²/σ²) dt, where all coefficients are
-smooth, and the equation is then solved with the means of its coefficients over every step.
+The errors are evaluated on a grid of the log-SNR λ, dλ = −(g²/σ²) dt, where all coefficients are
+smooth. The equation for u is then solved with its coefficients averaged over each step.
 """
 
 import equinox as eqx
@@ -36,7 +37,7 @@ OverTime = Float[Array | np.ndarray, "..."]
 
 
 class PathErrors(eqx.Module):
-    """What is measured along a path of the data ODE from T to t_min; arrays over its times."""
+    """The errors along a path of the data ODE from T to t_min, as arrays over times."""
 
     t: OverTime
     log_snr: OverTime
@@ -48,20 +49,20 @@ class PathErrors(eqx.Module):
     q_score: OverTime
     """‖∇log q_t‖."""
     p_curvature: OverTime
-    """‖∇²log p_t‖₂, the least C."""
+    """‖∇²log p_t‖₂, the smallest possible C."""
     norm: OverTime
-    """(σ²/g²) ‖∇h_q‖₂: by how much errors may grow per unit of log-SNR."""
+    """(σ²/g²) ‖∇h_q‖₂, a bound on the growth rate of errors per unit of log-SNR."""
     log_norm: OverTime
     """The same with the largest eigenvalue of ∇h_q, its logarithmic norm."""
     r: OverTime
-    """‖∇log p_t − ∇log q_t‖, the error that is bounded."""
+    """‖∇log p_t − ∇log q_t‖, the error that u bounds."""
     converged: Bool[Array | np.ndarray, "..."]
 
     def bound(self, C: float | None = None, sharp: bool = False) -> Float[np.ndarray, "..."]:
         """u ≥ ‖r‖ at every time of the path; E[u²] over paths bounds the Fisher divergence.
 
-        **Arguments:** `C`: a bound on ‖∇²log p_t‖₂, by default what was measured at every point;
-        `sharp`: the logarithmic norm, which also bounds, in place of ‖∇h_q‖₂.
+        **Arguments:** `C`, a bound on ‖∇²log p_t‖₂ (None: its value at every point); `sharp`: use
+        the logarithmic norm instead of ‖∇h_q‖₂, which gives a valid and tighter bound.
         """
         C_t = self.p_curvature if C is None else C
         a = self.delta3 + self.delta2 * self.q_score + C_t * self.delta1
@@ -76,7 +77,7 @@ class PathErrors(eqx.Module):
 
 
 class DataPath(eqx.Module):
-    """Measures the errors along the data ODE, at `n_times` equal steps in log-SNR."""
+    """Computes the errors along the data ODE, at `n_times` times equally spaced in log-SNR."""
 
     n_times: int = 128
     solver: Solver = Solver()
@@ -92,29 +93,29 @@ class DataPath(eqx.Module):
         path = self._path(oracle, x_0, t)
         model = AugmentedODE(self.solver, hessian=True)
 
-        def at(x: Vector, t: Scalar, log_snr: Scalar) -> PathErrors:
-            found = model(score, process, x, t)
+        def errors_at(x: Vector, t: Scalar, log_snr: Scalar) -> PathErrors:
+            p = model(score, process, x, t)
             q_score = oracle(x, t)
             return PathErrors(
                 *(t, log_snr, process.sigma(t) ** 2, x),
                 *_deltas(oracle, score, x, t),
                 jnp.linalg.norm(q_score),
-                jnp.linalg.norm(found.hessian, 2),
+                jnp.linalg.norm(p.hessian, 2),
                 *_growth(oracle, x, t),
-                jnp.linalg.norm(found.score - q_score),
-                found.converged,
+                jnp.linalg.norm(p.score - q_score),
+                p.converged,
             )
 
-        return jax.vmap(at)(path, t, log_snr)
+        return jax.vmap(errors_at)(path, t, log_snr)
 
     def _path(self, oracle: MixtureOracle, x_0: Vector, t: Array) -> Float[Array, "times d"]:
-        """x at the times t, which fall from T to t_min, of the data ODE that ends at x_0."""
+        """The data ODE's path that ends at x_0, at times t in decreasing order from T to t_min."""
 
-        def earlier(x: Vector, ends: tuple[Scalar, Scalar]) -> tuple[Vector, Vector]:
+        def step(x: Vector, ends: tuple[Scalar, Scalar]) -> tuple[Vector, Vector]:
             x, *_ = self.solver(lambda t, x: velocity(oracle, oracle.process, x, t), x, *ends)
             return x, x
 
-        _, path = jax.lax.scan(earlier, x_0, (t[1:], t[:-1]), reverse=True)
+        _, path = jax.lax.scan(step, x_0, (t[1:], t[:-1]), reverse=True)
         return jnp.append(path, x_0[None], axis=0)
 
 
@@ -134,7 +135,7 @@ def _deltas(
 
 
 def _growth(oracle: MixtureOracle, x: Vector, t: Scalar) -> tuple[Scalar, Scalar]:
-    """(σ²/g²) ‖∇h_q‖₂ and (σ²/g²) times the largest eigenvalue of ∇h_q, which is symmetric."""
+    """(σ²/g²) ‖∇h_q‖₂, and σ²/g² times the largest eigenvalue of the symmetric matrix ∇h_q."""
     process, eye = oracle.process, jnp.eye(x.size, dtype=x.dtype)
     g2 = process.g2(t)
     grad_h = process.drift_rate(t) * eye - 0.5 * g2 * oracle.hessian(x, t)

@@ -1,9 +1,10 @@
-r"""What a score model betrays about itself, where the truth is not known.
+r"""Consistency checks of a score model that need no ground truth.
 
-A score is a gradient, so its Jacobian is symmetric; and if s were the score of the density that its
-own ODE carries, it would be m = ∇log p_t^ODE. Neither holds for a network, and J_Diff, by which the
-KL of the ODE exceeds what score matching controls, is an integral over (s − ∇log q)ᵀ (m − s): its
-second factor is measured here. Solves there and back say what of all this is the solver's.
+The Jacobian of a true score is symmetric, because a score is a gradient. A true score also equals
+m = ∇log p_t^ODE, the score of its own ODE's density. Neither holds for a network. J_Diff, by which
+the KL of the ODE exceeds the part that score matching controls, is an integral over
+(s − ∇log q)ᵀ (m − s); here its second factor is evaluated. Round trips, forward and back, show how
+much of the discrepancies comes from the solver.
 """
 
 from typing import Any
@@ -25,7 +26,7 @@ Vector = Float[Array, " d"]
 
 
 class Consistency(eqx.Module):
-    """At times t, means over rows; σ makes them free of units."""
+    """Means over rows at times t; both quantities are dimensionless."""
 
     t: Float[np.ndarray, " times"]
     asymmetry: Estimate
@@ -36,12 +37,12 @@ class Consistency(eqx.Module):
 
 
 class RoundTrip(eqx.Module):
-    """Of x_0 carried to T and back."""
+    """Errors of solving from x_0 to T and back, as means over rows."""
 
     distance: Estimate
-    """‖x_0 − back‖."""
+    """The distance between x_0 and the result of the round trip."""
     log_density: Estimate
-    """|log p_0 carried forward − log p_0 carried back|, in nats."""
+    """|log p_0 by the forward solve − log p_0 by the augmented ODE|, in nats."""
 
 
 def consistency(
@@ -53,9 +54,10 @@ def consistency(
     solver: Solver = Solver(),
     c: Float[np.ndarray, "n k"] | None = None,
 ) -> Consistency:
-    """Asymmetry of ∇s, and the distance of s from the score m of its own ODE, at x_t.
+    """The asymmetry of ∇s, and the distance of s from the score m of its own ODE, at x_t.
 
-    **Arguments:** `c`, what the rows are conditioned on.
+    **Arguments:** `x_0`, rows (n, d); `times` in [t_min, T]; `key` of the noise; `c`, the rows'
+    conditions.
 
     **Cost:** a solve of the augmented ODE for every row and time, with d tangents.
     """
@@ -69,7 +71,7 @@ def consistency(
     asymmetry, own, converged = map_rows(Given(_at), (score, process, AugmentedODE(solver)), rows)
 
     def over_rows(values: Any) -> Estimate:
-        return Estimate.of(values.reshape(len(times), n).T)
+        return Estimate.from_samples(values.reshape(len(times), n).T)
 
     return Consistency(times, over_rows(asymmetry), over_rows(own), int(np.sum(~converged)))
 
@@ -77,17 +79,17 @@ def consistency(
 def _at(
     score: ScoreFunction,
     process: AbstractProcess,
-    how: AugmentedODE,
+    ode: AugmentedODE,
     t: Scalar,
     x_0: Vector,
     eps: Vector,
 ) -> tuple[Scalar, Scalar, Array]:
     x = process.diffuse(x_0, eps, t)
     A = jax.jacfwd(score)(x, t)
-    found = how(score, process, x, t)
+    p = ode(score, process, x, t)
     asymmetry = jnp.linalg.norm(A - A.T) / jnp.linalg.norm(A)
-    own = process.sigma(t) ** 2 * jnp.mean((found.score - score(x, t)) ** 2)
-    return asymmetry, own, found.converged
+    own = process.sigma(t) ** 2 * jnp.mean((p.score - score(x, t)) ** 2)
+    return asymmetry, own, p.converged
 
 
 def round_trip(
@@ -97,11 +99,13 @@ def round_trip(
     solver: Solver = Solver(),
     c: Float[np.ndarray, "n k"] | None = None,
 ) -> RoundTrip:
-    """What forward and backward solves disagree by, at every row, conditioned on its c."""
+    """The disagreement of forward and backward solves, for rows x_0 (n, d) with conditions c."""
     forward = map_rows(Given(Likelihood(solver=solver)), (score, process, jr.key(0)), (x_0, c))
     rows = x_0, forward.latent, c
     distance, log_density = map_rows(Given(_back), (score, process, solver), rows)
-    return RoundTrip(Estimate.of(distance), Estimate.of(np.abs(log_density - forward.nats)))
+    return RoundTrip(
+        Estimate.from_samples(distance), Estimate.from_samples(np.abs(log_density - forward.nats))
+    )
 
 
 def _back(
@@ -109,5 +113,5 @@ def _back(
 ) -> tuple[Scalar, Scalar]:
     back = ODESampler(solver).from_latent(score, process, x_T)
     t_min = jnp.asarray(process.t_min, x_0.dtype)
-    carried = AugmentedODE(solver)(score, process, x_0, t_min)
-    return jnp.linalg.norm(back - x_0), carried.log_density
+    p_0 = AugmentedODE(solver)(score, process, x_0, t_min)
+    return jnp.linalg.norm(back - x_0), p_0.log_density

@@ -1,8 +1,9 @@
-r"""Expectations by evenly spread random points, with standard errors.
+r"""Expectations by randomised quasi-Monte Carlo, with standard errors.
 
-A mean over n independent draws errs by n^(−1/2). Points that fill the cube evenly err by nearly
-1/n where the integrand is smooth, and shifted as a whole by a uniform vector each of them is still
-uniform: so every shift gives an unbiased mean, and the spread over a few shifts is its error.
+The error of a mean over n independent draws is of order n^(−1/2). With points that fill the unit
+cube evenly it is nearly of order 1/n, for a smooth integrand. If all points are shifted by one
+uniform vector, modulo 1, each of them is uniform. So every shift gives an unbiased mean, and the
+spread over a few shifts gives its standard error.
 """
 
 import math
@@ -16,16 +17,16 @@ Values = float | Float[np.ndarray, "..."]
 
 
 class Estimate(eqx.Module):
-    """A value and its standard error, of one number or of an array of them.
+    """A value and its standard error: two numbers or two arrays.
 
-    Sums and differences take the terms to be independent.
+    Sums and differences assume independent terms.
     """
 
     value: Values
     stderr: Values
 
     @classmethod
-    def of(cls, samples: ArrayLike) -> "Estimate":
+    def from_samples(cls, samples: ArrayLike) -> "Estimate":
         """The mean of independent samples over the first axis."""
         samples = np.asarray(samples, np.float64)
         return cls(samples.mean(0), samples.std(0, ddof=1) / len(samples) ** 0.5)
@@ -41,11 +42,11 @@ class Estimate(eqx.Module):
 
     def z(self, other: "Estimate | float" = 0.0) -> Values:
         """(self − other) / standard error of the difference."""
-        gap = self - (other if isinstance(other, Estimate) else Estimate(other, 0.0))
-        return gap.value / gap.stderr
+        difference = self - (other if isinstance(other, Estimate) else Estimate(other, 0.0))
+        return difference.value / difference.stderr
 
     def agrees(self, other: "Estimate | float", within: float = 3.0) -> bool:
-        """Nowhere further from the other than `within` standard errors."""
+        """Whether all values are within this many standard errors of the other's."""
         return bool(np.all(np.abs(self.z(other)) <= within))
 
     def __str__(self) -> str:
@@ -54,7 +55,7 @@ class Estimate(eqx.Module):
             return ", ".join(str(Estimate(*pair)) for pair in pairs)
         if not (math.isfinite(self.stderr) and self.stderr > 0):
             return f"{self.value:g} ± {self.stderr:g}"
-        # Rounded first: 0.00996 is 0.01, which needs two decimals and not three.
+        # Round first: 0.00996 becomes 0.01, which needs two decimals, not three.
         decimals = max(0, -math.floor(math.log10(float(f"{self.stderr:.0e}"))))
         return f"{self.value:.{decimals}f} ± {self.stderr:.{decimals}f}"
 
@@ -62,14 +63,14 @@ class Estimate(eqx.Module):
 def spread_points(
     key: PRNGKeyArray, shifts: int, n: int, d: int
 ) -> Float[np.ndarray, "shifts n d"]:
-    """n evenly spread points of the unit cube, under so many independent uniform shifts.
+    """n evenly spread points of the unit cube, for each of several independent uniform shifts.
 
-    (i a + shift) mod 1 with a_j = φ⁻ʲ, where φ^(d+1) = φ + 1 (Roberts 2018): any n, any d.
+    (i a + shift) mod 1 with a_j = φ⁻ʲ, where φ^(d+1) = φ + 1 (Roberts 2018), for any n and d.
     """
     phi = 2.0
     for _ in range(64):
         phi = (1 + phi) ** (1 / (d + 1))
     steps = np.arange(n)[:, None] * phi ** -np.arange(1.0, d + 1)
     shift = np.asarray(jr.uniform(key, (shifts, 1, d)), np.float64)
-    # Off the cube's faces, where a normal's quantile is infinite.
+    # Keep off the cube's faces, where the normal quantile is infinite.
     return np.clip((steps + shift) % 1, 1e-12, 1 - 1e-12)

@@ -1,17 +1,17 @@
 r"""The density of a ScoreSDE in one dimension, by its Fokker–Planck equation.
 
-The reverse SDE dx = (f − g² s) dt + g dw̄ runs from the prior at T to t_min. In y = x/S with
-S = √(α² + σ²), in which the prior is standard normal and data have unit variance at every t, its
-density ρ(y) obeys
+The reverse SDE dx = (f − g² s) dt + g dw̄ runs from the prior at T to t_min. Let y = x/S with
+S = √(α² + σ²); then the prior is standard normal and data have unit variance at every t. The
+density ρ(y) of the SDE satisfies
 
     ∂ρ/∂ν = −∂_y [a ρ] + ½ ∂²_y ρ,    a(y) = ½ y + S s(S y, t),    ν = log(α² / S²),
 
-whatever the process: time and noise enter by the clock ν alone, which rises from T to t_min. So one
-uniform grid serves widths from 50 to 0.01.
+for every process: time and noise enter only through the clock ν, which rises from T to t_min. One
+uniform grid is therefore enough for scales from 50 to 0.01.
 
-Cells exchange the fluxes of Scharfetter and Gummel, exact for a constant drift, and implicit Euler
-steps go equally in log-SNR: mass is conserved to rounding and no cell can turn negative. The error
-is of second order in the cell and of first in the step.
+The fluxes between cells are those of Scharfetter and Gummel, exact for a constant drift. Implicit
+Euler steps are equal in log-SNR. Mass is conserved up to rounding, and no cell becomes negative.
+The error is of second order in the cell width and of first order in the step.
 """
 
 import equinox as eqx
@@ -58,10 +58,10 @@ def sde_density(
     half_width: float = 8.0,
     t: float | None = None,
 ) -> GridDensity:
-    """p_t^SDE, of the reverse SDE of a one-dimensional score from the prior.
+    """p_t^SDE, the density at t of the reverse SDE of a one-dimensional score.
 
-    **Arguments:** `score` for x of shape (1,); cells over ±`half_width` standard deviations; steps
-    in time; `t` in [t_min, T), by default t_min.
+    **Arguments:** `score` for x of shape (1,); `process`; `n_cells` over ±`half_width` standard
+    deviations; `n_steps` in time; `t` in [t_min, T), by default t_min.
 
     **Cost:** `n_cells` × `n_steps` evaluations of the score.
     """
@@ -90,7 +90,7 @@ def _drift(score: ScoreFunction, process: AbstractProcess, y: Array, log_snr: Sc
 
 
 def _implicit(drift: Grid, width: float, duration: float) -> Float[np.ndarray, "3 cells+1"]:
-    """I − duration · A in banded form, dρ/dν = A ρ, with no flux through the outer edges.
+    """I − duration · A in banded form, where dρ/dν = A ρ; no flux through the outer edges.
 
     The flux through an edge is (½/width) [B(−P) ρ_left − B(P) ρ_right], P = 2 a width, with
     B(z) = z / (eᶻ − 1).

@@ -1,4 +1,4 @@
-r"""Theorem 1, measured: the KL divergence of a ScoreODE, term by term.
+r"""Theorem 1, checked numerically: the KL divergence of a ScoreODE, term by term.
 
 With q_t the mixture's marginals, p_t those of the ScoreODE, s its score and m = ∇log p_t,
 
@@ -8,20 +8,23 @@ With q_t the mixture's marginals, p_t those of the ScoreODE, s its score and m =
     J_Diff   = ½ ∫ g² E_q (s − ∇log q)ᵀ (m − s) dt
     J_Fisher = ½ ∫ g² E_q ‖m − ∇log q‖² dt = ½ ∫ g² D_F(q_t ‖ p_t) dt.
 
-From there J_ODE ≤ √(J_SM J_Fisher), by Cauchy and Schwarz, while for the ScoreSDE
-KL(q_0 ‖ p_0^SDE) ≤ KL(q_T ‖ p_T) + J_SM. Time 0 is t_min on both sides, which makes all this exact.
+The Cauchy–Schwarz inequality gives J_ODE ≤ √(J_SM J_Fisher), and for the ScoreSDE
+KL(q_0 ‖ p_0^SDE) ≤ KL(q_T ‖ p_T) + J_SM. Time 0 stands for t_min on both sides, so all of this is
+exact.
 
-Means are over x_0 drawn half from q_0 and half from p_0, so that nothing is missed that either of
-them has. With ρ = q_0/p_0 a draw stands for 2/(1 + ρ) of p_0's and for 2ρ/(1 + ρ) of q_0's, so
+Half of the draws of x_0 come from q_0 and half from p_0, so that no region of either is missed.
+With ρ = q_0/p_0, the importance weight of a draw is 2/(1 + ρ) for means over p_0 and 2ρ/(1 + ρ) for
+means over q_0. Hence
 
-    KL(q_0 ‖ p_0) = E [2 (ρ log ρ − ρ + 1) / (1 + ρ)],
+    KL(q_0 ‖ p_0) = E [2 (ρ log ρ − ρ + 1) / (1 + ρ)].
 
-whose terms are of the order of the KL, where log ρ is of the order of its root. The ScoreODE
-carries every draw from T to t_min, with p_t and m; draws of p_0 pass x_t with the density p_t, so
+Its terms are of the order of the KL; terms log ρ would be of the order of the square root of the
+KL. The ScoreODE maps every draw from T to t_min, together with p_t and m. Draws of p_0 have the
+density p_t at time t, so
 
-    J = E [2/(1 + ρ) ∫ ½ g² (q_t/p_t) (…) dt],
+    J = E [2/(1 + ρ) ∫ ½ g² (q_t/p_t) (…) dt]
 
-a whole integral over time for every path. The two sides take different draws.
+has a whole integral over time for every path. The two sides of the theorem use different draws.
 """
 
 import equinox as eqx
@@ -40,9 +43,9 @@ from scoreode.theory.model_score import AugmentedODE
 from scoreode.theory.oracle import MixtureOracle
 
 SHIFTS = 16
-LEFT = 4  # draws on the left for every one on the right
+LEFT = 4  # draws for the left side per draw for the right side
 CHUNK = 512
-LARGEST = 30.0  # of log q_t/p_t, so that nothing overflows
+LARGEST = 30.0  # the cap on log q_t/p_t, against overflow
 Host = Float[np.ndarray, "..."]
 
 
@@ -57,11 +60,11 @@ class Integrals(eqx.Module):
     """√(J_SM J_Fisher)."""
     n: int
     unconverged: int
-    """Paths whose solve failed; with any, nothing here is to be trusted."""
+    """The number of paths whose solve failed; if there are any, do not trust these values."""
 
 
 class Theorem1(eqx.Module):
-    """Both sides of Theorem 1 in nats, the left from 4 `J.n` draws of x_0."""
+    """Both sides of Theorem 1 in nats; the left side is from 4 `J.n` draws of x_0."""
 
     kl_0: Estimate
     kl_T: Estimate
@@ -69,24 +72,24 @@ class Theorem1(eqx.Module):
 
     @property
     def difference(self) -> Estimate:
-        """KL(q_0 ‖ p_0) − KL(q_T ‖ p_T) − J_ODE: zero, says the theorem."""
+        """KL(q_0 ‖ p_0) − KL(q_T ‖ p_T) − J_ODE, zero by the theorem."""
         return self.kl_0 - (self.kl_T + self.J.ODE)
 
     @property
     def cauchy_schwarz(self) -> Estimate:
-        """KL(q_T ‖ p_T) + √(J_SM J_Fisher), which KL(q_0 ‖ p_0^ODE) cannot exceed."""
+        """KL(q_T ‖ p_T) + √(J_SM J_Fisher), an upper bound on KL(q_0 ‖ p_0^ODE)."""
         return self.kl_T + self.J.root
 
     @property
     def sde_bound(self) -> Estimate:
-        """KL(q_T ‖ p_T) + J_SM, which KL(q_0 ‖ p_0^SDE) cannot exceed."""
+        """KL(q_T ‖ p_T) + J_SM, an upper bound on KL(q_0 ‖ p_0^SDE)."""
         return self.kl_T + self.J.SM
 
 
 class Curves(eqx.Module):
-    """Over times t: D_F(q_t ‖ p_t), ℓ_Fisher = ½ g² D_F and ℓ_SM = ½ g² E‖s − ∇log q‖².
+    """D_F(q_t ‖ p_t), ℓ_Fisher = ½ g² D_F and ℓ_SM = ½ g² E‖s − ∇log q‖² as functions of t.
 
-    Their time integrals are J_Fisher and J_SM.
+    The time integrals of ℓ_Fisher and ℓ_SM are J_Fisher and J_SM.
     """
 
     t: Host
@@ -102,11 +105,13 @@ def theorem_1(
     n: int = 16_384,
     solver: Solver = Solver(),
 ) -> Theorem1:
-    """Every term of Theorem 1 for data of the oracle's mixture and the ScoreODE of a score.
+    """Every term of Theorem 1, for data from the oracle's mixture and the ScoreODE of a score.
 
-    The right side takes n draws of x_0, the left 4 n, evenly spread under 16 shifts, over which the
-    standard errors are. The solver's error is not in them: where they are to be small, work in
-    float64.
+    The right side uses n draws of x_0 and the left side 4 n: evenly spread points under 16 shifts,
+    whose spread gives the standard errors. These do not include the solver's error: for small
+    standard errors, work in float64.
+
+    **Arguments:** `oracle`, q_t; `score`, s; `key`; `n`, draws for the right side; `solver`.
 
     **Cost:** that of `integrals`, and 4 n solves without third derivatives.
     """
@@ -126,24 +131,26 @@ def integrals(
     n: int = 16_384,
     solver: Solver = Solver(),
 ) -> Integrals:
-    """J_SM, J_Diff, J_ODE and J_Fisher: the right side of Theorem 1 and its bound, alone.
+    """J_SM, J_Diff, J_ODE and J_Fisher: only the right side of Theorem 1 and its bound.
+
+    **Arguments:** those of `theorem_1`.
 
     **Cost:** n paths with third derivatives, and n/2 without.
     """
     key_q, key_p = jr.split(key)
-    of_q = map_rows(_latent, (oracle, score, solver), _noise(key_q, n // 2, oracle), CHUNK)
+    x_q = map_rows(_latent, (oracle, score, solver), _noise(key_q, n // 2, oracle), CHUNK)
     _, z = _noise(key_p, n // 2, oracle)
-    of_p = np.asarray(oracle.process.prior_scale() * z, of_q.dtype)
+    x_p = np.asarray(oracle.process.prior_scale() * z, x_q.dtype)
     shared = oracle, score, AugmentedODE(solver)
-    J, converged = map_rows(_along, shared, (np.concatenate([of_q, of_p]),), CHUNK)
+    J, converged = map_rows(_path_integrals, shared, (np.concatenate([x_q, x_p]),), CHUNK)
     J_SM, J_Diff, J_Fisher = J.astype(np.float64).reshape(2, SHIFTS, -1, 3).mean((0, 2)).T
     S, F = J_SM.mean(), J_Fisher.mean()
-    # The tangent of √(S F) at the means has their value there, and its error. Where the score is
-    # exact they are zero, or a solver's error of either sign.
+    # √(S F) linearised at the means has the right value there and the right standard error. For an
+    # exact score S and F are zero up to the solver's error, which may be negative.
     value = np.sqrt(max(S, 0.0) * max(F, 0.0))
     root = 0.5 * value * (J_SM / (S or 1.0) + J_Fisher / (F or 1.0))
     terms = J_SM, J_Diff, J_SM + J_Diff, J_Fisher, root
-    SM, Diff, ODE, Fisher, root = map(Estimate.of, terms)
+    SM, Diff, ODE, Fisher, root = map(Estimate.from_samples, terms)
     return Integrals(SM, Diff, ODE, Fisher, root, len(J), int(np.sum(~converged)))
 
 
@@ -155,62 +162,65 @@ def curves(
     n: int = 1024,
     solver: Solver = Solver(),
 ) -> Curves:
-    """The error of the score and of the model score over time, from n draws of x_t at each.
+    """The errors of the score and of the model score over time, from n draws of x_t at each time.
+
+    **Arguments:** those of `theorem_1`; `times` in [t_min, T].
 
     **Cost:** n solves with third derivatives for every time.
     """
     u, z = _noise(key, n, oracle)
     t = np.repeat(times, len(u))
     rows = t, np.tile(u, len(times)), np.tile(z, (len(times), 1))
-    squares, half_g2 = map_rows(_at, (oracle, score, AugmentedODE(solver)), rows, CHUNK)
+    squares, half_g2 = map_rows(_errors_at, (oracle, score, AugmentedODE(solver)), rows, CHUNK)
 
     def mean(values: Host) -> Estimate:
-        return Estimate.of(values.reshape(len(times), SHIFTS, -1).mean(2).T)
+        return Estimate.from_samples(values.reshape(len(times), SHIFTS, -1).mean(2).T)
 
     SM, _, fisher = squares.T
     return Curves(times, mean(fisher), mean(half_g2 * fisher), mean(half_g2 * SM))
 
 
 def _noise(key: PRNGKeyArray, n: int, oracle: MixtureOracle) -> tuple[Host, Host]:
-    """n rows, a whole number for every shift, of what `from_noise` takes: uniforms and normals.
+    """Uniforms and normals for `from_noise`, n rows in blocks of one shift each.
 
-    Uniforms go up evenly within a shift, so that every component has its share of it to one row,
-    and of the spread normals a stretch, which is evenly spread itself.
+    Uniforms increase evenly within a shift. So every component gets its share of the rows, up to
+    one row, and a contiguous block of the spread normals, which is itself evenly spread.
     """
     key_u, key_z = jr.split(key)
-    each = n // SHIFTS
-    u = (np.asarray(jr.uniform(key_u, (SHIFTS, 1)), np.float64) + np.arange(each)) / each
-    points = spread_points(key_z, SHIFTS, each, oracle.means.shape[1])
+    per_shift = n // SHIFTS
+    offset = np.asarray(jr.uniform(key_u, (SHIFTS, 1)), np.float64)
+    u = (offset + np.arange(per_shift)) / per_shift
+    points = spread_points(key_z, SHIFTS, per_shift, oracle.means.shape[1])
     return u.ravel(), ndtri(points.reshape(len(u.ravel()), -1))
 
 
 def _mean(values: Host) -> Estimate:
-    return Estimate.of(values.astype(np.float64).reshape(SHIFTS, -1).mean(1))
+    return Estimate.from_samples(values.astype(np.float64).reshape(SHIFTS, -1).mean(1))
 
 
-def _divergence(log_rho: Scalar, found: LogLikelihood) -> Scalar:
-    """2 (ρ log ρ − ρ + 1) / (1 + ρ); nan where ρ is not known, as its solve failed."""
-    of_q = jax.nn.sigmoid(log_rho)
-    return jnp.where(found.converged, 2 * (of_q * (log_rho - 1) + 1 - of_q), jnp.nan)
+def _divergence(log_rho: Scalar, p: LogLikelihood) -> Scalar:
+    """2 (ρ log ρ − ρ + 1) / (1 + ρ); nan if the solve for p_0 failed."""
+    q_share = jax.nn.sigmoid(log_rho)
+    return jnp.where(p.converged, 2 * (q_share * (log_rho - 1) + 1 - q_share), jnp.nan)
 
 
 def _divergence_under_q(
-    oracle: MixtureOracle, score: ScoreFunction, how: Likelihood, u: Scalar, z: Array
+    oracle: MixtureOracle, score: ScoreFunction, likelihood: Likelihood, u: Scalar, z: Array
 ) -> Scalar:
-    """At a draw of q_0."""
+    """`_divergence` at a draw of q_0."""
     process, t = oracle.process, jnp.asarray(oracle.process.t_min, z.dtype)
     x = oracle.from_noise(u, z, t)
-    found = how(score, process, jr.key(0), x)
-    return _divergence(oracle.log_density(x, t) - found.nats, found)
+    p = likelihood(score, process, jr.key(0), x)
+    return _divergence(oracle.log_density(x, t) - p.nats, p)
 
 
 def _divergence_under_p(
-    oracle: MixtureOracle, score: ScoreFunction, how: Likelihood, _: Scalar, z: Array
+    oracle: MixtureOracle, score: ScoreFunction, likelihood: Likelihood, _: Scalar, z: Array
 ) -> Scalar:
-    """At a draw of p_0."""
+    """`_divergence` at a draw of p_0."""
     process, t = oracle.process, jnp.asarray(oracle.process.t_min, z.dtype)
-    x, found = how.sample(score, process, jr.key(0), process.prior_scale(z.dtype) * z)
-    return _divergence(oracle.log_density(x, t) - found.nats, found)
+    x, p = likelihood.sample(score, process, jr.key(0), process.prior_scale(z.dtype) * z)
+    return _divergence(oracle.log_density(x, t) - p.nats, p)
 
 
 def _log_ratio_T(oracle: MixtureOracle, u: Scalar, z: Array) -> Scalar:
@@ -223,7 +233,7 @@ def _log_ratio_T(oracle: MixtureOracle, u: Scalar, z: Array) -> Scalar:
 def _latent(
     oracle: MixtureOracle, score: ScoreFunction, solver: Solver, u: Scalar, z: Array
 ) -> Array:
-    """x_T of a draw of q_0."""
+    """The x_T to which the ODE maps a draw of q_0."""
     process, t = oracle.process, jnp.asarray(oracle.process.t_min, z.dtype)
     y_0 = oracle.from_noise(u, z, t) / scales(process, t)[0]
     low, high = process.log_snr_range(z.dtype)
@@ -231,27 +241,27 @@ def _latent(
     return process.prior_scale(z.dtype) * solver(field, y_0, high, low)[0]
 
 
-def _along(
-    oracle: MixtureOracle, score: ScoreFunction, how: AugmentedODE, x_T: Array
+def _path_integrals(
+    oracle: MixtureOracle, score: ScoreFunction, ode: AugmentedODE, x_T: Array
 ) -> tuple[Float[Array, "3"], Bool[Array, ""]]:
-    """The integrals along the path that ends at x_T, weighted by its x_0; converged."""
+    """J_SM, J_Diff and J_Fisher along the path from x_T, times its weight 2/(1 + ρ); converged."""
     process, t_0 = oracle.process, jnp.asarray(oracle.process.t_min, x_T.dtype)
 
     def integrand(t: Scalar, x: Array, log_p: Scalar, m: Array) -> Array:
         ratio = jnp.exp(jnp.minimum(oracle.log_density(x, t) - log_p, LARGEST))
         return ratio * _errors(oracle, score, t, x, m)
 
-    x_0, found, J = how.from_latent(score, process, x_T, t_0, integrand)
-    log_rho = oracle.log_density(x_0, t_0) - found.log_density
-    return 2 * jax.nn.sigmoid(-log_rho) * J, found.converged
+    x_0, p, J = ode.from_latent(score, process, x_T, t_0, integrand)
+    log_rho = oracle.log_density(x_0, t_0) - p.log_density
+    return 2 * jax.nn.sigmoid(-log_rho) * J, p.converged
 
 
-def _at(
-    oracle: MixtureOracle, score: ScoreFunction, how: AugmentedODE, t: Scalar, u: Scalar, z: Array
+def _errors_at(
+    oracle: MixtureOracle, score: ScoreFunction, ode: AugmentedODE, t: Scalar, u: Scalar, z: Array
 ) -> tuple[Float[Array, "3"], Scalar]:
-    """The errors at a draw of q_t; ½ g²."""
+    """`_errors` at a draw of q_t, and ½ g²."""
     x = oracle.from_noise(u, z, t)
-    m = how(score, oracle.process, x, t).score
+    m = ode(score, oracle.process, x, t).score
     return _errors(oracle, score, t, x, m), 0.5 * oracle.process.g2(t)
 
 

@@ -1,15 +1,17 @@
-r"""Theorems 3 and 4 as ladders: how the errors of high orders fall with δ1, the error of the first.
+r"""Theorems 3 and 4 as ladders: how fast the high-order errors fall with the first-order error δ1.
 
-A ladder's rungs are models ŝ1 of shrinking error, everything else being trained on them, in
-succession: s2 on ŝ1, then s3 on ŝ1 and s2. Trained to the end,
+Each rung of a ladder is a model ŝ1 with a smaller error than the last. The other models are trained
+on it in succession: s2 on ŝ1, then s3 on ŝ1 and s2. At the minimum of their objectives
 
     ‖s2* − ∇²log q‖ = δ1²,    ‖s3* − ∇tr∇²log q‖ = 2 δ1³,    ‖Meng* − ∇²log q‖ ≈ 2 ‖∇log q‖ δ1:
 
-slopes 2, 3 and 1 against δ1 on logarithmic axes. Where s3 is trained on ŝ2 = ∇ŝ1 instead, whose
-error is of first order as ŝ1's is, its own is of second: slope 2. Networks trained for a while stop
-at their own training error, beside which the theorems allow δ1² and the like, and no more.
+slopes 2, 3 and 1 against δ1 on logarithmic axes. If s3 is trained on ŝ2 = ∇ŝ1 instead, whose error
+is of first order in δ1, the error of s3 is of second order: slope 2. Trained networks have a
+training error of their own; the theorems bound their error by the training error plus δ1² and the
+like.
 
-All is in units of the noise, as the objectives are: an error of order k is multiplied by σ_t^k.
+All errors are in units of the noise, as in the objectives: an error of order k is multiplied by
+σ_t^k.
 """
 
 from collections.abc import Iterable
@@ -35,7 +37,7 @@ Times = Float[Array, " n"]
 
 
 def noisy_points(oracle: MixtureOracle, key: PRNGKeyArray, n: int) -> tuple[Points, Times]:
-    """n draws of (x_t, t), t uniform over the process's times."""
+    """n draws of (x_t, t), with t uniform over [t_min, T]."""
     key_t, key_x, key_eps = jr.split(key, 3)
     t, _ = UniformTime().sample(oracle.process, key_t, n)
     x_0 = oracle.sample(key_x, n)
@@ -51,14 +53,14 @@ def error_ladder(
     t: Times,
     jacobian: bool = False,
 ) -> Errors:
-    """The root mean squares over points of δ1, the minimisers' errors and their bounds.
+    """Root mean squares over points of δ1, the minimisers' errors and their bounds, for each rung.
 
-    **Arguments:** `wrong`, ŝ1, the oracle with an error; its `sizes`, one a rung; points `x` at
-    times `t`, such as `noisy_points`; `jacobian`: whether s3 is trained on ŝ2 = ∇ŝ1, as where one
-    network is matched to all orders, and not on s2*.
+    **Arguments:** `wrong`, ŝ1: the oracle plus an error; `sizes` of the error, one per rung; points
+    `x` at times `t`, such as `noisy_points`; `jacobian`: train s3 on ŝ2 = ∇ŝ1, as if one network
+    were matched to all orders, instead of on s2*.
 
-    **Returns:** `Errors` of shape (sizes,), in units of the noise. Being differences from the
-    truth, they need float64 where sizes are small.
+    **Returns:** `Errors` of shape (sizes,), in units of the noise. They are differences from the
+    truth, so small sizes need float64.
     """
 
     def rung(size: Scalar) -> Errors:
@@ -70,14 +72,14 @@ def error_ladder(
 
 
 def slopes(errors: Errors) -> Errors:
-    """Of every entry against δ1 by least squares, both in logarithms."""
+    """The slope of every entry against δ1 on logarithmic axes, by least squares."""
     log_delta1 = jnp.log(errors.delta1)
     centred = log_delta1 - jnp.mean(log_delta1)
     return jax.tree.map(lambda e: centred @ jnp.log(e) / (centred @ centred), errors)
 
 
 class Jacobian(eqx.Module):
-    """∇s(x, t), shape (d, d), of a score. **Cost:** one evaluation with d tangents."""
+    """The Jacobian ∇s(x, t) of a score, shape (d, d). **Cost:** one evaluation with d tangents."""
 
     score: ScoreFunction
 
@@ -88,9 +90,9 @@ class Jacobian(eqx.Module):
 class Trained(eqx.Module):
     """A trained model's distance from its minimiser (`training`) and from the truth (`error`).
 
-    `bound` is the training error plus what its theorem allows for the given models' errors, and
-    `ratio` the largest error/bound at any point: at most 1. For Meng's model the allowance is that
-    of `Second`, which nothing says holds for it.
+    `bound` is the training error plus the theorem's bound on the minimiser's error. `ratio` is the
+    largest error/bound over points, at most 1. For Meng's model `bound` uses the theorem of
+    `Second`, which does not apply to it.
     """
 
     training: Real
@@ -99,10 +101,12 @@ class Trained(eqx.Module):
     ratio: Real
 
     @classmethod
-    def compared(cls, output: Array, minimum: Array, truth: Array, allowed: Scalar) -> "Trained":
-        """At one point."""
+    def at_point(
+        cls, output: Array, minimum: Array, truth: Array, theorem_bound: Scalar
+    ) -> "Trained":
+        """The distances at one point."""
         training, error = jnp.linalg.norm(output - minimum), jnp.linalg.norm(output - truth)
-        bound = training + allowed
+        bound = training + theorem_bound
         return cls(training, error, bound, error / bound)
 
     def summary(self) -> "Trained":
@@ -112,7 +116,7 @@ class Trained(eqx.Module):
 
 
 class Rung(eqx.Module):
-    """δ1, and the models trained on this ŝ1."""
+    """The results for one ŝ1: δ1, and the errors of the models trained on it."""
 
     delta1: Real
     second: Trained
@@ -132,16 +136,16 @@ def trained_ladder(
     x: Points,
     t: Times,
 ) -> list[Rung]:
-    """The ladder for networks: s2 by `Second` and by `Meng`, and s3 by `Third` on the first.
+    """The ladder for networks: s2 trained by `Second` and by `Meng`, s3 by `Third` on the first s2.
 
-    **Arguments:** as for `error_ladder`; `second` and `third`, untrained, from which every rung
-    starts; `steps` of training for each.
+    **Arguments:** as for `error_ladder`; `second` and `third`, the untrained models from which
+    every rung starts; `optimiser` and `steps` of each training; `key`.
 
-    **Cost:** three trainings a rung; three compilations in all.
+    **Cost:** three trainings per rung, and three compilations.
     """
     process = oracle.process
 
-    def trained(model: Any, objective: AbstractSeparate) -> Any:
+    def fit(model: Any, objective: AbstractSeparate) -> Any:
         state = TrainState.initial(model, objective, optimiser)
         *_, last = train(state, oracle.sample, optimiser, Budget(steps=steps), key)
         return last.state.ema
@@ -149,15 +153,15 @@ def trained_ladder(
     rungs = []
     for size in sizes:
         score = _resized(wrong, jnp.asarray(size, x.dtype))
-        s2 = trained(second, Second(process, score))
-        s2_meng = trained(second, Meng(process, score))
-        s3 = trained(third, Third(process, score, s2))
-        rungs.append(_measured(Minimisers(oracle, score, s2), s2, s2_meng, s3, x, t))
+        s2 = fit(second, Second(process, score))
+        s2_meng = fit(second, Meng(process, score))
+        s3 = fit(third, Third(process, score, s2))
+        rungs.append(_rung(Minimisers(oracle, score, s2), s2, s2_meng, s3, x, t))
     return rungs
 
 
 @eqx.filter_jit
-def _measured(
+def _rung(
     truth: Minimisers,
     s2: SecondScoreModel,
     s2_meng: SecondScoreModel,
@@ -170,14 +174,14 @@ def _measured(
         e = local.errors()
         return Rung(
             e.delta1,
-            Trained.compared(sigma**2 * s2(x, t), local.second, local.H, e.second_bound),
-            Trained.compared(sigma**3 * s3(x, t), local.third, local.T, e.third_bound),
-            Trained.compared(sigma**2 * s2_meng(x, t), local.meng, local.H, e.second_bound),
+            Trained.at_point(sigma**2 * s2(x, t), local.second, local.H, e.second_bound),
+            Trained.at_point(sigma**3 * s3(x, t), local.third, local.T, e.third_bound),
+            Trained.at_point(sigma**2 * s2_meng(x, t), local.meng, local.H, e.second_bound),
         )
 
-    each = jax.vmap(at)(x, t)
-    models = (each.second, each.third, each.meng)
-    return Rung(_rms(each.delta1), *(model.summary() for model in models))
+    points = jax.vmap(at)(x, t)
+    models = (points.second, points.third, points.meng)
+    return Rung(_rms(points.delta1), *(model.summary() for model in models))
 
 
 def _resized(wrong: Wrong, size: Scalar) -> Wrong:

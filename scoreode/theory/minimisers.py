@@ -1,11 +1,12 @@
-r"""What separate high-order models learn from wrong lower orders: minimisers in closed form.
+r"""Closed-form minimisers of the separate high-order objectives, for lower orders with errors.
 
-At x_t let s = ∇log q_t, H = ∇²log q_t, T = ∇tr∇²log q_t, and let the given models be wrong by
-δ = ŝ1 − s and Δ = ŝ2 − H. The noise less its posterior mean, n = ε + σ s, has the moments
+At x_t let s = ∇log q_t, H = ∇²log q_t, T = ∇tr∇²log q_t, and let the given models have the errors
+δ = ŝ1 − s and Δ = ŝ2 − H. The noise minus its posterior mean, n = ε + σ s, has the moments
 
     E[n | x_t] = 0,    E[n nᵀ | x_t] = σ² H + I,    E[‖n‖² n | x_t] = −σ³ T
 
-(Tweedie's formulas), and ℓ1 = n + σ δ. A mean square is least at the posterior mean of its target:
+(Tweedie's formulas), and ℓ1 = n + σ δ. The minimiser of a mean square is the posterior mean of its
+target:
 
     s2*   = (E[ℓ1 ℓ1ᵀ] − I) / σ²               = H + δ δᵀ
     s2tr* = (E‖ℓ1‖² − d) / σ²                  = tr H + ‖δ‖²
@@ -16,23 +17,24 @@ For order 3, ℓ2 = σ² (H + Δ) + I is known given x_t, and
     E[‖ℓ1‖² ℓ1]            = −σ³ T + σ (σ² tr H + d) δ + 2 σ (σ² H + I) δ + σ³ ‖δ‖² δ
     E[(tr ℓ2 + 2 ℓ2) ℓ1]   = σ (σ² (tr H + τ) + d) δ + 2 σ (σ² (H + Δ) + I) δ,
 
-where τ is the error of what stands for tr ŝ2: tr Δ, or that of a trace model. Hence
+where τ is the error of the model of tr ŝ2: tr Δ, or the error of a separate trace model. Hence
 
     s3* = −(E[‖ℓ1‖² ℓ1] − E[(tr ℓ2 + 2 ℓ2) ℓ1]) / σ³ = T + (τ − ‖δ‖²) δ + 2 Δ δ.
 
-With δ1 = ‖δ‖, δ2 = ‖Δ‖_F, δ2,tr = |τ| the errors at the optimum are therefore
+With δ1 = ‖δ‖, δ2 = ‖Δ‖_F and δ2,tr = |τ|, the errors of the minimisers are therefore
 
     ‖s2* − H‖_F    = δ1²                                    Theorem 3, with equality
     |s2tr* − tr H| = δ1²                                    Corollary 1, with equality
     ‖s3* − T‖      ≤ (δ1² + δ2,tr + 2 δ2) δ1                Theorem 4
     ‖Meng* − H‖_F  = ‖u δᵀ + δ uᵀ‖_F,   u = (s + ŝ1) / 2    Proposition 2.
 
-Theorem 4's is the best of its kind: Δ = −c δ δᵀ, c > 0, attains it. The paper's poster prints δ1²
-for the last factor. That cannot be meant: in other units of x, T scales as 1/x³ and the printed
-bound's first term as 1/x⁴, and where δ1 < 1 the printed bound is exceeded, for Δ = 0 by 1/δ1. At
-ŝ2 = s2*, the models trained in succession, the error is ‖s3* − T‖ = 2 δ1³.
+The bound of Theorem 4 is sharp: Δ = −c δ δᵀ with c > 0 attains it. The paper's poster prints δ1²
+for the last factor, which must be a misprint. Under a change of units of x, T scales as 1/x³ but
+the first term of the printed bound as 1/x⁴; and for δ1 < 1 the error exceeds the printed bound, for
+Δ = 0 by the factor 1/δ1. For ŝ2 = s2*, models trained in succession, the error is
+‖s3* − T‖ = 2 δ1³.
 
-Meng's error lies between √2 ‖u‖ δ1 and 2 ‖u‖ δ1: as ‖∇log q_t‖ grows without bound, so does it.
+Meng's error lies between √2 ‖u‖ δ1 and 2 ‖u‖ δ1. It is unbounded, as ‖∇log q_t‖ is.
 """
 
 import equinox as eqx
@@ -48,9 +50,9 @@ Real = Float[Array, "..."]
 
 
 class Errors(eqx.Module):
-    """δ1, δ2, δ2,tr of the given models; the minimisers' errors; and the bounds on them.
+    """δ1, δ2, δ2,tr of the given models, the minimisers' errors, and the bounds on these.
 
-    Norms are Euclidean or Frobenius, in the units of x to the power −order.
+    Norms are Euclidean or Frobenius. An error of order k has the units of x to the power −k.
     """
 
     delta1: Real
@@ -67,10 +69,10 @@ class Errors(eqx.Module):
 
 
 class Local(eqx.Module):
-    """What minimises the separate objectives at one (x, t): algebra of the truth and of the errors.
+    """The minimisers of the separate objectives at one (x, t), from the truth and the errors.
 
     **Arguments:** `s`, `H`, `T`, the derivatives of log q_t; `delta`, δ = ŝ1 − s; `Delta`,
-    Δ = ŝ2 − H; `tau`, the error of what stands for tr ŝ2.
+    Δ = ŝ2 − H; `tau`, τ, the error of the model of tr ŝ2.
     """
 
     s: Vector
@@ -103,7 +105,7 @@ class Local(eqx.Module):
         return self.H + jnp.outer(self.s, self.s) - jnp.outer(s1, s1)
 
     def in_units_of(self, length: Scalar) -> "Local":
-        """The same where x is measured in this length: derivatives of order k times length^k."""
+        """The values in units of this length for x: derivatives of order k times length^k."""
         first, second, third = length, length**2, length**3
         return Local(
             s=first * self.s,
@@ -115,7 +117,7 @@ class Local(eqx.Module):
         )
 
     def errors(self) -> Errors:
-        """The given models' errors, the minimisers', and the theorems' bounds."""
+        """The errors of the given models and of the minimisers, and the theorems' bounds."""
         norm = jnp.linalg.norm
         delta1, delta2, delta2_trace = norm(self.delta), norm(self.Delta), jnp.abs(self.tau)
         factor = delta1**2 + delta2_trace + 2 * delta2
@@ -135,12 +137,12 @@ class Local(eqx.Module):
 
 
 class Minimisers(eqx.Module):
-    """The functions of (x, t) that minimise the separate objectives when data are a mixture.
+    """The minimisers of the separate objectives as functions of (x, t), for data from a mixture.
 
-    **Arguments:** `oracle`, the truth; `score`, ŝ1; `hessian`, ŝ2 (None: s2*, as models trained in
-    succession have it); `trace`, what stands for tr ŝ2 (None: the trace of ŝ2).
+    **Arguments:** `oracle`, the truth; `score`, ŝ1; `hessian`, ŝ2 (None: s2*, as for models trained
+    in succession); `trace`, the model of tr ŝ2 (None: the trace of ŝ2).
 
-    **Cost** of each: one evaluation of the oracle's derivatives and of every given model.
+    **Cost:** for each, one evaluation of the oracle's derivatives and of every given model.
     """
 
     oracle: MixtureOracle
@@ -149,7 +151,7 @@ class Minimisers(eqx.Module):
     trace: TraceFunction | None = None
 
     def at(self, x: Vector, t: Scalar) -> Local:
-        """All of them at one point."""
+        """All minimisers at one point."""
         s, H = self.oracle(x, t), self.oracle.hessian(x, t)
         delta = self.score(x, t) - s
         Delta = jnp.outer(delta, delta) if self.hessian is None else self.hessian(x, t) - H
@@ -157,17 +159,17 @@ class Minimisers(eqx.Module):
         return Local(s, H, self.oracle.grad_trace_hessian(x, t), delta, Delta, tau)
 
     def second(self, x: Vector, t: Scalar) -> Matrix:
-        """s2*, of `Second`."""
+        """s2*, the minimiser of `Second`."""
         return self.at(x, t).second
 
     def second_trace(self, x: Vector, t: Scalar) -> Scalar:
-        """s2tr*, of `SecondTrace`."""
+        """s2tr*, the minimiser of `SecondTrace`."""
         return self.at(x, t).second_trace
 
     def third(self, x: Vector, t: Scalar) -> Vector:
-        """s3*, of `Third`."""
+        """s3*, the minimiser of `Third`."""
         return self.at(x, t).third
 
     def meng(self, x: Vector, t: Scalar) -> Matrix:
-        """Meng*, of `Meng`."""
+        """Meng*, the minimiser of `Meng`."""
         return self.at(x, t).meng

@@ -1,4 +1,4 @@
-r"""Gaussian mixtures: a truth in closed form under every linear process.
+r"""Gaussian mixtures: their diffused densities and scores in closed form, for any linear process.
 
 If x_0 ~ Σ_k π_k N(μ_k, Σ_k) then x_t ~ Σ_k π_k N(α μ_k, C_k), C_k = α² Σ_k + σ² I. With the
 responsibilities r_k(x) and u_k = −C_k⁻¹ (x − α μ_k), the components' scores,
@@ -7,8 +7,8 @@ responsibilities r_k(x) and u_k = −C_k⁻¹ (x − α μ_k), the components' s
     ∇²log q    = Σ r_k (u_k u_kᵀ − C_k⁻¹) − s sᵀ                             =: H
     ∇tr ∇²log q = Σ r_k [(‖u_k‖² − tr C_k⁻¹)(u_k − s) − 2 C_k⁻¹ u_k] − 2 H s.
 
-A mixture under a process is a `ScoreFunction`: it can stand wherever a network does. The posterior
-of x_0 given x_t = x is again a mixture, of weights r_k(x) and
+A `MixtureOracle` is a `ScoreFunction`: it can replace a network anywhere. The posterior of x_0
+given x_t = x is again a mixture, with weights r_k(x) and
 
     means μ_k − α Σ_k u_k,    covariances σ² Σ_k C_k⁻¹.
 """
@@ -28,7 +28,7 @@ Vector = Float[Array, " d"]
 
 
 class _Components(eqx.Module):
-    """At one (x, t): responsibilities, component scores u_k and precisions C_k⁻¹."""
+    """Responsibilities, component scores u_k and precisions C_k⁻¹ at one (x, t)."""
 
     r: Float[Array, " k"]
     u: Float[Array, "k d"]
@@ -51,7 +51,7 @@ class Posterior(eqx.Module):
 class MixtureOracle(eqx.Module):
     """The marginals q_t of a Gaussian mixture under a process: sampler, density, derivatives.
 
-    **Arguments:** `process`; `weights` (k,), summing to one; `means` (k, d); `covariances`
+    **Arguments:** `process`; `weights` (k,), whose sum is 1; `means` (k, d); `covariances`
     (k, d, d).
     """
 
@@ -59,7 +59,7 @@ class MixtureOracle(eqx.Module):
     weights: Float[Array, " k"]
     means: Float[Array, "k d"]
     covariances: Float[Array, "k d d"]
-    # Σ_k = Q Λ Qᵀ, once: C_k has the same eigenvectors at every t, and needs no inverse.
+    # Σ_k = Q Λ Qᵀ, computed once: C_k has the same eigenvectors at every t and needs no inverse.
     Lambda: Float[Array, "k d"]
     Q: Float[Array, "k d d"]
 
@@ -79,7 +79,7 @@ class MixtureOracle(eqx.Module):
         return _sample(key, n, self.weights, self.means, self.covariances)
 
     def from_noise(self, u: Scalar, z: Vector, t: Scalar) -> Vector:
-        """x_t ~ q_t from a uniform, which picks the component, and standard normals (d,)."""
+        """x_t ~ q_t from a uniform u, which selects the component, and standard normals z (d,)."""
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         k = jnp.sum(u > jnp.cumsum(self.weights)[:-1])
         scale = jnp.sqrt(alpha**2 * self.Lambda[k] + sigma**2)
@@ -133,7 +133,7 @@ class MixtureOracle(eqx.Module):
 
 
 def log_q_0(oracle: MixtureOracle, x: Float[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
-    """log q at t_min of rows, in nats."""
+    """log q at t_min for rows (n, d), in nats."""
     t = np.full(len(x), oracle.process.t_min, x.dtype)
     return np.asarray(map_rows(MixtureOracle.log_density, (oracle,), (x, t)), np.float64)
 

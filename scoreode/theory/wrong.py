@@ -1,10 +1,10 @@
-r"""Scores that are wrong on purpose, by a known amount.
+r"""A score plus a known error, for checks of the theorems.
 
-    s(x, t) + (size / σ_t) sin(W x / S_t + φ),    S = √(α² + σ²),
+    s(x, t) + (size / σ_t) sin(W x / S_t + φ),    S = √(α² + σ²)
 
-smooth, bounded and no gradient of anything. In units of the noise, in which σ s is ε̂, the error has
-one size at every t: mean square ½ size² per dimension. So ½ ∫ g² E‖error‖² dt is about
-¼ size² d (λ_max − λ_min), the log-SNR's range.
+The error is smooth, bounded and not a gradient. In units of the noise, where −σ s is ε̂, it has the
+same size at every t: mean square ½ size² per dimension. So ½ ∫ g² E‖error‖² dt is about
+¼ size² d (λ_max − λ_min), with λ the log-SNR.
 """
 
 from typing import Self
@@ -21,7 +21,7 @@ Vector = Float[Array, " d"]
 
 
 class Wrong(eqx.Module):
-    """A score with an error; itself a `ScoreFunction`."""
+    """A score plus an error; a `ScoreFunction`."""
 
     score: ScoreFunction
     process: AbstractProcess
@@ -30,7 +30,7 @@ class Wrong(eqx.Module):
     phase: Vector
 
     @classmethod
-    def drawn(
+    def random(
         cls,
         score: ScoreFunction,
         process: AbstractProcess,
@@ -39,14 +39,14 @@ class Wrong(eqx.Module):
         key: PRNGKeyArray,
         frequency: float = 2.0,
     ) -> Self:
-        """With entries of W of variance `frequency`²/d, and uniform phases."""
+        """A random error: entries of W have variance `frequency`²/d, phases are uniform."""
         key_W, key_phase = jr.split(key)
         W = frequency / d**0.5 * jr.normal(key_W, (d, d))
         phase = jr.uniform(key_phase, (d,), maxval=2 * jnp.pi)
         return cls(score, process, jnp.asarray(size), W, phase)
 
     def __call__(self, x: Vector, t: Scalar) -> Vector:
-        """s(x, t) and the error, shape (d,)."""
+        """s(x, t) plus the error, shape (d,)."""
         alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         error = jnp.sin(self.W @ x / jnp.hypot(alpha, sigma) + self.phase)
         return self.score(x, t) + self.size / sigma * error

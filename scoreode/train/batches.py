@@ -1,4 +1,4 @@
-"""What a training step draws: rows in standardised coordinates, without end."""
+"""Samplers of training batches: endless streams of rows in standardised coordinates."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from scoreode._typing import Batch, Pairs, Sampler
 from scoreode.data import Dataset, Stored
-from scoreode.flow import Uniform, declared
+from scoreode.flow import Uniform, uniform_noise
 from scoreode.model.dequantised import AbstractTrainingNoise, UniformNoise
 from scoreode.model.standardise import Chain
 from scoreode.train import Rows, Windows
@@ -25,12 +25,14 @@ def batches(
     window: int = 2**15,
     seed: int = 0,
 ) -> Sampler | Windows:
-    """A sampler of training rows: fresh draws, or stored ones with new noise where on a grid,
-    drawn as often as their weights say; of pairs, where rows are conditioned on others.
+    """The sampler of training batches.
 
-    **Arguments:** `dequantise`, the run's noise on a grid; where the loss adds it, rows stay in
-    their own units; `flip` images left to right at random; `window`, how many rows at a time, by
-    the `seed`, of sets that are not in memory.
+    It gives new draws of the data's sampler, or stored rows in proportion to their weights, with
+    new noise if they lie on a grid. For conditional data it gives pairs (x, c).
+
+    **Arguments:** `dequantise`, the run's noise on a grid; if the loss adds it, rows stay in the
+    units of the data; `flip` images left to right at random; `window`, the rows in memory at a time
+    if the data are not, chosen by the `seed`.
     """
     if data.sampler is not None:
         return Standardised(data.sampler, bijection)
@@ -52,56 +54,56 @@ def _sampler(
     dequantise: AbstractTrainingNoise,
     flip: bool,
 ) -> Sampler:
-    """Of these rows of the data."""
-    noise = declared(data.bin_width, data.bin_edge)
+    """The sampler of batches from these rows of the data."""
+    noise = uniform_noise(data.bin_width, data.bin_edge)
     if noise is None:
-        # In float64, and rounded last: residuals of a regression may be thin.
+        # In float64, rounded at the end: residuals of a regression may have a tiny scale.
         z, _ = bijection.forward(np.asarray(x, np.float64), c)
-        return Rows.padded(_paired(jnp.asarray(z, jnp.float32), c), data.train_weights)
-    kind = x.dtype if x.dtype == np.uint8 else np.float32
-    stored = jnp.asarray(x, kind)  # bytes stay bytes until they are drawn
-    rows = Rows.padded(_paired(stored, c), data.train_weights)
-    drawn = Dequantised(rows, dequantise.in_batches(noise))
+        return Rows.padded(_with_conditions(jnp.asarray(z, jnp.float32), c), data.train_weights)
+    dtype = x.dtype if x.dtype == np.uint8 else np.float32
+    stored = jnp.asarray(x, dtype)  # uint8 saves memory until a batch is drawn
+    rows = Rows.padded(_with_conditions(stored, c), data.train_weights)
+    sampler = Dequantised(rows, dequantise.in_batches(noise))
     if flip and data.image_shape is not None:
-        drawn = Flipped(drawn, data.image_shape)
-    return drawn if dequantise.in_loss else Standardised(drawn, bijection)
+        sampler = Flipped(sampler, data.image_shape)
+    return sampler if dequantise.in_loss else Standardised(sampler, bijection)
 
 
 def _conditions(data: Dataset, bijection: Chain) -> np.ndarray | None:
-    """What training rows are conditioned on, standardised, in float64."""
+    """The standardised conditions of the training rows, in float64."""
     if data.conditions is None or bijection.condition is None:
         return None
     c = bijection.condition.standardised(np.asarray(data.conditions.train, np.float64))
     return np.asarray(c)
 
 
-def _paired(x: Array, c: Array | np.ndarray | None) -> Batch:
-    """Rows, beside each what it is conditioned on."""
+def _with_conditions(x: Array, c: Array | np.ndarray | None) -> Batch:
+    """The pairs (x, c); x without conditions."""
     return x if c is None else Pairs(x, jnp.asarray(c, jnp.float32))
 
 
-def _of_x(change: Callable[[Array, Array | None], Array], batch: Batch) -> Batch:
-    """A batch whose x is changed, given c if there is one; c stays."""
+def _map_x(function: Callable[[Array, Array | None], Array], batch: Batch) -> Batch:
+    """The batch with `function(x, c)` in place of x; c is None without conditions."""
     if isinstance(batch, Pairs):
-        return Pairs(change(batch.x, batch.c), batch.c)
-    return change(batch, None)
+        return Pairs(function(batch.x, batch.c), batch.c)
+    return function(batch, None)
 
 
 class Standardised(eqx.Module):
-    """Fresh draws of a sampler in standardised coordinates."""
+    """The batches of a sampler in standardised coordinates."""
 
     sampler: Sampler
     bijection: Chain
 
     def __call__(self, key: PRNGKeyArray, n: int) -> Batch:
-        def standardised(x: Array, c: Array | None) -> Array:
+        def standardise(x: Array, c: Array | None) -> Array:
             return jnp.asarray(self.bijection.forward(x, c)[0])
 
-        return _of_x(standardised, self.sampler(key, n))
+        return _map_x(standardise, self.sampler(key, n))
 
 
 class Dequantised(eqx.Module):
-    """Rows on a grid, with new noise at every draw, or as they are."""
+    """Rows on a grid, with new noise in every batch, or without noise."""
 
     rows: Rows
     noise: Uniform | None
@@ -109,15 +111,15 @@ class Dequantised(eqx.Module):
     def __call__(self, key: PRNGKeyArray, n: int) -> Batch:
         key_rows, key_noise = jr.split(key)
 
-        def noisy(x: Array, _: Array | None) -> Array:
+        def add_noise(x: Array, _: Array | None) -> Array:
             x = x.astype(jnp.float32)
             return x if self.noise is None else self.noise(key_noise, x)
 
-        return _of_x(noisy, self.rows(key_rows, n))
+        return _map_x(add_noise, self.rows(key_rows, n))
 
 
 class Flipped(eqx.Module):
-    """Images of a sampler, each turned left to right with probability ½."""
+    """Images of a sampler, each flipped left to right with probability ½."""
 
     sampler: Sampler
     image_shape: tuple[int, ...] = eqx.field(static=True)
@@ -125,8 +127,8 @@ class Flipped(eqx.Module):
     def __call__(self, key: PRNGKeyArray, n: int) -> Batch:
         key_images, key_flips = jr.split(key)
 
-        def flipped(x: Array, _: Array | None) -> Array:
-            turned = x.reshape(n, *self.image_shape)[:, :, ::-1].reshape(n, -1)
-            return jnp.where(jr.bernoulli(key_flips, 0.5, (n, 1)), turned, x)
+        def flip(x: Array, _: Array | None) -> Array:
+            mirrored = x.reshape(n, *self.image_shape)[:, :, ::-1].reshape(n, -1)
+            return jnp.where(jr.bernoulli(key_flips, 0.5, (n, 1)), mirrored, x)
 
-        return _of_x(flipped, self.sampler(key_images, n))
+        return _map_x(flip, self.sampler(key_images, n))

@@ -1,7 +1,7 @@
 """State on disk: checkpoints of a run (Orbax) and exported models (safetensors).
 
-Both hold arrays only; the structure comes from the code and the run's configuration, so nothing
-untrusted is unpickled or executed. Both carry a checksum, and both appear on disk whole or not at
+Both hold only arrays. The structure comes from the code and the run's configuration, so nothing
+untrusted is unpickled or executed. Both have a checksum, and both are written completely or not at
 all.
 """
 
@@ -24,12 +24,12 @@ from scoreode._files import check_room, replaced
 from scoreode.errors import FailureError, InputError
 from scoreode.train.devices import is_first
 
-_KEPT = 2  # the newest checkpoint, and one to fall back on
-_COPIES, _BESIDES = 2, 2**16  # of its arrays while it is written, and bytes of all else
+_KEPT = 2  # the newest checkpoint, and one in case it is damaged
+_COPIES, _OVERHEAD = 2, 2**16  # copies of the arrays during a write; other bytes
 
 
 def _leaves(tree: Any) -> dict[str, np.ndarray]:
-    """The arrays of a tree by their paths."""
+    """The arrays of a tree, by path."""
     flat = jax.tree_util.tree_flatten_with_path(eqx.filter(tree, _is_array))[0]
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in flat}
 
@@ -39,15 +39,15 @@ def _is_array(leaf: Any) -> bool:
 
 
 def _filled(like: Any, arrays: dict[str, np.ndarray], source: Path) -> Any:
-    """`like` with its arrays replaced; names, shapes and dtypes have to match."""
+    """`like` with these arrays. **Raises:** `InputError` for other names, shapes or dtypes."""
     expected = _leaves(like)
     for name, leaf in expected.items():
-        found = arrays.get(name)
-        if found is None or found.shape != leaf.shape or found.dtype != leaf.dtype:
+        array = arrays.get(name)
+        if array is None or array.shape != leaf.shape or array.dtype != leaf.dtype:
             raise InputError(f"{source}: does not fit its configuration (at {name})")
     dynamic, static = eqx.partition(like, _is_array)
     leaves, structure = jax.tree.flatten(dynamic)
-    # What was NumPy stays NumPy: JAX would cut float64 down to float32.
+    # NumPy arrays stay NumPy arrays: JAX would convert float64 to float32.
     leaves = [
         arrays[name] if isinstance(leaf, np.ndarray) else jnp.asarray(arrays[name])
         for name, leaf in zip(expected, leaves, strict=True)
@@ -63,9 +63,9 @@ def _checksum(arrays: Iterable[np.ndarray]) -> int:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Writes a file that is there completely or not at all.
+    """Writes a file completely or not at all.
 
-    **Raises:** `FailureError` where the disk refuses.
+    **Raises:** `FailureError` if the disk refuses.
     """
     with replaced(path) as partial, open(partial, "wb") as file:
         file.write(content)
@@ -74,12 +74,12 @@ def write_whole(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_whole` of an indented JSON document."""
+    """Writes an indented JSON document with `write_whole`."""
     write_whole(path, (json.dumps(value, indent=2) + "\n").encode())
 
 
 def save_arrays(path: Path, tree: Any) -> None:
-    """The arrays of a tree as one safetensors file with a checksum."""
+    """Writes the arrays of a tree to one safetensors file with a checksum."""
     from safetensors.numpy import save
 
     arrays = {name: np.ascontiguousarray(leaf) for name, leaf in _leaves(tree).items()}
@@ -99,17 +99,17 @@ def load_arrays(path: Path, like: Any) -> Any:
     try:
         with safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in sorted(file.keys())}
-            recorded = (file.metadata() or {}).get("crc32")
+            checksum = (file.metadata() or {}).get("crc32")
     except (SafetensorError, OSError, ValueError) as error:
         raise InputError(f"{path}: damaged ({error}); train again or restore a copy") from error
-    if recorded != str(_checksum(arrays.values())):
+    if checksum != str(_checksum(arrays.values())):
         raise InputError(f"{path}: damaged (its checksum differs); train again or restore a copy")
     return _filled(like, arrays, path)
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Within, Orbax does not log tracebacks of what it raises anyway."""
+    """Keeps Orbax from logging the tracebacks of errors that it raises."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.CRITICAL + 1)
@@ -123,7 +123,7 @@ def _silent() -> Iterator[None]:
 class Checkpoints:
     """The checkpoints of one run: a tree of arrays and a JSON record for every saved step.
 
-    **Arguments:** `read_only`, to leave alone what another process may be writing.
+    **Arguments:** `folder`; `read_only`: write nothing, because another process may be writing.
     """
 
     def __init__(self, folder: Path, read_only: bool = False):
@@ -136,15 +136,17 @@ class Checkpoints:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise FailureError(f"cannot create {folder}: {error.strerror}") from error
-        # Each process works by itself: one writes, and others read.
-        own = jax.process_index()
+        # Processes do not wait for each other: one writes, the others read.
+        process = jax.process_index()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None if read_only else _KEPT,
             read_only=read_only,
             enable_async_checkpointing=False,
             create=False,
             multiprocessing_options=ocp.options.MultiprocessingOptions(
-                primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process {own}"
+                primary_host=process,
+                active_processes={process},
+                barrier_sync_key_prefix=f"process {process}",
             ),
         )
         self._manager = ocp.CheckpointManager(folder.resolve(), options=options)
@@ -155,11 +157,11 @@ class Checkpoints:
 
     @property
     def any(self) -> bool:
-        """Whether there is one."""
+        """Whether there is a checkpoint."""
         return bool(self._manager.all_steps())
 
     def save(self, step: int, tree: Any, record: dict[str, Any]) -> None:
-        """Saves a step that is not saved yet. **Raises:** `FailureError` if the disk refuses."""
+        """Saves a step, if it is new. **Raises:** `FailureError` if the disk refuses."""
         if step in self._manager.all_steps():
             return
         ocp, arrays = self._ocp, _leaves(tree)
@@ -169,21 +171,21 @@ class Checkpoints:
         )
         size = sum(array.nbytes for array in arrays.values())
         try:
-            # Asked before: where the disk fills up its threads go on to fail after it has raised.
-            check_room(self._folder, _COPIES * size + _BESIDES)
+            # Check first: on a full disk, Orbax's threads keep failing after it has raised.
+            check_room(self._folder, _COPIES * size + _OVERHEAD)
             with _silent():
                 self._manager.save(step, args=items, force=True)
                 self._manager.wait_until_finished()
-        except Exception as error:  # Orbax passes on whatever its storage layer raises
-            known = isinstance(error, OSError) and error.strerror
-            reason = known or str(error).partition("\n")[0]
-            again = f"go on with --resume {self._folder.parent}" if self.any else "begin anew"
+        except Exception as error:  # Orbax passes on all errors of its storage layer
+            system_error = isinstance(error, OSError) and error.strerror
+            reason = system_error or str(error).partition("\n")[0]
+            remedy = f"continue with --resume {self._folder.parent}" if self.any else "start again"
             raise FailureError(
-                f"cannot write a checkpoint to {self._folder}: {reason}; make room, and {again}"
+                f"cannot write a checkpoint to {self._folder}: {reason}; make room, and {remedy}"
             ) from error
 
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]]:
-        """The newest whole checkpoint as (tree, record).
+        """The newest intact checkpoint as (tree, record).
 
         **Raises:** `InputError` if there is none, or if all of them are damaged.
         """
@@ -191,7 +193,7 @@ class Checkpoints:
         for step in steps:
             restored = self._restore_step(step, like)
             if restored is not None:
-                # The run will come by the damaged steps again, and save them anew.
+                # The run will reach the damaged steps again and save them again.
                 for damaged in steps[: steps.index(step)] if self._writes else ():
                     self._manager.delete(damaged)
                 return restored
@@ -205,7 +207,7 @@ class Checkpoints:
         )
         try:
             restored: Any = self._manager.restore(step, args=items)
-        except Exception:  # a damaged file surfaces as any of many storage errors
+        except Exception:  # damaged files cause many kinds of storage errors
             return None
         arrays = {name: np.asarray(restored.arrays[name]) for name in _leaves(like)}
         if restored.record.get("crc32") != _checksum(arrays.values()):

@@ -15,22 +15,22 @@ from scoreode.errors import FailureError, InputError
 from scoreode.train.checkpoint import Checkpoints, write_json, write_whole
 
 _LOCK = "lock"
-_RECORDED = ("scoreode", "jax", "jaxlib", "equinox", "diffrax", "optax", "numpy")
+_PACKAGES = ("scoreode", "jax", "jaxlib", "equinox", "diffrax", "optax", "numpy")
 
 
 def versions() -> dict[str, str]:
-    """What a result depends on: Python, the machine, the numerical packages."""
-    found = {"python": platform.python_version(), "machine": platform.platform()}
-    for package in _RECORDED:
+    """The versions of Python, the machine and the numerical packages, which affect results."""
+    versions = {"python": platform.python_version(), "machine": platform.platform()}
+    for package in _PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = "not installed"
-    return found
+            versions[package] = "not installed"
+    return versions
 
 
 class RunFolder:
-    """Reads and writes the files of a run; `path / …` for whatever has no method.
+    """Reads and writes the files of a run; use `path / …` for files without a method.
 
     `command` is what a shell was given to fill the folder; None in Python.
     """
@@ -40,7 +40,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, path: Path, command: str | None = None) -> "RunFolder":
-        """A new, empty folder. **Raises:** `InputError` if it holds anything already."""
+        """A new, empty folder. **Raises:** `InputError` if it exists and is not empty."""
         folder = cls(path, command)
         try:
             folder._check_empty()
@@ -52,9 +52,10 @@ class RunFolder:
     @classmethod
     @contextmanager
     def begun(cls, path: Path, command: str | None = None) -> Iterator["RunFolder"]:
-        """A new, empty folder, held as by `held`: of two processes one gets it.
+        """A new, empty folder, held as by `held`, so that only one of two processes gets it.
 
-        What fails before there is a checkpoint leaves nothing: none could go on from there.
+        A failure before the first checkpoint removes the folder's files: the run could not be
+        resumed.
         """
         folder = cls.create(path, command)
         try:
@@ -63,15 +64,15 @@ class RunFolder:
                 try:
                     yield folder
                 except BaseException:
-                    folder._discard_unbegun()
+                    folder._discard_without_checkpoint()
                     raise
         finally:
             with suppress(OSError):
-                path.rmdir()  # if nothing is there
+                path.rmdir()  # only succeeds if it is empty
 
     @classmethod
     def existing(cls, path: Path) -> "RunFolder":
-        """A folder with a run in it. **Raises:** `InputError` if there is none."""
+        """The folder of an existing run. **Raises:** `InputError` if there is no run."""
         if not (path / "config.json").is_file():
             raise InputError(f"{path}: not a run (it has no config.json)")
         folder = cls(path)
@@ -81,14 +82,17 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Within, no other process trains here. **Raises:** `FailureError` naming one that does."""
+        """Keeps other processes from training in this folder.
+
+        **Raises:** `FailureError` with the process that already trains here.
+        """
         with locked(self.path / _LOCK, str(self.path)):
             yield
 
-    def _discard_unbegun(self) -> None:
-        saved = self.path / "checkpoints"
-        if not any(file.name.isdigit() for file in saved.glob("*")):
-            shutil.rmtree(saved, ignore_errors=True)
+    def _discard_without_checkpoint(self) -> None:
+        checkpoints = self.path / "checkpoints"
+        if not any(file.name.isdigit() for file in checkpoints.glob("*")):
+            shutil.rmtree(checkpoints, ignore_errors=True)
             with suppress(OSError):
                 (self.path / "config.json").unlink()
 
@@ -113,22 +117,22 @@ class RunFolder:
         return document
 
     def write_config(self, config: dict[str, Any]) -> None:
-        """The resolved configuration, the command, and the versions of everything."""
+        """Writes the resolved configuration, the command, and the versions of all packages."""
         record = config | {"command": self.command, "versions": versions()}
         write_json(self.path / "config.json", record)
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """The run's result."""
+        """Writes the run's result."""
         write_json(self.path / "summary.json", summary)
 
     def copy(self, run: Path, name: str) -> int:
-        """The same file as another run has, and its number of bytes."""
+        """Copies a file from another run's folder; returns its size in bytes."""
         content = (run / name).read_bytes()
         write_whole(self.path / name, content)
         return len(content)
 
     def append_metrics(self, record: dict[str, Any]) -> None:
-        """One line of metrics.jsonl."""
+        """Appends a line to metrics.jsonl."""
         path = self.path / "metrics.jsonl"
         try:
             with open(path, "a") as file:
@@ -137,7 +141,7 @@ class RunFolder:
             raise FailureError(f"cannot write {path}: {error.strerror}") from error
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The records of metrics.jsonl, less a last line cut short; none where there is no file.
+        """The records of metrics.jsonl without an incomplete last line; empty if there is no file.
 
         **Raises:** `InputError` if it is damaged.
         """
@@ -148,7 +152,7 @@ class RunFolder:
         return [_record(line, f"{file}: line {number}") for number, line in enumerate(lines, 1)]
 
     def rewind_metrics(self, step: int) -> None:
-        """Drops the lines after a step, which a resumed run writes again."""
+        """Removes the lines after a step, which a resumed run will write again."""
         file = self.path / "metrics.jsonl"
         if not file.exists():
             return
@@ -164,7 +168,7 @@ def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError):
-        return float("inf")  # a line cut short by a kill
+        return float("inf")  # an incomplete line after a kill
 
 
 def _record(line: bytes, place: str) -> dict[str, Any]:

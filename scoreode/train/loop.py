@@ -1,14 +1,14 @@
-"""The training loop: a generator of reports, which knows a callable and not a model.
+"""The training loop: a generator of reports, independent of the model and the loss.
 
-Steps run on the devices, a chunk at a time: drawing a batch, the gradient, the update and the
-moving average are one compiled loop, whose length is an argument, so that the last chunk compiles
-nothing anew. Every device takes its part of a batch. What to do between chunks (log, validate,
-save, stop) is the caller's `for`.
+Steps run on the devices, a chunk at a time. Sampling a batch, the gradient, the update and the
+moving average are one compiled loop. Its length is an argument, so the last chunk needs no new
+compilation. Every device takes its share of a batch. Between chunks the caller can log, validate,
+save or stop.
 
-A step is a function of the state, its number and the run's key alone; a run that is stopped
-between chunks and taken up again is the same run. A chunk after which a number is no longer finite
-does not count: it is repeated with half the learning rate and other draws, and its first step is
-all that has to be kept of that.
+A step is a function of only the state, its number and the run's key, so a run that is stopped
+between chunks and resumed gives the same result. If a number is not finite after a chunk, the chunk
+is repeated with half the learning rate and other random draws. Only the chunk's first step is
+stored to reproduce this.
 """
 
 import math
@@ -33,15 +33,15 @@ from scoreode.train import devices
 from scoreode.train.windows import Windows
 
 CHUNK = 100  # steps between reports: some tenths of a second for small networks
-RECOVERIES = 3  # of a run, until it fails: an eighth of the learning rate is another setting
-_TIMED = 5  # steps of a chunk before the rate is known
-_PADDED = 2**16  # rows; what larger tables would take more is no longer small
+RECOVERIES = 3  # then the run fails: below 1/8 of the learning rate it is another setting
+_TIMED = 5  # steps in a chunk while the speed is unknown
+_PADDED = 2**16  # rows; the padding of larger tables would take too much memory
 _LAST = np.iinfo(np.uint32).max
-_TICKS = 1_000_000  # Optax's schedules count steps; ours run over progress in millionths
+_TICKS = 1_000_000  # Optax's schedules count steps; ours count millionths of the progress
 
 
 class Schedule(eqx.Module):
-    """The learning rate over progress: linear warm-up to `peak`, then a cosine down to 0."""
+    """The learning rate over progress: linear warm-up to `peak`, then cosine decay to 0."""
 
     peak: float
     warmup: float = 0.02
@@ -53,10 +53,11 @@ class Schedule(eqx.Module):
 
 
 class Rows(eqx.Module):
-    """Batches drawn with replacement from rows, or pairs, that stay on the device.
+    """Batches sampled with replacement from rows, or pairs, on the device.
 
-    `n` of the rows count, by default all. They are drawn equally, or by weight: `ends` are those of
-    their parts of [0, 2³²), but for the last, in whole numbers, as float32 cannot tell many apart.
+    Only the first `n` rows are sampled, by default all. They are sampled uniformly, or by weight:
+    each row has an interval of [0, 2³²), and `ends` are the ends of all intervals but the last.
+    These are whole numbers, because float32 has too few digits for many rows.
     """
 
     rows: PyTree[Real[Array, "rows ..."]]
@@ -67,45 +68,47 @@ class Rows(eqx.Module):
     def padded(
         cls, rows: PyTree[Real[Array, "rows ..."]], weights: np.ndarray | None = None
     ) -> "Rows":
-        """These rows, and some that are never drawn: a step is compiled once for many tables.
+        """These rows, padded to a power of two, so that a compiled step serves many tables.
 
-        **Arguments:** `weights`, one a row, positive; None for equal ones.
+        **Arguments:** `weights`, one per row, positive (None: equal weights).
         """
         n = len(jax.tree.leaves(rows)[0])
-        more = (1 << (n - 1).bit_length()) - n if n < _PADDED else 0
+        padding = (1 << (n - 1).bit_length()) - n if n < _PADDED else 0
 
-        def longer(rows: Array) -> Array:
-            return jnp.pad(rows, [(0, more)] + [(0, 0)] * (rows.ndim - 1))
+        def pad(rows: Array) -> Array:
+            return jnp.pad(rows, [(0, padding)] + [(0, 0)] * (rows.ndim - 1))
 
-        kept, count = jax.tree.map(longer, rows), jnp.asarray(n, jnp.int32)
+        rows, count = jax.tree.map(pad, rows), jnp.asarray(n, jnp.int32)
         if weights is None:
-            return cls(kept, count)
+            return cls(rows, count)
         ends = np.cumsum(weights, dtype=np.float64)
         ends = np.minimum(ends[:-1] / ends[-1] * 2.0**32, _LAST).astype(np.uint32)
-        return cls(kept, count, jnp.asarray(np.pad(ends, (0, more), constant_values=_LAST)))
+        return cls(rows, count, jnp.asarray(np.pad(ends, (0, padding), constant_values=_LAST)))
 
     def __call__(self, key: PRNGKeyArray, n: int) -> PyTree[Real[Array, "n ..."]]:
         count = len(jax.tree.leaves(self.rows)[0]) if self.n is None else self.n
         if self.ends is None:
-            picked = jr.randint(key, (n,), 0, count)
+            index = jr.randint(key, (n,), 0, count)
         else:
-            found = jnp.searchsorted(self.ends, jr.bits(key, (n,), jnp.uint32), side="right")
-            picked = jnp.minimum(found, count - 1)
-        return jax.tree.map(lambda rows: rows[picked], self.rows)
+            interval = jnp.searchsorted(self.ends, jr.bits(key, (n,), jnp.uint32), side="right")
+            index = jnp.minimum(interval, count - 1)
+        return jax.tree.map(lambda rows: rows[index], self.rows)
 
 
 @lru_cache
 def adam(clip: float = 1.0, b2: float = 0.99) -> optax.GradientTransformation:
-    """Adam after clipping the gradient's norm; one object a setting, so that compiled steps are
-    found again."""
+    """Adam with clipping of the gradient's norm.
+
+    Cached, because a compiled step is reused only with the same object.
+    """
     return optax.chain(optax.clip_by_global_norm(clip), optax.scale_by_adam(b2=b2))
 
 
 class Optimiser(eqx.Module):
-    """What a step needs besides the loss.
+    """The settings of a training step besides the loss.
 
-    A batch's gradient is the mean of those of `micro_batches` equal parts, taken one after another:
-    memory for a part suffices.
+    The gradient of a batch is the mean of the gradients of `micro_batches` equal parts, computed
+    one after another in the memory of one part.
     """
 
     transformation: optax.GradientTransformation
@@ -116,8 +119,7 @@ class Optimiser(eqx.Module):
 
 
 class TrainState(eqx.Module):
-    """All that changes in training: the model, its moving average, the optimiser's moments, and
-    what the loss has learnt."""
+    """What training changes: the model, its moving average, the optimiser's moments, the loss."""
 
     model: Any
     ema: Any
@@ -133,7 +135,7 @@ class TrainState(eqx.Module):
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to train: so many steps, or so many seconds on the clock, compilation included."""
+    """How long to train: a number of steps, or of seconds including compilation."""
 
     steps: int | None = None
     seconds: float | None = None
@@ -145,7 +147,7 @@ class Budget:
             raise ValueError("a budget is positive")
 
     def progress(self, step: int, elapsed: float) -> float:
-        """How much of the budget is spent, from 0 to 1."""
+        """The share of the budget that is spent, from 0 to 1."""
         spent = step / self.steps if self.steps is not None else elapsed / self._seconds
         return min(spent, 1.0)
 
@@ -154,7 +156,7 @@ class Budget:
         return math.inf if self.seconds is None else self.seconds
 
     def chunk(self, step: int, elapsed: float, rate: float | None) -> tuple[int, float]:
-        """The next chunk's steps, and by how much each advances the progress."""
+        """The number of steps in the next chunk, and the progress per step."""
         if self.steps is not None:
             return min(CHUNK, self.steps - step), 1 / self.steps
         if rate is None:
@@ -166,10 +168,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Report:
-    """Where training stands after a chunk; `terms` are means over its steps.
+    """The state of training after a chunk; `terms` are means over its steps.
 
-    `recoveries` are the steps that training went back to, as what followed was no longer finite;
-    each has halved the learning rate.
+    `recoveries` are the steps to which training went back after non-finite numbers. Each halved the
+    learning rate.
     """
 
     state: TrainState
@@ -182,7 +184,7 @@ class Report:
 
     @property
     def numbers(self) -> dict[str, float]:
-        """All of it but the state: what metrics.jsonl and other records of training hold."""
+        """All numbers of the report without the state, as written to metrics.jsonl."""
         names = ("step", "progress", "seconds", "steps_per_second")
         halvings = {"halvings": len(self.recoveries)}
         return {name: getattr(self, name) for name in names} | self.terms | halvings
@@ -196,28 +198,29 @@ def _gradient(
     parts: int,
     mesh: Mesh,
 ) -> tuple[Any, Mapping[str, Scalar], Loss]:
-    """Means over the parts of the gradient and of the terms, and the loss that has seen them."""
+    """The gradient and the terms, as means over the parts of the batch, and the updated loss."""
 
-    def of(loss: Loss, batch: Batch, key: PRNGKeyArray) -> tuple[Any, Any, Loss]:
+    def part_gradient(loss: Loss, batch: Batch, key: PRNGKeyArray) -> tuple[Any, Any, Loss]:
         batch = devices.split(batch, mesh)
-        taken = eqx.filter_grad(lambda model: loss(model, batch, key, progress), has_aux=True)
-        gradient, (terms, loss) = taken(state.model)
+        grad = eqx.filter_grad(lambda model: loss(model, batch, key, progress), has_aux=True)
+        gradient, (terms, loss) = grad(state.model)
         return gradient, terms, loss
 
     if parts == 1:
-        return of(state.loss, batch, key)
+        return part_gradient(state.loss, batch, key)
     arrays, static = eqx.partition(state.loss, eqx.is_array)
 
     def add(carry: tuple[Any, Any], part: tuple[Batch, PRNGKeyArray]) -> tuple[tuple, None]:
         arrays, sums = carry
-        *found, loss = of(eqx.combine(arrays, static), *part)
-        return (eqx.filter(loss, eqx.is_array), jax.tree.map(jnp.add, sums, tuple(found))), None
+        gradient, terms, loss = part_gradient(eqx.combine(arrays, static), *part)
+        sums = jax.tree.map(jnp.add, sums, (gradient, terms))
+        return (eqx.filter(loss, eqx.is_array), sums), None
 
-    each = jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), batch), jr.split(key, parts)
-    first = jax.tree.map(lambda a: a[0], each[0])
-    shapes = eqx.filter_eval_shape(of, state.loss, first, key)[:2]
+    batches = jax.tree.map(lambda a: a.reshape(parts, -1, *a.shape[1:]), batch)
+    first = jax.tree.map(lambda a: a[0], batches)
+    shapes = eqx.filter_eval_shape(part_gradient, state.loss, first, key)[:2]
     zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    (arrays, sums), _ = jax.lax.scan(add, (arrays, zeros), each)
+    (arrays, sums), _ = jax.lax.scan(add, (arrays, zeros), (batches, jr.split(key, parts)))
     gradient, terms = jax.tree.map(lambda total: total / parts, sums)
     return gradient, terms, eqx.combine(arrays, static)
 
@@ -234,8 +237,10 @@ def advance(
     optimiser: Optimiser,
     mesh: Mesh,
 ) -> tuple[TrainState, Mapping[str, Scalar], Bool[Array, ""]]:
-    """n steps at `scale` times the scheduled rates; returns the new state, the terms' means, and
-    whether the loss and all of the state are finite."""
+    """Takes n steps at `scale` times the scheduled learning rate.
+
+    **Returns:** the new state; the means of the terms; whether the loss and the state are finite.
+    """
 
     def step(dynamic: TrainState, at: Scalar) -> tuple[TrainState, Mapping[str, Scalar]]:
         state = eqx.combine(dynamic, static)
@@ -247,7 +252,7 @@ def advance(
         )
         rate = scale * optimiser.schedule(at)
         model = eqx.apply_updates(state.model, jax.tree.map(lambda u: -rate * u, updates))
-        # A young average would remember the initial weights: it starts short and grows.
+        # The average starts short and grows; otherwise it would keep the initial weights for long.
         age = state.step.astype(at.dtype)
         decay = jnp.minimum(optimiser.ema_decay, (1 + age) / (10 + age))
         ema = jax.tree.map(
@@ -274,17 +279,17 @@ def advance(
 
 
 def _samplers(sampler: Sampler | Windows, mesh: Mesh) -> Callable[[int, int], Sampler]:
-    """What draws on every device, by a chunk's first step and its length."""
+    """The sampler on every device, as a function of a chunk's first step and length."""
     if isinstance(sampler, Windows):
 
         def window(step: int, n: int) -> Sampler:
-            here = sampler.at(step)
+            current = sampler.at(step)
             sampler.prepare(step + n)  # read while the chunk runs
-            return devices.everywhere(here, mesh)
+            return devices.everywhere(current, mesh)
 
         return window
-    placed = devices.everywhere(sampler, mesh)
-    return lambda _step, _n: placed
+    replicated = devices.everywhere(sampler, mesh)
+    return lambda _step, _n: replicated
 
 
 def train(
@@ -298,44 +303,44 @@ def train(
 ) -> Iterator[Report]:
     """Yields a `Report` after every chunk of steps until the budget is spent.
 
-    **Arguments:** `state`, fresh or from a checkpoint; `elapsed`, seconds spent before, and
-    `recoveries`, steps gone back to before, as the last report had them.
+    **Arguments:** `state`, initial or from a checkpoint; `sampler` of batches; `optimiser`;
+    `budget`; `key`; `elapsed` seconds and `recoveries`, as in the last report of a resumed run.
 
-    **Raises:** `FailureError` when the loss is no longer finite, and was not in `RECOVERIES` other
-    attempts at smaller learning rates.
+    **Raises:** `FailureError` if the loss or a weight is not finite, after `RECOVERIES` attempts at
+    smaller learning rates.
     """
     begin = time.perf_counter() - elapsed
     rate, step, compiled = None, int(state.step), False
     mesh = devices.all_devices()
     state = devices.everywhere(state, mesh)
-    drawn = _samplers(sampler, mesh)
+    sampler_at = _samplers(sampler, mesh)
     progress, recoveries = budget.progress(step, elapsed), tuple(recoveries)
     while progress < 1:
         started = time.perf_counter()
         n, increment = devices.agreed(budget.chunk(step, started - begin, rate))
         counts = jnp.asarray(int(n)), jnp.float32(progress), jnp.float32(increment)
-        how = _attempt(key, len(recoveries)), *counts, jnp.float32(0.5 ** len(recoveries))
-        how = devices.everywhere(how, mesh)
-        after, terms, finite = advance(state, *how, drawn(step, int(n)), optimiser, mesh)
+        inputs = _attempt(key, len(recoveries)), *counts, jnp.float32(0.5 ** len(recoveries))
+        inputs = devices.everywhere(inputs, mesh)
+        new, terms, finite = advance(state, *inputs, sampler_at(step, int(n)), optimiser, mesh)
         terms = {name: float(value) for name, value in terms.items()}
         now = time.perf_counter()
-        # The first chunk was slowed by compilation: it tells nothing of the rate.
+        # The first chunk includes compilation, so its speed says nothing.
         rate, compiled = n / (now - started) if compiled else None, True
         if finite:
-            state, step = after, step + int(n)
+            state, step = new, step + int(n)
         elif len(recoveries) < RECOVERIES:
             recoveries = (*recoveries, step)
         else:
             raise FailureError(_diverged(terms["loss"], step, int(n), recoveries))
         (progress,) = devices.agreed([budget.progress(step, now - begin)])
         if finite:
-            pace = n / (now - started)
-            here = devices.here(state)
-            yield Report(here, step, progress, now - begin, pace, terms, recoveries)
+            speed = n / (now - started)
+            local = devices.here(state)
+            yield Report(local, step, progress, now - begin, speed, terms, recoveries)
 
 
 def _attempt(key: PRNGKeyArray, number: int) -> PRNGKeyArray:
-    """The key of a further attempt: the draws that ended badly are not drawn again."""
+    """The key of an attempt: later attempts do not repeat the draws of earlier ones."""
     return jr.fold_in(key, 2**31 + number) if number else key  # steps are below 2³¹
 
 
@@ -344,6 +349,6 @@ def _diverged(loss: float, step: int, n: int, recoveries: tuple[int, ...]) -> st
     became = "no longer finite" if math.isfinite(loss) else f"{loss}"
     return (
         f"{what} became {became} at step {step + n}, also from step {recoveries[-1]} with"
-        f" 1/{2 ** len(recoveries)} of the learning rate: lower the learning rate, or look for"
-        " extreme rows in the data"
+        f" 1/{2 ** len(recoveries)} of the learning rate: lower the learning rate, or check the"
+        " data for extreme rows"
     )

@@ -1,43 +1,43 @@
-"""Who looks on while a model trains: a progress bar, TensorBoard, or whatever a caller attaches."""
+"""Observers of training, such as a progress bar or TensorBoard."""
 
 from collections.abc import Callable, Sequence
 
 from scoreode.train.loop import Report
 
 Observer = Callable[[Report, float | None], None]
-"""Called after every chunk of steps, with a validation NLL in nats when there is a new one."""
+"""Called after every chunk of steps, with the validation NLL in nats if there is a new one."""
 
 
 def unobserved(_report: Report, _validation: float | None) -> None:
-    """The observer that looks away."""
+    """An observer that does nothing."""
 
 
 def observed_by(*observers: Observer) -> Observer:
-    """One observer that passes on to several, in their order."""
+    """One observer that calls several, in this order."""
 
     def observe(report: Report, validation: float | None) -> None:
-        for each in observers:
-            each(report, validation)
+        for observer in observers:
+            observer(report, validation)
 
     return observe
 
 
 def recovery(recoveries: Sequence[int]) -> str:
-    """What to say of training that went back to these steps."""
+    """The message after training went back to these steps."""
     return (
-        f"the loss was no longer finite: training went back to step {recoveries[-1]}, and on from"
-        f" there with 1/{2 ** len(recoveries)} of the learning rate"
+        f"the loss was no longer finite: training went back to step {recoveries[-1]}, and continues"
+        f" with 1/{2 ** len(recoveries)} of the learning rate"
     )
 
 
 def recoveries_told(tell: Callable[[str], None]) -> Observer:
-    """The observer that says when training went back to an earlier step."""
-    known = 0
+    """An observer that calls `tell` with a message when training goes back to an earlier step."""
+    count = 0
 
     def observe(report: Report, _validation: float | None) -> None:
-        nonlocal known
-        if len(report.recoveries) > known:
+        nonlocal count
+        if len(report.recoveries) > count:
             tell(recovery(report.recoveries))
-        known = len(report.recoveries)
+        count = len(report.recoveries)
 
     return observe

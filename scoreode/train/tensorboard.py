@@ -1,4 +1,4 @@
-"""Training as TensorBoard events, beside metrics.jsonl and with the same numbers."""
+"""Writes the numbers of metrics.jsonl also as TensorBoard events."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -7,12 +7,12 @@ from typing import Any, Protocol, runtime_checkable
 
 from scoreode.errors import FailureError, InputError
 
-_FLUSHED_EVERY = 10  # seconds: what a kill can cost, and how late TensorBoard shows them
+_FLUSHED_EVERY = 10  # seconds: the events that a kill may lose, and the delay in TensorBoard
 
 
 @runtime_checkable
 class Numbers(Protocol):
-    """What is written of a training report."""
+    """The part of a training report that is written."""
 
     @property
     def step(self) -> int: ...
@@ -22,12 +22,12 @@ class Numbers(Protocol):
 
 @contextmanager
 def events(folder: Path) -> Iterator[Callable[[Numbers, float | None], None]]:
-    """An observer of training that writes every number as a scalar, by step, into a run's folder.
+    """An observer of training that writes every number as a scalar at its step.
 
-    What an interrupted training wrote from the first reported step on is hidden.
+    **Arguments:** `folder` of the events. Those of an interrupted training are hidden from the
+    first reported step on.
 
-    **Raises:** `InputError` where tensorboardX is not installed, `FailureError` where the disk
-    refuses.
+    **Raises:** `InputError` if tensorboardX is not installed, `FailureError` if the disk refuses.
     """
     try:
         from tensorboardX import SummaryWriter  # pyright: ignore[reportMissingImports] # an extra
@@ -35,7 +35,7 @@ def events(folder: Path) -> Iterator[Callable[[Numbers, float | None], None]]:
         if missing.name != "tensorboardX":
             raise
         remedy = "pip install 'scoreode[tensorboard]'"
-        raise InputError(f"--tensorboard: TensorBoard events are an extra: {remedy}") from missing
+        raise InputError(f"--tensorboard: tensorboardX is not installed: {remedy}") from missing
     writer: Any = None
 
     def observe(report: Numbers, validation: float | None) -> None:

@@ -1,67 +1,68 @@
-"""How good a model is on rows that do not train it: by a bound, or by the exact NLL.
+"""The NLL of validation rows: a bound, or exact.
 
-The bound is cheap, and it is the ScoreSDE's. What orders 2 and 3 improve is the ODE, which it does
-not see: what it chose is therefore compared with the last model by the exact NLL of some rows.
+The bound is cheap, but it belongs to the ScoreSDE. Orders 2 and 3 improve the ODE, on which the
+bound does not depend. For them, the model with the best bound is therefore compared with the last
+model by the exact NLL of some rows.
 """
 
 import numpy as np
 
 from scoreode.data import Dataset
-from scoreode.flow import Refined, declared
+from scoreode.flow import Refined, uniform_noise
 from scoreode.model.config import Run
 from scoreode.model.density import Density
 from scoreode.train import devices
 
 BOUND_ROWS, EXACT_ROWS = 4096, 512  # at most; an exact NLL costs a hundred times as much as a bound
-_BOUND_VALUES, _EXACT_VALUES = 2**18, 2**15  # that they hold: few images, whose networks cost more
-_FEW_PROBES = Refined(n_probes=2)  # models are compared on the same rows and probes
+_BOUND_VALUES, _EXACT_VALUES = 2**18, 2**15  # at most; fewer images, whose networks cost more
+_FEW_PROBES = Refined(n_probes=2)  # enough to compare models on the same rows and probes
 
 
 class Validation:
-    """NLL in nats of a run's validation rows; `absent` where there are none."""
+    """The NLL in nats of a run's validation rows; `absent` if there are none."""
 
     def __init__(self, run: Run, data: Dataset):
         self.absent: bool = data.sampler is not None or len(data.validation) == 0
         self._exact, self._order = run.validation == "exact", run.objective.order
-        self._noise, self._grid = run.dequantise, declared(data.bin_width, data.bin_edge)
+        self._noise, self._grid = run.dequantise, uniform_noise(data.bin_width, data.bin_edge)
         d = len(data.columns)
         self._weights = data.validation_weights
-        self._bounded = _rows(data, max(64, min(BOUND_ROWS, _BOUND_VALUES // d)))
-        self._solved = _rows(data, max(8, min(EXACT_ROWS, _EXACT_VALUES // d)))
+        self._bound_rows = _rows(data, max(64, min(BOUND_ROWS, _BOUND_VALUES // d)))
+        self._exact_rows = _rows(data, max(8, min(EXACT_ROWS, _EXACT_VALUES // d)))
 
     def nats(self, density: Density) -> float:
-        """What the run was asked to measure: the mean bound, or the mean exact NLL."""
+        """The mean exact NLL if the run asks for it, else the mean bound."""
         if self._exact:
             return self._exact_nats(density)
-        x, c, log_r = self._inside(density, *self._bounded)
+        x, c, log_r = self._dequantise(density, *self._bound_rows)
         return self._mean(density.nll_bound(x, c=c) + log_r)
 
     def chosen(self, best: Density, last: Density) -> Density:
-        """The best by `nats`, or the last where that was a bound and the exact NLL prefers it."""
+        """The best model by `nats`; if that is a bound, the last one if its exact NLL is lower."""
         if self.absent or self._exact or self._order == 1:
             return best
         return min(best, last, key=self._exact_nats)
 
     def _exact_nats(self, density: Density) -> float:
-        x, c, log_r = self._inside(density, *self._solved)
-        found = density.log_likelihood(x, how=_FEW_PROBES, c=c)
-        nats = self._mean(log_r - np.asarray(found.nats))
-        return nats if np.isfinite(nats) else np.inf  # any model is better
+        x, c, log_r = self._dequantise(density, *self._exact_rows)
+        record = density.log_likelihood(x, how=_FEW_PROBES, c=c)
+        nats = self._mean(log_r - np.asarray(record.nats))
+        return nats if np.isfinite(nats) else np.inf  # every other model is better
 
     def _mean(self, nats: np.ndarray) -> float:
         weights = None if self._weights is None else self._weights[: len(nats)]
         (mean,) = devices.agreed([np.average(nats, weights=weights)])
         return float(mean)
 
-    def _inside(self, density: Density, x: np.ndarray, c: np.ndarray | None) -> tuple:
-        """Rows with fixed noise where they lie on a grid, their c, and log r of the noise."""
+    def _dequantise(self, density: Density, x: np.ndarray, c: np.ndarray | None) -> tuple:
+        """Rows with fixed noise if they lie on a grid, their c, and log r of the noise."""
         if self._grid is None:
             return x, c, 0.0
-        x, log_r = self._noise.evaluated(density, self._grid).drawn(x)
+        x, log_r = self._noise.evaluated(density, self._grid).add_noise(x)
         return x, c, log_r
 
 
 def _rows(data: Dataset, most: int) -> tuple[np.ndarray, np.ndarray | None]:
-    """At most so many validation rows, and what they are conditioned on."""
+    """The first validation rows, at most `most`, and their conditions."""
     c = None if data.conditions is None else data.conditions.validation[:most]
     return data.validation[:most], c

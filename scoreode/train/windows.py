@@ -1,8 +1,8 @@
-"""Batches from rows that are too many for the device: a window of them at a time.
+"""Batches from rows that do not fit on the device, by windows of them.
 
-Steps draw from the rows of a window, as many as they take, which were drawn equally from all; the
-next window is read while they run. What it holds depends on the seed and the number of its first
-step alone: a run that is taken up again reads what it would have read, and no position is kept.
+A window is a uniform sample of all rows. The steps of a chunk sample from one window, and the next
+window is read while they run. The rows of a window depend only on the seed and the number of its
+first step. A resumed run therefore reads the same windows, without a stored position.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from scoreode._typing import Sampler
 
 @runtime_checkable
 class Readable(Protocol):
-    """Rows by their numbers."""
+    """Rows that can be read by number."""
 
     def __len__(self) -> int: ...
 
@@ -24,9 +24,10 @@ class Readable(Protocol):
 
 
 class Windows:
-    """Samplers for one chunk of steps after another.
+    """The samplers of successive chunks of steps.
 
-    **Arguments:** `size` of a window in rows; `sampler_of`, what draws from the rows of one.
+    **Arguments:** `rows`; `size` of a window in rows; `seed`; `sampler_of`, which turns the rows of
+    a window into a sampler.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Windows:
         self._ahead: tuple[int, Future] | None = None
 
     def at(self, step: int) -> Sampler:
-        """What draws the batches of a chunk that begins with this step."""
+        """The sampler of the chunk that starts with this step."""
         if self._ahead is None or self._ahead[0] != step:
             self.prepare(step)
         assert self._ahead is not None
@@ -50,7 +51,7 @@ class Windows:
         return self._sampler_of(rows.result())
 
     def prepare(self, step: int) -> None:
-        """Begins to read the window of that step."""
+        """Starts to read the window of the chunk that starts with this step."""
         self._ahead = step, self._reader.submit(self._read, step)
 
     def _read(self, step: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from scoreode import progress
 from scoreode.train import checkpoint, loop, saved
 
 pytestmark = pytest.mark.usefixtures("often", "diverging")
-NOTE = "the loss was no longer finite: training went back to step 20, and on from there with 1/2"
+NOTE = "the loss was no longer finite: training went back to step 20, and continues with 1/2"
 
 
 @pytest.fixture

@@ -297,7 +297,7 @@ def test_what_is_called_an_array_and_is_none(printed, tmp_path):
 def test_a_pipe_is_not_waited_for(printed, tmp_path, suffix):
     path = tmp_path / f"pipe{suffix}"
     os.mkfifo(path)
-    assert "a pipe or device; give - for rows on standard input" in printed(path)
+    assert "is a pipe or device, not a file; give - for rows on standard input" in printed(path)
 
 
 def test_whole_numbers_that_float64_does_not_hold(printed, tmp_path):

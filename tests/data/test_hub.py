@@ -86,7 +86,7 @@ def test_training_is_split_where_no_part_is_for_validation(tmp_path):
 
 
 def test_what_is_not_to_be_had(tmp_path):
-    with pytest.raises(InputError, match=r"hf:nobody/nothing: cannot be had: .*nobody/nothing"):
+    with pytest.raises(InputError, match=r"hf:nobody/nothing: cannot be loaded: .*nobody/nothing"):
         sources.load_data("hf:nobody/nothing")
     text = tables(tmp_path / "text", train={"a": [1.0, 2.0], "b": ["x", "y"]})
     with pytest.raises(InputError, match=r"text \(train\): column 'b' is not numeric: row 1"):
@@ -110,7 +110,7 @@ def test_a_folder_of_images(tmp_path, monkeypatch):
     assert columns == data.columns
     np.testing.assert_array_equal(rows, pixels.reshape(9, -1), "all, in the order of their names")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="empty: no image below it"):
+    with pytest.raises(InputError, match="empty: contains no images"):
         sources.load_data("empty")
     pictures(tmp_path / "one", 1)
     with pytest.raises(InputError, match="one: 1 row, not enough to fit a density"):

@@ -122,7 +122,7 @@ def test_idx_files_are_what_they_hold_however_packed(tmp_path, monkeypatch):
     file = folder / "train-images-idx3-ubyte.gz"
     for spoilt in (packed[:-9], packed[:50] + b"?" + packed[51:], content, gzip.compress(b"no")):
         file.write_bytes(spoilt)
-        with pytest.raises(InputError, match=rf"{file.name}: .*fetch it again: https"):
+        with pytest.raises(InputError, match=rf"{file.name}: .*download it again: https"):
             images.read("fashion-mnist", tmp_path)
     other = bytearray(content)
     other[-1] ^= 1
@@ -135,7 +135,7 @@ def test_an_idx_file_that_is_cut(tmp_path):
     (tmp_path / "fashion-mnist").mkdir()
     file = tmp_path / "fashion-mnist" / "train-images-idx3-ubyte"
     file.write_bytes(struct.pack(">IIII", 2051, 5, 28, 28) + b"\x00" * 100)
-    with pytest.raises(InputError, match="not a whole idx file"):
+    with pytest.raises(InputError, match="not a complete idx file"):
         images.read("fashion-mnist", tmp_path)
 
 
@@ -178,7 +178,7 @@ def test_a_palette_is_not_taken_for_greys(tmp_path):
 
 
 def test_folders_that_hold_what_cannot_be_stacked(tmp_path):
-    with pytest.raises(InputError, match="no image below"):
+    with pytest.raises(InputError, match="contains no images"):
         images.folder(tmp_path)
     Image.fromarray(pixels(1, 8, 3)[0]).save(tmp_path / "a.png")
     Image.fromarray(pixels(1, 8, 1)[0, ..., 0]).save(tmp_path / "b.png")
@@ -203,7 +203,7 @@ def test_names_and_places(tmp_path, monkeypatch):
         images.read("mnist", tmp_path / "none")
     monkeypatch.setenv("SCOREODE_DATA", str(tmp_path))
     for name in images.SETS:
-        with pytest.raises(InputError, match=r"has no .* it is to be had at https://"):
+        with pytest.raises(InputError, match=r"has no .* download it from https://"):
             images.read(name)
 
 

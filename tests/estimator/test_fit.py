@@ -249,7 +249,7 @@ def test_a_fit_that_diverges_goes_on_with_half_the_rate(frame, monkeypatch):
         return after, terms, finite & (scale < 0.3)
 
     monkeypatch.setattr(loop, "advance", diverging)
-    said = "went back to step 0, and on from there with 1/4 of the learning rate"
+    said = "went back to step 0, and continues with 1/4 of the learning rate"
     with pytest.warns(ConvergenceWarning, match=said) as warned:
         est = small().fit(X)
     assert len(warned) == 1

@@ -80,7 +80,7 @@ def test_the_score_counts_classes(classes, times):
 
 def test_the_score_is_over_parts():
     logits = np.random.default_rng(0).normal(size=(40, 7))
-    with pytest.raises(InputError, match="9 images: the score takes 10"):
+    with pytest.raises(InputError, match="9 images: the score needs 10"):
         class_score(logits[:9])
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     whole = np.exp(np.mean(np.sum(p * np.log(p / p.mean(0)), axis=1)))

@@ -131,15 +131,15 @@ def test_noise_has_the_density_that_it_says(how):
     assert_mean(np.exp(-log_r), 0.5)
     origin = how.bin_middle if isinstance(how, TruncatedNormal) else how.bin_edge
     x = np.array([[3.0, -1.5, 0.123]]) + origin
-    np.testing.assert_allclose(how.quantised(x + 0.999 * offset), np.repeat(x, len(u), 0))
+    np.testing.assert_allclose(how.quantise(x + 0.999 * offset), np.repeat(x, len(u), 0))
 
 
 def test_noise_depends_on_the_row_and_not_on_its_block():
     how, x = Uniform(1.0), drawn(50)
-    whole = how.fixed(x, seed=3, draw=1)
-    np.testing.assert_array_equal(how.fixed(x[20:], seed=3, draw=1, first_row=20), whole[20:])
-    assert not np.any(how.fixed(x, seed=4, draw=1) == whole)
-    assert not np.any(how.fixed(x, seed=3, draw=2) == whole)
+    whole = how.dequantise(x, seed=3, draw=1)
+    np.testing.assert_array_equal(how.dequantise(x[20:], seed=3, draw=1, first_row=20), whole[20:])
+    assert not np.any(how.dequantise(x, seed=4, draw=1) == whole)
+    assert not np.any(how.dequantise(x, seed=3, draw=2) == whole)
 
 
 def test_training_noise_is_uniform_in_the_cells_of_discrete_columns():

@@ -14,7 +14,7 @@ from standard_errors import assert_covariance, assert_mean
 from scoreode._typing import Pairs
 from scoreode.data import Description, conditioned, from_rows
 from scoreode.errors import InputError
-from scoreode.flow import GridLikelihood, LogLikelihood, Refined, declared
+from scoreode.flow import GridLikelihood, LogLikelihood, Refined, uniform_noise
 from scoreode.model.build import fresh_density
 from scoreode.model.config import Run
 from scoreode.model.defaults import for_table
@@ -154,7 +154,7 @@ def test_masses_of_cells_given_c(density, rows):
         return LogLikelihood(nats, zeros, zeros.astype(int), zeros == 0, x, zeros)
 
     found = fitted.log_likelihood(x, seed=5, samples=4, c=c)
-    noise = declared(width, (0.0, 0.0))
+    noise = uniform_noise(width, (0.0, 0.0))
     assert noise is not None
     expected = noise.log_mass(closed_form, x, samples=4, seed=5)
     np.testing.assert_allclose(found.nats, expected.nats, atol=2e-3)

@@ -10,7 +10,7 @@ from catalogue import random_model
 
 from scoreode.calculus import AbstractProbe, ProbeDraw
 from scoreode.errors import InputError
-from scoreode.flow import GridLikelihood, Refined, drawn, map_rows
+from scoreode.flow import GridLikelihood, Refined, draw_probes, map_rows
 from scoreode.model.config import STANDARDISATIONS
 from scoreode.model.density import Density
 from scoreode.model.gradients import NetworkScore, ODEScore
@@ -232,7 +232,7 @@ def test_above_32_dimensions_derivatives_are_those_of_the_estimate(wide):
     found = density.score(table, seed=3, how=ONE)
     for i in range(2):
         x = table[i : i + 1]
-        _, draw = drawn(None, 16, jr.key(3), jnp.asarray(z[i]))
+        _, draw = draw_probes(None, 16, jr.key(3), jnp.asarray(z[i]))
         how = Refined(1.0, Fixed(draw.vectors), most_steps=40)
         at = lambda x, how=how: density.log_likelihood(x, how=how).nats  # noqa: E731
         np.testing.assert_allclose(at(x), density.log_likelihood(x, 3, ONE).nats)

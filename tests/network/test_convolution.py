@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 from jax.test_util import check_grads
 
-from scoreode.network.convolution import convolved
+from scoreode.network.convolution import convolve
 from scoreode.network.layers import Conv2d, GroupNorm
 
 pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.optimised]
@@ -42,14 +42,14 @@ def drawn(*shapes):
 
 def test_values_are_xlas(sizes):
     x, weight = drawn((2, 7, 9, 3), (3, 2, 3, 4))
-    np.testing.assert_allclose(convolved(x, weight, **sizes), xla(x, weight, **sizes), rtol=1e-12)
+    np.testing.assert_allclose(convolve(x, weight, **sizes), xla(x, weight, **sizes), rtol=1e-12)
 
 
 def test_derivatives_forwards_and_backwards_are_differences(sizes):
     x, weight = drawn((1, 5, 6, 2), (3, 2, 2, 3))
 
     def smooth(x, weight):
-        return jnp.tanh(convolved(jnp.tanh(x), jnp.asarray(weight), **sizes))
+        return jnp.tanh(convolve(jnp.tanh(x), jnp.asarray(weight), **sizes))
 
     check_grads(smooth, (x, weight), order=3, modes=("fwd", "rev"), rtol=1e-4, atol=1e-4)
 
@@ -70,7 +70,7 @@ def test_a_gradient_of_order_three_is_xlas_inside_a_loop(sizes):
         step = lambda _, weight: weight - 1e-3 * jax.grad(mean)(weight)  # noqa: E731
         return jax.jit(lambda weight: lax.fori_loop(0, 2, step, weight))(weight)
 
-    np.testing.assert_allclose(found(convolved), found(xla), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(found(convolve), found(xla), rtol=1e-9, atol=1e-12)
 
 
 def test_gradients_by_example(sizes):
@@ -80,7 +80,7 @@ def test_gradients_by_example(sizes):
         loss = lambda weight, x: jnp.sum(convolve(x, weight, **sizes) ** 2)  # noqa: E731
         return jax.vmap(jax.grad(loss), (None, 0))(weight, x)
 
-    np.testing.assert_allclose(gradients(convolved), gradients(xla), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(gradients(convolve), gradients(xla), rtol=1e-9, atol=1e-12)
 
 
 DTYPES = pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64, jnp.bfloat16])

@@ -29,7 +29,7 @@ def along_paths(oracle, score):
 def measured(request):
     with jax.enable_x64(True):
         oracle = mixture(VE(), request.param)
-        score = Wrong.drawn(oracle, oracle.process, 0.1, request.param, jr.key(0))
+        score = Wrong.random(oracle, oracle.process, 0.1, request.param, jr.key(0))
         return oracle, score, along_paths(oracle, score)
 
 

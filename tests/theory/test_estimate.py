@@ -12,7 +12,7 @@ pytestmark = pytest.mark.optimised
 
 def test_errors_of_independent_samples_are_calibrated():
     samples = np.random.default_rng(0).exponential(size=(400, 64))
-    found = Estimate.of(samples.T)
+    found = Estimate.from_samples(samples.T)
     assert np.shape(found.value) == (400,)
     assert stats.kstest(found.z(1.0), "norm").pvalue > 1e-3
 
@@ -48,7 +48,7 @@ def test_spread_points_are_uniform_and_beat_independent_ones(d):
     single = points[:, 17]  # over shifts, any one point is uniform
     assert stats.kstest(single.ravel(), "uniform").pvalue > 1e-3
     f = np.prod(1 + 0.5 * np.sin(2 * np.pi * points), 2)  # of mean 1
-    found = Estimate.of(f.mean(1))
+    found = Estimate.from_samples(f.mean(1))
     assert found.agrees(1.0, within=4)
     independent = np.sqrt((1.125**d - 1) / (64 * 256))
     assert found.stderr < 0.5 * independent

@@ -30,7 +30,7 @@ def ode_log_density(score, process, x):
 
 
 def wrong_score(oracle, size=0.1):
-    return Wrong.drawn(oracle, oracle.process, jnp.asarray(size), 1, jr.key(0))
+    return Wrong.random(oracle, oracle.process, jnp.asarray(size), 1, jr.key(0))
 
 
 @makes

@@ -53,7 +53,7 @@ def measured(request):
         make, n = CASES[request.param]
         oracle = make()
         d = oracle.means.shape[1]
-        wrong = Wrong.drawn(oracle, oracle.process, SIZE, d, jr.key(0))
+        wrong = Wrong.random(oracle, oracle.process, SIZE, d, jr.key(0))
         score = Scaled(wrong, jnp.ones(()))
         return oracle, score, theorem_1(oracle, score, jr.key(1), n, SOLVER)
 
@@ -112,7 +112,7 @@ def test_the_left_side_is_the_kl_whatever_mass_leaves_the_data(size):
     """By quadrature; the larger error puts a part of p where p/q is beyond its cut."""
     oracle = paper_mixture(VE())
     process = oracle.process
-    score = Wrong.drawn(oracle, process, size, 1, jr.key(0))
+    score = Wrong.random(oracle, process, size, 1, jr.key(0))
     x = np.linspace(-2.5, 2.5, 3000)[:, None]
     log_p = map_rows(Likelihood(solver=SOLVER), (score, process, jr.key(0)), (x,)).nats
     truth = GridDensity(x[:, 0], np.exp(log_p)).kl_from(log_q_0(oracle, x))

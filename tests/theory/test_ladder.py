@@ -26,7 +26,7 @@ SIZES = (1.0, 0.3)
 def setting(n):
     """The truth, a model that is wrong by less than half a wave over the data, and points."""
     oracle = mixture(PROCESS, D)
-    wrong = Wrong.drawn(oracle, PROCESS, jnp.asarray(1.0), D, jr.key(1), frequency=1.0)
+    wrong = Wrong.random(oracle, PROCESS, jnp.asarray(1.0), D, jr.key(1), frequency=1.0)
     return oracle, wrong, noisy_points(oracle, jr.key(0), n)
 
 

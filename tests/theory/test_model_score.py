@@ -41,7 +41,7 @@ def wrong():
     with jax.enable_x64(True):
         process = VE()
         oracle = mixture(process, 2)
-        score = Wrong.drawn(oracle, process, 0.3, 2, jr.key(0))
+        score = Wrong.random(oracle, process, 0.3, 2, jr.key(0))
         t = np.tile([process.t_min, 0.2, 0.6, 0.9, process.t_max], 8)
         x = points(oracle, t, len(t))
         found = evaluated(AugmentedODE(tight(), hessian=True), score, process, x, t)

@@ -85,7 +85,7 @@ def test_marginal_draws_have_the_marginal(t):
 def test_wrong_scores_are_wrong_by_their_size(make):
     process, d = make(), 5
     oracle = mixture(process, d)
-    score = Wrong.drawn(oracle, process, 0.2, d, jr.key(3), frequency=20.0)
+    score = Wrong.random(oracle, process, 0.2, d, jr.key(3), frequency=20.0)
     x = oracle.sample(jr.key(4), 1000)
     for t in jnp.array([1e-3, 0.5, 1.0]):
         error = eqx.filter_jit(jax.vmap(lambda x: score(x, t) - oracle(x, t)))  # noqa: B023

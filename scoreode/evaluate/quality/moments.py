@@ -1,10 +1,10 @@
-r"""The Fréchet distance of two sets of features, and the score of predicted classes.
+r"""The Fréchet distance of two sets of features, and the Inception Score.
 
     d² = ‖μ_1 − μ_2‖² + tr(Σ_1 + Σ_2 − 2 (Σ_1^½ Σ_2 Σ_1^½)^½)    (Fréchet 1957)
 
-is the squared Wasserstein-2 distance of two Gaussians. In the features of the Inception network of
-2015, and of no other, it is called FID (Heusel et al. 2017). It is biased upwards, the more so the
-fewer images there are: only values for equal numbers can be compared.
+is the squared Wasserstein-2 distance of two Gaussians. It is called FID only with the features of
+the Inception network of 2015 (Heusel et al. 2017). It is biased upwards, and more so for fewer
+images: compare only values for equal numbers of images.
 """
 
 import zipfile
@@ -24,24 +24,24 @@ Rows = Float[np.ndarray, "n k"]
 
 @dataclass(frozen=True)
 class Moments:
-    """Mean and covariance of the features of images."""
+    """The mean and covariance of the features of images."""
 
     mean: Float[np.ndarray, " k"]
     covariance: Float[np.ndarray, "k k"]
 
     @classmethod
     def of(cls, features: Rows) -> Self:
-        """Unbiased, in float64. **Raises:** `InputError` for fewer than two rows."""
+        """The unbiased moments in float64. **Raises:** `InputError` for fewer than two rows."""
         if len(features) < 2:
-            raise InputError(f"{len(features)} images: a covariance takes two or more")
+            raise InputError(f"{len(features)} images: a covariance needs two or more")
         rows = features.astype(np.float64)
         return cls(rows.mean(0), np.atleast_2d(np.cov(rows, rowvar=False)))
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """An .npz with `mu` and `sigma`, as FID's statistics are published.
+        """Reads an .npz with `mu` and `sigma`, the format in which FID statistics are published.
 
-        **Raises:** `InputError` for another file, and for a damaged one.
+        **Raises:** `InputError` for a file with another content, and for a damaged one.
         """
         try:
             with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -56,35 +56,37 @@ class Moments:
         return cls(mean, covariance)
 
     def write(self, path: Path) -> None:
-        """So that `read` reads it back. **Raises:** `FailureError` where the disk refuses."""
+        """Writes a file for `read`. **Raises:** `FailureError` if the disk refuses."""
         with replaced(path) as partial:
             np.savez(partial, allow_pickle=False, mu=self.mean, sigma=self.covariance)
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:
-    """d² of two Gaussians. **Raises:** `InputError` for features of different numbers.
+    """d² of two Gaussians. **Raises:** `InputError` for different numbers of features.
 
-    **Cost:** two eigenvalue problems of k × k.
+    **Cost:** two k × k eigenvalue problems.
     """
     if a.mean.shape != b.mean.shape:
-        raise InputError(f"{len(a.mean)} features against {len(b.mean)}: not of one network")
+        raise InputError(
+            f"{len(a.mean)} features and {len(b.mean)} features: not from the same network"
+        )
     values, vectors = np.linalg.eigh(a.covariance)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    # Singular where there are fewer images than features: rounding may make 0 negative.
+    # Singular with fewer images than features: rounding may make a zero eigenvalue negative.
     overlap = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ b.covariance @ root), 0)).sum()
     spread = np.trace(a.covariance) + np.trace(b.covariance) - 2 * overlap
     return float(np.sum((a.mean - b.mean) ** 2) + spread)
 
 
 def class_score(logits: Rows, splits: int = 10, seed: int = 0) -> tuple[float, float]:
-    """exp E KL(p(y|x) ‖ p(y)), its mean and standard deviation over parts of the images.
+    """exp E KL(p(y|x) ‖ p(y)): its mean and standard deviation over `splits` parts of the images.
 
     With the logits of the Inception network it is the Inception Score (Salimans et al. 2016).
 
     **Raises:** `InputError` for fewer images than parts.
     """
     if len(logits) < splits:
-        raise InputError(f"{len(logits)} images: the score takes {splits} or more")
+        raise InputError(f"{len(logits)} images: the score needs {splits} or more")
     order = np.random.default_rng(seed).permutation(len(logits))
     log_p = log_softmax(logits[order].astype(np.float64), axis=1)
     scores = [_score(part) for part in np.array_split(log_p, splits)]

@@ -1,11 +1,11 @@
-"""From the data's units to coordinates in which a diffusion is easy: bijections with Jacobians.
+"""Standardisation: bijections from the data's units to coordinates that suit a diffusion.
 
-A diffusion adds the same noise in every direction. Directions in which the data are much thinner
-than the rest, and heavy tails, are then hard to learn, and an affine map or a power transform that
-removes them costs nothing: with z = T(x), log p(x) = log p(T(x)) + log |det ∂T/∂x|.
+A diffusion adds the same noise in every direction. Heavy tails, and directions in which the data
+vary much less than in others, are then hard to learn. An affine map or a power transform removes
+them at no cost: with z = T(x), log p(x) = log p(T(x)) + log |det ∂T/∂x|.
 
-Fitting and evaluation are float64 NumPy, as a nearly degenerate column needs the digits. The same
-code traces under JAX, which is how scores are carried back to the data's units.
+Fitting and evaluation are in float64 NumPy, because nearly constant columns need the digits. The
+same code traces under JAX, which converts scores back to the data's units.
 """
 
 from scoreode.model.standardise.affine import Centring as Centring

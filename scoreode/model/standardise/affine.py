@@ -1,4 +1,4 @@
-"""Affine standardisations: of all values alike, of every column, of all directions."""
+"""Affine standardisations: one scale for all values, one per column, or a full whitening."""
 
 from typing import Self
 
@@ -9,19 +9,19 @@ from scoreode.model.standardise.bijection import AbstractBijection, Array
 MIN_RELATIVE_VARIANCE = 1e-12  # of a whitened direction; below, float64 has no digits left
 _SHRINKAGES = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 25)])
 _FOLDS = 5
-_FREE = 0.01  # nats a sampled covariance may cost before a shrunk one is tried
-_ROWS = 8000  # that decide how much a covariance is shrunk
+_FREE = 0.01  # nats that a sample covariance may cost before shrinkage is tried
+_ROWS = 8000  # at most this many rows decide the shrinkage
 
 
 def deviation(x: np.ndarray) -> np.ndarray:
-    """The standard deviation of every column (n, d), also if its square underflows."""
+    """The standard deviation of every column (n, d), even if its square underflows."""
     centred = x - x.mean(0)
-    top = np.abs(centred).max(0)
-    return top * np.sqrt(np.mean((centred / np.where(top > 0, top, 1.0)) ** 2, 0))
+    largest = np.abs(centred).max(0)
+    return largest * np.sqrt(np.mean((centred / np.where(largest > 0, largest, 1.0)) ** 2, 0))
 
 
 class Scaling(AbstractBijection):
-    """z = (x − mean) / scale: every column to mean 0 and variance 1."""
+    """z = (x − mean) / scale: every column gets mean 0 and variance 1."""
 
     mean: np.ndarray
     scale: np.ndarray
@@ -43,7 +43,7 @@ class Scaling(AbstractBijection):
 
 
 class Centring(AbstractBijection):
-    """z = (x − mean) / scale with one mean and one scale for all columns: pixels stay alike."""
+    """z = (x − mean) / scale with one mean and one scale for all columns, as pixels need it."""
 
     mean: np.ndarray
     scale: np.ndarray
@@ -54,7 +54,7 @@ class Centring(AbstractBijection):
         return cls(values.mean(0), deviation(values))
 
     @classmethod
-    def identity(cls, d: int) -> Self:  # noqa: ARG003 (one for any number of columns)
+    def identity(cls, d: int) -> Self:  # noqa: ARG003 (the same for any number of columns)
         return cls(np.zeros(1), np.ones(1))
 
     def forward(self, x: Array) -> tuple[Array, Array]:
@@ -67,10 +67,11 @@ class Centring(AbstractBijection):
 
 
 class Whitening(AbstractBijection):
-    """z = ((x − mean) / scale) W: the covariance to the identity, along its eigenvectors.
+    """z = ((x − mean) / scale) W: the covariance becomes the identity, along its eigenvectors.
 
-    Of few rows the correlation matrix R is shrunk to (1 − a) R + a I, with the a under which rows
-    left out are most likely (Gaussian, five folds): eigenvalues of few rows are too far apart.
+    With few rows, the eigenvalues of the sample correlation matrix R are spread too widely. R is
+    then shrunk to (1 − a) R + a I, where a maximises the Gaussian likelihood of held-out rows in
+    five-fold cross-validation.
     """
 
     mean: np.ndarray
@@ -101,19 +102,19 @@ class Whitening(AbstractBijection):
 
 
 def _shrinkage(standard: np.ndarray) -> float:
-    """The a of `Whitening` for standardised rows; 0 where there are rows enough."""
+    """The a of `Whitening` for standardised rows; 0 if there are enough rows."""
     n, d = standard.shape
-    # A covariance of n rows costs its Gaussian d (d + 1) / 4n nats on average (Stein's loss).
+    # The covariance of n rows costs a Gaussian d (d + 1) / 4n nats on average (Stein's loss).
     if d * (d + 1) / (4 * n) < _FREE or n < 2 * _FOLDS:
         return 0.0 if n >= 2 * _FOLDS else 1.0
     rows = np.random.default_rng(0).permutation(n)[:_ROWS]
     losses = np.zeros(len(_SHRINKAGES))
     for fold in np.array_split(rows, _FOLDS):
-        kept = standard[np.setdiff1d(rows, fold)]
-        mean = kept.mean(0)
-        values, vectors = np.linalg.eigh(np.cov(kept.T, bias=True).reshape(d, d))
+        train = standard[np.setdiff1d(rows, fold)]
+        mean = train.mean(0)
+        values, vectors = np.linalg.eigh(np.cov(train.T, bias=True).reshape(d, d))
         values = np.maximum(values, MIN_RELATIVE_VARIANCE)
         shrunk = (1 - _SHRINKAGES)[:, None] * values + _SHRINKAGES[:, None]
-        left_out = ((standard[fold] - mean) @ vectors) ** 2
-        losses += len(fold) * np.log(shrunk).sum(1) + (left_out.sum(0) / shrunk).sum(1)
+        squares = ((standard[fold] - mean) @ vectors) ** 2
+        losses += len(fold) * np.log(shrunk).sum(1) + (squares.sum(0) / shrunk).sum(1)
     return float(_SHRINKAGES[np.argmin(losses)])

@@ -1,4 +1,4 @@
-"""What every standardisation is: a bijection of rows, with its Jacobian."""
+"""The interface of a standardisation: a bijection of rows with its log-determinant."""
 
 import abc
 from typing import Self
@@ -11,20 +11,20 @@ Array = np.ndarray | jax.Array
 
 
 class AbstractBijection(eqx.Module):
-    """z = T(x) for rows (..., d) of NumPy (float64) or JAX, onto all of ℝᵈ.
+    """z = T(x) onto ℝᵈ, for NumPy (float64) or JAX rows (..., d).
 
-    Every z has an x, also far from the rows that T was fitted to: a sampler may end anywhere.
+    Every z has an x, even far from the rows to which T was fitted: a sampler may end anywhere.
     """
 
     @classmethod
     @abc.abstractmethod
     def fitted(cls, x: np.ndarray) -> Self:
-        """The member of the family that suits rows (n, d)."""
+        """The bijection of this family fitted to rows (n, d)."""
 
     @classmethod
     @abc.abstractmethod
     def identity(cls, d: int) -> Self:
-        """The member that changes nothing."""
+        """The identity on ℝᵈ as a bijection of this family."""
 
     @abc.abstractmethod
     def forward(self, x: Array) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""Bijections one after another, and given conditions."""
+"""Compositions of bijections, and conditional bijections."""
 
 from typing import Self
 
@@ -10,7 +10,7 @@ from scoreode.model.standardise.bijection import AbstractBijection, Array
 
 
 class Chain(eqx.Module):
-    """One bijection after another; itself used as one.
+    """A composition of bijections.
 
     With a `condition`, which comes last, it is T(x | c) for standardised c.
     """
@@ -20,7 +20,7 @@ class Chain(eqx.Module):
 
     @classmethod
     def fitted(cls, families: tuple[type[AbstractBijection], ...], x: np.ndarray) -> Self:
-        """Every family fitted to what the ones before it made of rows (n, d)."""
+        """Fits the families in order, each to the outputs of those before it, on rows (n, d)."""
         parts = []
         for family in families:
             parts.append(family.fitted(x))
@@ -32,7 +32,7 @@ class Chain(eqx.Module):
         return cls(tuple(family.identity(d) for family in families))
 
     def forward(self, x: Array, c: Array | None = None) -> tuple[Array, Array]:
-        """z (..., d), and log |det ∂T/∂x| (...,); without c, of the parts alone."""
+        """z (..., d) and log |det ∂T/∂x| (...,); without c, those of the parts only."""
         xp = x.__array_namespace__()
         total = xp.zeros(x.shape[:-1], x.dtype)
         for part in self.parts:
@@ -53,12 +53,12 @@ class Chain(eqx.Module):
 
 
 class Conditioning(eqx.Module):
-    """What rows are conditioned on, standardised, and what a regression on it leaves of the rows.
+    """Standardises the conditions, and removes the linear part of their effect on the rows.
 
         y = R(z − c W)
 
-    with W of least squares and R the bijection that suits the residuals: what is linear in c is
-    found in closed form and not left to a network. Without R, y = z.
+    W is the least-squares fit and R a bijection fitted to the residuals. The linear dependence on c
+    is thus found in closed form and need not be learnt by a network. Without R, y = z.
     """
 
     scaling: Scaling
@@ -67,7 +67,7 @@ class Conditioning(eqx.Module):
 
     @classmethod
     def fitted(cls, c: np.ndarray, z: np.ndarray, family: type[AbstractBijection] | None) -> Self:
-        """By rows c (n, k) and z (n, d), in the order given."""
+        """Fits the scaling, W and R to conditions c (n, k) and rows z (n, d)."""
         scaling, W = Scaling.fitted(c), np.zeros((c.shape[1], z.shape[1]))
         if family is None:
             return cls(scaling, W, None)
@@ -77,16 +77,16 @@ class Conditioning(eqx.Module):
 
     @classmethod
     def identity(cls, k: int, d: int, family: type[AbstractBijection] | None) -> Self:
-        """Of the same structure, changing nothing."""
+        """The identity, with the same structure as a fitted one."""
         residual = None if family is None else family.identity(d)
         return cls(Scaling.identity(k), np.zeros((k, d)), residual)
 
     def standardised(self, c: Array) -> Array:
-        """c (..., k) to mean 0 and variance 1."""
+        """c (..., k) with mean 0 and variance 1."""
         return self.scaling.forward(c)[0]
 
     def forward(self, z: Array, c: Array) -> tuple[Array, Array]:
-        """y (..., d) for standardised c, and log |det ∂y/∂z| (...,)."""
+        """y (..., d) and log |det ∂y/∂z| (...,), for standardised c."""
         if self.residual is None:
             return z, z.__array_namespace__().zeros(z.shape[:-1], z.dtype)
         return self.residual.forward(z - c @ self.W)

@@ -1,17 +1,17 @@
-r"""Columns bent until they are as normal as they can be, for all columns together.
+r"""Power transforms of the columns, fitted jointly so that the rows become Gaussian.
 
-A diffusion learns what is near a Gaussian fast, and beyond its rows it falls off like one. Skewed
-columns and heavy tails are therefore bent first, by one of two maps with two parameters a column,
-u = (x − origin) / scale:
+A diffusion model learns densities close to a Gaussian fast, and beyond its training rows it falls
+off like a Gaussian. Skewed columns and heavy tails are therefore transformed first. Each column
+takes one of two maps with two parameters, where u = (x − origin) / scale:
 
-- one tail: a shifted power (Box and Cox 1964), z = (w^λ − 1) / λ with w = u + shift, log w where
-  λ = 0, and the origin at the least value fitted. Where w has come down to a third of the shift, z
-  goes on as the point reflection of what is above: no row falls off a cliff, and every z has an x.
+- one tail: a shifted power (Box and Cox 1964), z = (w^λ − 1) / λ with w = u + shift, or log w if
+  λ = 0. The origin is the smallest value in the fit. Below w = shift / 3, z continues as the point
+  reflection of the curve above: rows below all fitted ones stay finite, and every z has an x.
 - two tails: Johnson's S_U (1949), z = asinh((u − centre) / width).
 
-The parameters are those under which one Gaussian with full covariance is most likely: what becomes
-linear between columns, a product or a ratio, is found too. Columns that are as normal as they are
-stay straight, unless bending them all is worth its parameters.
+The parameters maximise the likelihood of one Gaussian with full covariance. So they also find
+transforms that make a relation between columns linear, such as a product or a ratio. Columns that
+are already normal stay untransformed, unless transforming all columns is worth its parameters.
 """
 
 from typing import Any, Self
@@ -22,11 +22,11 @@ from scipy import optimize
 from scoreode.model.standardise.affine import MIN_RELATIVE_VARIANCE, deviation
 from scoreode.model.standardise.bijection import AbstractBijection, Array
 
-_FITTED_ROWS = 4000  # rows that decide; more do not move the parameters
-_REFLECTED = 1 / 3  # of the shift: new rows may lie below those fitted, and yet on the same curve
-_GAINS = (0.0, 0.1, np.inf)  # nats a row from which a column may have two tails
-_LOG_BELOW = 1e-6  # |λ| below which the transform is the logarithm
-# Mean and standard deviation of the priors, and bounds, of both parameters of a map.
+_FITTED_ROWS = 4000  # rows of the fit; more do not change the parameters
+_REFLECTED = 1 / 3  # of the shift: rows a little below the fitted ones still lie on the same curve
+_GAINS = (0.0, 0.1, np.inf)  # thresholds in nats per row for a map with two tails
+_LOG_BELOW = 1e-6  # λ below which the transform is the logarithm
+# For both parameters of a map: means and standard deviations of the priors, lower, upper bounds.
 _ONE_TAIL = (1.0, -1.0), (1.0, 4.0), (0.0, -9.0), (3.0, 3.0)  # λ, log shift
 _TWO_TAILS = (0.0, 1.0), (4.0, 2.0), (-20.0, -5.0), (20.0, 4.0)  # centre, log width
 
@@ -36,9 +36,9 @@ _FINE: _Search = {"maxiter": 300, "ftol": 1e-13, "gtol": 1e-7}
 
 
 class Power(AbstractBijection):
-    """z = T(x), column by column: a shifted power, or where `two_sided` Johnson's S_U.
+    """z = T(x), column by column: a shifted power, or Johnson's S_U where `two_sided`.
 
-    `first` and `second` are λ and the shift of a power, the centre and the width of an S_U.
+    `first` and `second` are λ and shift of a power, or centre and width of an S_U.
     """
 
     origin: np.ndarray
@@ -49,7 +49,7 @@ class Power(AbstractBijection):
 
     @classmethod
     def fitted(cls, x: np.ndarray) -> Self:
-        """The joint maximum a posteriori parameters, with λ ~ N(1, 1) and weak priors else."""
+        """The joint maximum a posteriori fit: λ ~ N(1, 1), weak priors on the other parameters."""
         rows = np.random.default_rng(0).permutation(len(x))[:_FITTED_ROWS]
         low, middle, scale = x.min(0), np.median(x, 0), _unit(x)
         neither = np.zeros(x.shape[1], bool)
@@ -57,23 +57,24 @@ class Power(AbstractBijection):
             _Columns((x[rows] - origin) / scale, kind)
             for origin, kind in ((low, neither), (middle, ~neither))
         )
-        powers, johnsons, straight = one.apart(), two.apart(), one.mean  # λ = 1 bends nothing
+        # λ = 1 is the identity up to a shift.
+        powers, johnsons, identity = one.fit_separately(), two.fit_separately(), one.mean
         loss_one, loss_two = one.losses(powers), two.losses(johnsons)
-        worth = np.log(len(rows)) / len(rows)  # what two parameters cost by BIC, in nats a row
-        bent = np.minimum(loss_one, loss_two) < one.losses(straight) - worth
+        penalty = np.log(len(rows)) / len(rows)  # BIC of two parameters, in nats per row
+        curved = np.minimum(loss_one, loss_two) < one.losses(identity) - penalty
         fits = []
-        # What is most normal column by column may not be what becomes linear between columns.
-        choices = [bent & (loss_one - loss_two > gain) for gain in _GAINS]
+        # The maps that suit single columns need not be those that make relations linear.
+        choices = [curved & (loss_one - loss_two > gain) for gain in _GAINS]
         for two_sided in np.unique(choices, axis=0):
             origin = np.where(two_sided, middle, low)
             columns = _Columns((x[rows] - origin) / scale, two_sided)
-            start = np.where(bent, np.where(two_sided, johnsons, powers), straight)
-            for free in np.unique([bent, np.ones_like(bent)], axis=0):
-                parameters = columns.together(start, free, _ROUGH)
-                loss = columns.loss(parameters) + worth * free.sum()
+            start = np.where(curved, np.where(two_sided, johnsons, powers), identity)
+            for free in np.unique([curved, np.ones_like(curved)], axis=0):
+                parameters = columns.fit(start, free, _ROUGH)
+                loss = columns.loss(parameters) + penalty * free.sum()
                 fits.append((loss, origin, columns, parameters, free))
         _, origin, columns, parameters, free = min(fits, key=lambda fit: fit[0])
-        first, log_second = columns.together(parameters, free, _FINE)
+        first, log_second = columns.fit(parameters, free, _FINE)
         return cls(origin, scale, first, np.exp(log_second), columns.two_sided.astype(float))
 
     @classmethod
@@ -83,7 +84,7 @@ class Power(AbstractBijection):
     def forward(self, x: Array) -> tuple[Array, Array]:
         xp = x.__array_namespace__()
         u, two = (x - self.origin) / self.scale, self.two_sided > 0
-        # The map that a column does not take sees zeros: no branch overflows when differentiated.
+        # The map that a column does not use gets zeros, so that its gradient does not overflow.
         one = xp.where(two, 0.0, u)
         lam = xp.where(two, 1.0, self.first)
         w, turn = one + self.second, _REFLECTED * self.second
@@ -108,7 +109,10 @@ class Power(AbstractBijection):
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
-    """The interquartile range of every column, which no tail moves; else the deviation."""
+    """The interquartile range of every column, which tails do not affect.
+
+    The standard deviation if that range is 0.
+    """
     low, high = np.quantile(x, [0.25, 0.75], axis=0)
     return np.where(high > low, high - low, deviation(x))
 
@@ -130,9 +134,10 @@ def _box_cox_inverse(z: Array, lam: Array) -> Array:
 
 
 class _Columns:
-    """Rows u (n, d) that are bent by parameters (2, d): λ and log shift, or centre and log width.
+    """Rows u (n, d) and their maps with parameters (2, d): λ, log shift or centre, log width.
 
-    Losses are NLLs of Gaussians in nats a row, up to a constant, with the parameters' priors.
+    A loss is a Gaussian NLL plus the parameters' negative log-priors, in nats per row, up to a
+    constant.
     """
 
     def __init__(self, u: np.ndarray, two_sided: np.ndarray):
@@ -142,32 +147,32 @@ class _Columns:
             for kinds in zip(_TWO_TAILS, _ONE_TAIL, strict=True)
         )
 
-    def apart(self) -> np.ndarray:
-        """The parameters (2, d) that make every column as normal as they can, by itself."""
+    def fit_separately(self) -> np.ndarray:
+        """The parameters (2, d) of the least loss of every column on its own."""
         columns = (_Columns(self.u[:, [j]], self.two_sided[[j]]) for j in range(self.u.shape[1]))
-        return np.concatenate([column.together(column.mean, True, _ROUGH) for column in columns], 1)
+        return np.concatenate([column.fit(column.mean, True, _ROUGH) for column in columns], 1)
 
-    def together(self, start: np.ndarray, free: np.ndarray | bool, how: _Search) -> np.ndarray:
-        """The parameters (2, d) of least loss with full covariance; those not free stay."""
+    def fit(self, start: np.ndarray, free: np.ndarray | bool, search: _Search) -> np.ndarray:
+        """The parameters (2, d) of the least loss with full covariance; only free ones change."""
         low, high = (np.where(free, bound, start).ravel() for bound in (self.low, self.high))
 
         def objective(parameters: np.ndarray) -> tuple[float, np.ndarray]:
             loss, gradient = self._loss(parameters.reshape(start.shape))
             return loss, gradient.ravel()
 
-        found = optimize.minimize(
+        result = optimize.minimize(
             objective,
             np.clip(start.ravel(), low, high),
             jac=True,
             method="L-BFGS-B",
             bounds=np.column_stack([low, high]),
-            options={"maxcor": 40, **how},
+            options={"maxcor": 40, **search},
         )
-        return found.x.reshape(start.shape)
+        return result.x.reshape(start.shape)
 
     def losses(self, parameters: np.ndarray) -> np.ndarray:
-        """The loss of every column by itself, (d,)."""
-        z, log_slope, _ = self._bent(parameters)
+        """The loss of every column on its own, (d,)."""
+        z, log_slope, _ = self._transform(parameters)
         return np.log(deviation(z)) - log_slope.mean(0) + self._prior(parameters).sum(0)
 
     def loss(self, parameters: np.ndarray) -> float:
@@ -175,9 +180,9 @@ class _Columns:
         return self._loss(parameters)[0]
 
     def _loss(self, parameters: np.ndarray) -> tuple[float, np.ndarray]:
-        """With its gradient, (2, d)."""
+        """The loss with full covariance, and its gradient (2, d)."""
         n = len(self.u)
-        z, log_slope, (dz, d_log_slope) = self._bent(parameters)
+        z, log_slope, (dz, d_log_slope) = self._transform(parameters)
         centred = z - z.mean(0)
         covariance = centred.T @ centred / n
         covariance[np.diag_indices_from(covariance)] *= 1 + MIN_RELATIVE_VARIANCE
@@ -192,18 +197,18 @@ class _Columns:
     def _prior(self, parameters: np.ndarray) -> np.ndarray:
         return 0.5 * ((parameters - self.mean) / self.spread) ** 2 / len(self.u)
 
-    def _bent(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """z, log dz/du, and the derivatives (2, 2, n, d) of both in the parameters."""
+    def _transform(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """z, log dz/du, and the derivatives (2, 2, n, d) of both by the parameters."""
         z, log_slope = np.empty(self.u.shape), np.empty(self.u.shape)
         derivatives = np.empty((2, 2, *self.u.shape))
-        for two, bend in ((False, _bend_one_tail), (True, _bend_two_tails)):
+        for two, transform in ((False, _one_tail), (True, _two_tails)):
             columns = self.two_sided == two
-            found = bend(self.u[:, columns], *parameters[:, columns])
-            z[:, columns], log_slope[:, columns], derivatives[..., columns] = found
+            values = transform(self.u[:, columns], *parameters[:, columns])
+            z[:, columns], log_slope[:, columns], derivatives[..., columns] = values
         return z, log_slope, derivatives
 
 
-def _bend_one_tail(u: np.ndarray, lam: np.ndarray, log_shift: np.ndarray) -> tuple[Any, ...]:
+def _one_tail(u: np.ndarray, lam: np.ndarray, log_shift: np.ndarray) -> tuple[Any, ...]:
     shift = np.exp(log_shift)
     log_w = np.log(u + shift)
     z, linear = _box_cox(log_w, lam), lam < _LOG_BELOW
@@ -213,7 +218,7 @@ def _bend_one_tail(u: np.ndarray, lam: np.ndarray, log_shift: np.ndarray) -> tup
     return z, (lam - 1) * log_w, (dz, (log_w, (lam - 1) * shift * np.exp(-log_w)))
 
 
-def _bend_two_tails(u: np.ndarray, centre: np.ndarray, log_width: np.ndarray) -> tuple[Any, ...]:
+def _two_tails(u: np.ndarray, centre: np.ndarray, log_width: np.ndarray) -> tuple[Any, ...]:
     width = np.exp(log_width)
     y = (u - centre) / width
     root = np.sqrt(1 + y**2)

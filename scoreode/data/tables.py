@@ -16,12 +16,12 @@ import numpy as np
 
 from scoreode.data import stored, text
 from scoreode.data.columns import Pick, everything, unnamed
+from scoreode.data.formats import FRAMES, Content
 from scoreode.data.frames import checked, from_frame
 from scoreode.errors import InputError
 
 SUFFIXES = (".csv", ".parquet", ".npy", ".npz")  # formats that can also be written
-_SEPARATORS = {".csv": ",", ".csv.gz": ",", ".tsv": "\t", ".tsv.gz": "\t"}
-READ = (*_SEPARATORS, ".parquet", ".npy", ".npz")
+READ = (*FRAMES, ".npy", ".npz")
 STDIN = "-"
 STDIN_NAME = "<stdin>"
 PARTS = {"train": "x_train", "validation": "x_val", "test": "x_test"}
@@ -33,7 +33,7 @@ class _Source:
 
     name: str
     kind: str
-    content: Path | bytes | list[Path]
+    content: Content
 
 
 def kind_of(path: str | os.PathLike[str]) -> str:
@@ -169,24 +169,11 @@ def _readable(source: _Source) -> Iterator[None]:
 
 def _scan(source: _Source, pick: Pick) -> tuple[Any, tuple[str, ...]]:
     """A polars LazyFrame of the selected columns, and their names."""
-    import polars as pl
-
-    content, name = source.content, source.name
     with _readable(source):
-        if source.kind == ".parquet":
-            parts = content if isinstance(content, list) else [content]
-            frame = pl.concat([pl.scan_parquet(part) for part in parts], how="vertical_relaxed")
-            columns = tuple(frame.collect_schema())
-        else:
-            assert not isinstance(content, list)
-            options = text.options(content, name, _SEPARATORS[source.kind])
-            first = pl.read_csv(content, has_header=False, n_rows=1, infer_schema=False, **options)
-            text.check_header(first.row(0), name)
-            # All rows decide a column's type, so that text in the last row is reported.
-            schema = pl.scan_csv(content, infer_schema_length=None, **options).collect_schema()
-            frame, columns = pl.scan_csv(content, schema=schema, **options), tuple(schema)
-    selection = pick(columns, name)
-    return frame if selection == columns else frame.select(selection), selection
+        frame = FRAMES[source.kind](source.content, source.name)
+        columns = tuple(frame.collect_schema())
+    selected = pick(columns, source.name)
+    return frame if selected == columns else frame.select(selected), selected
 
 
 def _read_numpy(source: _Source, pick: Pick) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:

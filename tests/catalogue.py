@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
-from scoreode import process, score
+from scoreode import objective, process, score
 from scoreode.calculus import probes
 from scoreode.data import sources, toy
 from scoreode.model import standardise
 from scoreode.model.config import PROCESSES, STANDARDISATIONS
-from scoreode.network import MLP
+from scoreode.network import MLP, DDPMpp, NCSNpp, Specification, UNet
 from scoreode.objective import weighting
 from scoreode.score import ScoreModel
 from scoreode.theory import MixtureOracle
@@ -119,6 +119,25 @@ PARAMETRISATIONS: Mapping[str, Parametrised] = {
     "data": Parametrised(score.Data, lambda q: q.x_0),
     "velocity": Parametrised(score.Velocity, lambda q: q.alpha_bar * q.eps - q.sigma_bar * q.x_0),
     "score": Parametrised(score.Score, lambda q: q.score),
+}
+
+NETWORKS: Mapping[str, Specification] = {
+    "mlp": MLP(width=16, depth=1),
+    "mlp-features": MLP(width=16, depth=2, n_features=4, bandwidth=0.5),
+    "unet": UNet((4, 4, 1), width=8, multipliers=(1, 2)),
+    "ncsnpp": NCSNpp((4, 4, 1), width=8, multipliers=(1, 2), depth=1, attention=(2,)),
+    "ddpmpp": DDPMpp((4, 4, 1), width=8, multipliers=(1, 2), depth=1, attention=(2,)),
+}
+
+OBJECTIVES: Mapping[str, Callable[[process.AbstractProcess], objective.Objective]] = {
+    **{
+        f"order-{order}": lambda p, order=order: objective.DenoisingScoreMatching(p, order)
+        for order in ORDERS
+    },
+    "order-3-adaptive": lambda p: objective.DenoisingScoreMatching(
+        p, 3, weighting=weighting.AdaptiveLikelihood(), n_probes=2, every=2
+    ),
+    "order-2-exact": lambda p: objective.DenoisingScoreMatching(p, 2, probe=probes.Basis()),
 }
 
 TOYS: Mapping[str, Callable[[], toy.AbstractToy]] = {

@@ -10,12 +10,13 @@ To add one, write a final class and name it in `model.config`.
 """
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.optimize import brentq
 
 from scoreode._typing import Loss
@@ -28,6 +29,10 @@ from scoreode.network import CellNoise
 from scoreode.process import VE, AbstractProcess
 
 _DEVIATIONS = 3.0  # of the noise at t_min within half a cell: 0.3 % of it is cut off
+
+
+AddNoise = Callable[[PRNGKeyArray, Array], Array]
+"""A key and values to values with noise, in the units of the data."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +51,7 @@ class AbstractTrainingNoise(abc.ABC):
         without a grid, or standardised in a way that mixes it."""
 
     @abc.abstractmethod
-    def in_batches(self, uniform: Uniform) -> Uniform | None:
+    def in_batches(self, uniform: Uniform) -> AddNoise | None:
         """The noise that every batch draws anew, if it does."""
 
     @abc.abstractmethod
@@ -73,7 +78,7 @@ class UniformNoise(AbstractTrainingNoise):
     def process(self, process: AbstractProcess, data: Dataset, bijection: Chain) -> AbstractProcess:
         return process
 
-    def in_batches(self, uniform: Uniform) -> Uniform | None:
+    def in_batches(self, uniform: Uniform) -> AddNoise | None:
         return uniform
 
     def network(self, d: int, key: PRNGKeyArray) -> CellNoise | None:
@@ -109,7 +114,7 @@ class DiffusionNoise(AbstractTrainingNoise):
         noise = float(np.min(np.asarray(data.bin_width) / 2 / _DEVIATIONS / _units(bijection)))
         return _from_noise(process, noise)
 
-    def in_batches(self, uniform: Uniform) -> Uniform | None:
+    def in_batches(self, uniform: Uniform) -> AddNoise | None:
         return None
 
     def network(self, d: int, key: PRNGKeyArray) -> CellNoise | None:

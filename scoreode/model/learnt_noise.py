@@ -28,7 +28,7 @@ from scoreode.flow import (
     rows_at_once,
 )
 from scoreode.model.density import Density
-from scoreode.model.dequantised import AbstractTrainingNoise, check_grid_declared
+from scoreode.model.dequantised import AbstractTrainingNoise, AddNoise, check_grid_declared
 from scoreode.model.standardise import Chain
 from scoreode.network import CellNoise, Specification
 from scoreode.process import AbstractProcess
@@ -49,7 +49,7 @@ class LearntNoise(AbstractTrainingNoise):
         check_grid_declared(self, data)
         return process
 
-    def in_batches(self, uniform: Uniform) -> Uniform | None:
+    def in_batches(self, uniform: Uniform) -> AddNoise | None:
         return None
 
     def network(self, d: int, key: PRNGKeyArray) -> CellNoise | None:

@@ -10,8 +10,8 @@ from jaxtyping import Array, PRNGKeyArray
 
 from scoreode._typing import Batch, Pairs, Sampler
 from scoreode.data import Dataset, Stored
-from scoreode.flow import Uniform, uniform_noise
-from scoreode.model.dequantised import AbstractTrainingNoise, UniformNoise
+from scoreode.flow import uniform_noise
+from scoreode.model.dequantised import AbstractTrainingNoise, AddNoise, UniformNoise
 from scoreode.model.standardise import Chain
 from scoreode.train import Rows, Windows
 
@@ -106,7 +106,7 @@ class Dequantised(eqx.Module):
     """Rows on a grid, with new noise in every batch, or without noise."""
 
     rows: Rows
-    noise: Uniform | None
+    noise: AddNoise | None
 
     def __call__(self, key: PRNGKeyArray, n: int) -> Batch:
         key_rows, key_noise = jr.split(key)

@@ -23,9 +23,9 @@ from scoreode.flow import (
     AbstractDequantisation,
     LogitNormal,
     TruncatedNormal,
-    declared,
     map_rows,
     rows_at_once,
+    uniform_noise,
 )
 from scoreode.model.config import STANDARDISATIONS, Run
 from scoreode.model.density import Density
@@ -42,7 +42,7 @@ def dequantisation(
     run: Run, density: Density, bin_width: Any, bin_edge: Any
 ) -> AbstractDequantisation | None:
     """How values on this grid become rows of the density; None without a grid."""
-    uniform = declared(bin_width, bin_edge)
+    uniform = uniform_noise(bin_width, bin_edge)
     if uniform is None or run.dequantise == "uniform":
         return uniform
     width, edge = uniform.bin_width, uniform.bin_edge

@@ -62,7 +62,7 @@ def test_the_distance_of_draws_falls_to_zero_with_their_number():
 
 
 def test_features_of_different_networks_are_refused():
-    with pytest.raises(InputError, match="3 features against 4"):
+    with pytest.raises(InputError, match="3 features and 4 features"):
         frechet_distance(moments(0, 3), moments(0, 4))
     with pytest.raises(InputError, match="1 images: a covariance"):
         Moments.of(np.ones((1, 4)))

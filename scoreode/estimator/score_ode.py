@@ -26,6 +26,7 @@ from scoreode.errors import (
 from scoreode.estimator import conditions, inputs
 from scoreode.estimator.plan import dataset_of, run_of, with_grid
 from scoreode.flow import EXACT_UP_TO, LogLikelihood, Refined
+from scoreode.model.build import check_continuous
 from scoreode.model.fitted import Fitted
 from scoreode.network import Specification
 from scoreode.process import AbstractProcess
@@ -158,6 +159,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         data = dataset_of(self, rows, conditions.from_arguments(y, C), weights, seed)
         data = replace(with_grid(self, data, before), image_shape=image_shape)
         run = run_of(self, data, seed, before)
+        check_continuous(data)  # what is refused comes before what is only noted
         for problem in ties.found_in(data).told(ties.in_python):
             warnings.warn(TiesWarning(problem), stacklevel=2)
         with shown(f"order {self.order}") if self.verbose else nullcontext(unobserved) as bar:

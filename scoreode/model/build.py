@@ -32,7 +32,7 @@ def prepare(run: Run, data: Dataset, start: Density | None = None) -> tuple[Run,
     **Raises:** `InputError` for a dequantisation that does not suit the data, for constant columns
     that are on no grid, and for what takes more memory than there is.
     """
-    _check_continuous(data)
+    check_continuous(data)
     check_memory(run, len(data.columns), data.n_conditions, _WHILE_TRAINED)
     if start is not None:
         return replace(run, radius=start.score_model.radius), start
@@ -68,8 +68,8 @@ def _is_shape(leaf: object) -> bool:
     return isinstance(leaf, jax.ShapeDtypeStruct)
 
 
-def _check_continuous(data: Dataset) -> None:
-    """A constant has no density; as a count that never varied it has a probability, 1."""
+def check_continuous(data: Dataset) -> None:
+    """Raises `InputError` for constant columns that are on no grid: they have no density."""
     if data.sampler is not None:
         return
     widths = np.broadcast_to(0.0 if data.bin_width is None else data.bin_width, len(data.columns))

@@ -11,7 +11,7 @@ from pathlib import Path
 from scoreode.cli.options import FitOptions
 from scoreode.data import Dataset, Description, tables, ties
 from scoreode.errors import FailureError, InputError
-from scoreode.model.build import prepare
+from scoreode.model.build import check_continuous, prepare
 from scoreode.model.config import PROCESSES, Run
 from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted, check_columns
@@ -47,6 +47,7 @@ def fit(
     """
     data = options.data(source)
     run, start = _run_and_start(options, data, source, asked)
+    check_continuous(data)
     output = replace(output, notes=tuple(ties.found_in(data).told(ties.in_command)))
     for line in output.notes:
         note(f"{data.name}: {line}")

@@ -1,10 +1,11 @@
 """The paper's settings, and the numbers that it published."""
 
+import math
 from dataclasses import replace
 
 from scoreode import objective, process
 from scoreode.calculus import probes
-from scoreode.model.config import PROCESSES, Run
+from scoreode.model.config import PROCESSES, Run, named
 from scoreode.model.defaults import FLAT_NETWORK, for_table
 from scoreode.network import MLP
 
@@ -12,6 +13,14 @@ REPRODUCTIONS = {
     "mog": "Figures 1 to 3: a 1-D mixture, where order 1 visibly fails",
     "checkerboard": "Figure 4: model densities of orders 1, 2, 3",
 }
+
+CONSTANTS = {
+    "ours": "λ1 = 0.5 for J2 + J2,tr, which are equal in one dimension; σ from 0.01 to 50 standard"
+    " deviations of the data",
+    "authors": "λ1 = 0.5 for J2 alone, as in the authors' code; σ from 0.01 to 50 in the units of"
+    " the data",
+}
+_MIXTURE_DEVIATION = math.sqrt(18.22) / 7  # of the paper's mixture
 
 PRIOR = (
     "of variance 1 + σ_max² for standardised data; the authors' has σ_max², which would raise the"
@@ -61,12 +70,20 @@ def checkerboard(order: int, *, quick: bool = False) -> Run:
     )
 
 
-def mog(order: int, *, quick: bool = False) -> Run:
-    """Figures 1 to 3's setting: the paper's VE and coefficients, 4000 steps of 500."""
+def mog(order: int, *, quick: bool = False, constants: str = "ours") -> Run:
+    """Figures 1 to 3's setting: VE with σ from 0.01 to 50, λ1 = 0.5, λ2 = 0.1, 4000 steps of 500.
+
+    `constants`, one of `CONSTANTS`, decides what these numbers mean. In one dimension J2 and J2,tr
+    are equal, so that the paper's λ1 (J2 + J2,tr) counts J2 twice. The authors' code counts J2
+    once, which is λ1 = 0.25 here. Their σ is in the units of the data. Ours is in standard
+    deviations of the data, as for all models here.
+    """
+    choices = {"ours": (0.5, 1.0), "authors": (0.25, _MIXTURE_DEVIATION)}
+    lambda1, unit = named("constants", constants, choices)
     score_matching = objective.DenoisingScoreMatching(
-        process.VE(),
+        process.VE(sigma_min=0.01 / unit, sigma_max=50.0 / unit),
         order,
-        lambda1=objective.Ramp(0.5),
+        lambda1=objective.Ramp(lambda1),
         lambda2=objective.Ramp(0.1),
         probe=probes.Basis(),
     )

@@ -201,3 +201,11 @@ def test_presets_are_for_images(cli, tmp_path, option):
     result = cli("reproduce", "mog", *option, "--out", tmp_path / "x")
     assert result.code == 2
     assert "--quick" in result.err
+
+
+@pytest.mark.parametrize("name", ["checkerboard", "cifar10-ve"])
+def test_constants_are_for_mog(cli, tmp_path, name):
+    result = cli("reproduce", name, "--constants", "authors", "--out", tmp_path / "x")
+    assert result.code == 2
+    assert f"--constants is for mog, not for {name}" in result.err
+    assert not (tmp_path / "x").exists()

@@ -332,7 +332,7 @@ The recipe `mog` takes the paper's VE, σ from 0.01 to 50, and its coefficients,
 λ2 = 0.1, from the first step. Two things differ from the authors' toy code. The paper's objective
 weights J2 + J2,tr by λ1. In one dimension J2 and J2,tr are the same number, so scoreode counts it
 twice; the authors' code counts it once. And σ is in standard deviations of the data (0.61) here,
-and in the units of the data there.
+and in the units of the data there. `scoreode reproduce mog --constants authors` takes theirs.
 
 The next figure shows the same three densities between the data and the prior, for order 1, in units
 of √(α² + σ²). They agree where there is only noise, and separate as t falls.

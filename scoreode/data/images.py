@@ -1,4 +1,7 @@
-"""Image data sets from their published files (CIFAR-10, ImageNet 32, MNIST), and folders.
+"""Image data sets from their published files (CIFAR-10, ImageNet 32 × 32, MNIST), and folders.
+
+Two sets are called ImageNet 32 × 32: `imagenet32` is that of Chrabaszcz et al. (2017), and
+`imagenet32-old` that of van den Oord et al. (2016). Their bits/dim are not comparable.
 
 Images are uint8, (n, height, width, channels), until a batch is on the device. The MD5 of known
 files is checked before they are used. So damage is reported, and a pickle is only read if its bytes
@@ -20,6 +23,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from scoreode.data import downsampled
 from scoreode.errors import InputError
 
 Pixels = UInt8[np.ndarray, "_n h w c"]
@@ -118,7 +122,7 @@ class _ArrayUnpickler(pickle.Unpickler):
 
 
 def imagenet32(root: Path) -> Images:
-    """ImageNet 32 × 32: the npz batches train_data_batch_1 … 10 and val_data."""
+    """ImageNet 32 × 32 of Chrabaszcz et al. (2017): npz, train_data_batch_1 … 10 and val_data."""
     folder = next((f for f in (root / "imagenet32", root) if (f / "val_data.npz").exists()), None)
     if folder is None:
         raise _missing(root, "imagenet32/train_data_batch_1.npz … and val_data.npz", _IMAGENET_SITE)
@@ -274,6 +278,7 @@ def _missing(where: Path, what: str, site: str) -> InputError:
 SETS: dict[str, Callable[[Path], Images]] = {
     "cifar10": cifar10,
     "imagenet32": imagenet32,
+    downsampled.NAME: lambda root: Images(*downsampled.read(root)),
     "mnist": lambda root: idx(root, "mnist"),
     "fashion-mnist": lambda root: idx(root, "fashion-mnist"),
 }

@@ -54,7 +54,8 @@ def test_list(cli):
 
 
 def test_reproduce(cli, tmp_path, monkeypatch):
-    def brief(_folder, *, quick, **_):
+    def brief(_folder, *, quick, seed):  # constants as they are by default
+        assert seed == 0
         progress.note("order 1")
         return Reproduced({"name": "mog", "quick": quick}, "a table")
 

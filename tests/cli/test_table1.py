@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from PIL import Image
 
-from scoreode.data import from_images
+from scoreode.data import downsampled, from_images
 from scoreode.data.images import Images
 from scoreode.model.build import blank_density
 from scoreode.model.config import Run
@@ -32,13 +33,15 @@ def few_steps(monkeypatch):
 
 
 @pytest.fixture
-def small(monkeypatch):
-    """Few small pictures."""
+def small(monkeypatch, request):
+    """Few small pictures, in place of the set of that name."""
     rng = np.random.default_rng(0)
     colours = rng.uniform(60, 200, (80, 1, 1, 3)) + 10 * rng.normal(size=(80, 8, 8, 3))
     pixels = np.clip(colours, 0, 255).astype(np.uint8)
-    data = from_images("cifar10", Images(pixels[:64], pixels[64:]), 0, 0.1)
+    name = getattr(request, "param", "cifar10")
+    data = from_images(name, Images(pixels[:64], pixels[64:]), 0, 0.1)
     monkeypatch.setattr(table1, "data_of", lambda *_: data)
+    return name
 
 
 @pytest.mark.usefixtures("small", "few_steps")
@@ -51,7 +54,9 @@ def test_a_row(cli, tmp_path):
     lines = result.out.splitlines()
     assert len(lines) < 10, "a table, and not all that summary.json holds"
     rows = {line.split()[0]: line.split()[1:] for line in lines}
-    assert rows["published"] == ["3.44"]
+    assert rows["published"] == ["3.44", "for", "cifar10"]
+    assert "the authors' has σ_max²" in " ".join(rows["prior"])
+    assert summary["published_on"] == summary["data"] == "cifar10"
     assert rows["fine-tuned"][:2] == ["2", f"{summary['fine_tuned']['bits_per_dim']:.4f}"]
     assert rows["change"][0] == f"{summary['change_bits_per_dim']:.4f}"
     for stage, steps in (("pre_trained", 4), ("fine_tuned", 2)):
@@ -73,6 +78,50 @@ def test_a_row(cli, tmp_path):
     assert 0 < np.linalg.norm(one - two) < 0.1 * np.linalg.norm(one)
 
 
+@pytest.mark.usefixtures("few_steps")
+@pytest.mark.parametrize("small", ["imagenet32", "imagenet32-old"], indirect=True)
+def test_a_published_number_stands_beside_its_own_set_alone(cli, tmp_path, small):
+    """Both sets are called ImageNet 32 × 32, and differ by about 0.3 bits/dim."""
+    out = tmp_path / "row"
+    options = ("--preset", "cpu-10min", "--data", small, "--out", out)
+    result = cli("reproduce", "imagenet32-ve-third", *options)
+    assert result.code == 0, result.err
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["data"], summary["published_on"]) == (small, "imagenet32-old")
+    if small == "imagenet32-old":
+        assert summary["published_bits_per_dim"] == 4.04
+        assert "published              4.04 for imagenet32-old" in result.out
+    else:
+        assert summary["published_bits_per_dim"] is None
+        assert "nothing for imagenet32; this number of Table 1 is for imagenet32-old" in result.out
+        assert "4.04" not in result.out
+    assert f"test images of {small}\n" in result.out
+
+
+def test_a_row_reads_the_set_that_its_number_is_for(cli, tmp_path, monkeypatch):
+    """The other set in its place is not taken, and what to download is said."""
+    (tmp_path / "imagenet32").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 3072), np.uint8)
+    for name in [f"train_data_batch_{i}" for i in range(1, 11)] + ["val_data"]:
+        np.savez(tmp_path / "imagenet32" / name, data=pixels)
+    options = ("--preset", "cpu-10min", "--data-dir", tmp_path, "--out", tmp_path / "row")
+    result = cli("reproduce", "imagenet32-ve", *options)
+    assert result.code == 2
+    assert "has no imagenet32-old/train_32x32.tar" in result.err
+    assert "academictorrents.com" in result.err
+    assert not (tmp_path / "row").exists()
+    chosen = table1.data_of("imagenet32-ve", "cpu-10min", 0, tmp_path, "imagenet32")
+    assert (chosen.name, len(chosen.train), len(chosen.test)) == ("imagenet32", 300, 30)
+
+    for part, n in (("train_32x32", 4), ("valid_32x32", 2)):
+        (tmp_path / part).mkdir()
+        monkeypatch.setitem(downsampled.PARTS, part, n)
+        for i in range(n):
+            Image.fromarray(pixels[i].reshape(32, 32, 3)).save(tmp_path / part / f"{i}.png")
+    own = table1.data_of("imagenet32-ve", "cpu-10min", 0, tmp_path)
+    assert (own.name, len(own.train), len(own.test)) == ("imagenet32-old", 4, 2)
+
+
 def test_weights_are_carried_over_to_a_network_that_recomputes():
     spec = NCSNpp((8, 8, 3), width=8, multipliers=(1,), depth=1)
     run = Run(DenoisingScoreMatching(VE()), network=spec, standardise="centre")
@@ -88,7 +137,7 @@ def test_weights_are_carried_over_to_a_network_that_recomputes():
 
 def test_every_name_of_table_1_is_a_row():
     assert set(TABLE_1) == set(table1.ROWS)
-    assert table1.ROWS["imagenet32-ve-deep-second"] == table1.Row("imagenet32", True, 2, 4.05)
+    assert table1.ROWS["imagenet32-ve-deep-second"] == table1.Row("imagenet32-old", True, 2, 4.05)
     assert table1.ROWS["cifar10-ve"] == table1.Row("cifar10", False, 1, 3.66)
 
 
@@ -120,6 +169,7 @@ def test_a_row_of_ones_own_images(cli, tmp_path):
     assert result.code == 0, result.err
     summary = json.loads((out / "summary.json").read_text())
     assert summary["data"] == str(source)
+    assert f"nothing for {source}; this number of Table 1 is for cifar10" in result.out
     assert summary["published_bits_per_dim"] is None
     assert summary["fine_tuned"]["n"] == 4, "a tenth, which no training has seen"
     run = saved.load(out / "fine-tuned").run
@@ -151,3 +201,11 @@ def test_presets_are_for_images(cli, tmp_path, option):
     result = cli("reproduce", "mog", *option, "--out", tmp_path / "x")
     assert result.code == 2
     assert "--quick" in result.err
+
+
+@pytest.mark.parametrize("name", ["checkerboard", "cifar10-ve"])
+def test_constants_are_for_mog(cli, tmp_path, name):
+    result = cli("reproduce", name, "--constants", "authors", "--out", tmp_path / "x")
+    assert result.code == 2
+    assert f"--constants is for mog, not for {name}" in result.err
+    assert not (tmp_path / "x").exists()

@@ -50,17 +50,25 @@ def test_other_data_are_measured_by_themselves(cli, trained, table):
 
 def test_mog_writes_a_summary_and_figures(cli, tmp_path, monkeypatch):
     module, whole = importlib.import_module("scoreode.reproduce.mog"), paper.mog
-    small = lambda order, quick: replace(  # noqa: E731
-        whole(order, quick=quick), steps=4, batch_size=16, network=MLP(width=8, depth=1)
+    small = lambda order, **chosen: replace(  # noqa: E731
+        whole(order, **chosen), steps=4, batch_size=16, network=MLP(width=8, depth=1)
     )
     monkeypatch.setattr(paper, "mog", small)
     monkeypatch.setattr(module, "ORDERS", (1, 3))
     for name, value in {"_DRAWS": 512, "_TEST_ROWS": 50, "_TIMES": 3}.items():
         monkeypatch.setattr(module, name, {True: value, False: value})
     out = tmp_path / "figure"
-    result = cli("reproduce", "mog", "--quick", "--out", out)
+    result = cli("reproduce", "mog", "--quick", "--constants", "authors", "--out", out)
     assert result.code == 0, result.err
-    orders = json.loads((out / "summary.json").read_text())["orders"]
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["constants"] == "authors"
+    assert "constants: authors: λ1 = 0.5 for J2 alone" in result.out
+    config = json.loads((out / "order-3" / "config.json").read_text())
+    assert config["command"] == "scoreode reproduce mog --seed 0 --quick --constants authors"
+    objective = config["run"]["objective"]
+    assert objective["lambda1"]["value"] == 0.25
+    assert objective["process"]["sigma_max"] == pytest.approx(50 / 0.60978, abs=1e-3)
+    orders = summary["orders"]
     assert set(orders) == {"1", "3"}
     for row in orders.values():
         # Barely trained: its KL is far above what 50 rows and 512 draws err by.

@@ -31,6 +31,7 @@ def reproduce(
     preset: str | None,
     data: str | None,
     data_dir: Path | None,
+    constants: str | None,
     out: Path | None,
     seed: int,
     as_json: bool,
@@ -39,6 +40,8 @@ def reproduce(
     from scoreode.reproduce import REPRODUCE, table1
 
     check_seed(seed)
+    if constants is not None and name != "mog":
+        raise InputError(f"--constants is for mog, not for {name}; leave it out")
     words = ["scoreode", "reproduce", name, "--seed", str(seed)]
     if name in TABLE_1:
         preset = preset or ("cpu-10min" if quick else "full")
@@ -54,9 +57,11 @@ def reproduce(
         raise InputError(unknown("recipe", name, known))
     if (preset, data, data_dir) != (None, None, None):
         raise InputError(f"--preset, --data and --data-dir are for images; {name} takes --quick")
+    chosen = {} if constants is None else {"constants": constants}
     words += ["--quick"] if quick else []
+    words += [] if constants is None else ["--constants", constants]
     folder = RunFolder.create(out or next_folder(name), shlex.join(words))
-    summary, text = REPRODUCE[name](folder, quick=quick, seed=seed)
+    summary, text = REPRODUCE[name](folder, quick=quick, seed=seed, **chosen)
     _print(folder, summary, text, as_json)
 
 

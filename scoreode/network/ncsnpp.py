@@ -22,19 +22,17 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Scalar
 from scoreode.network.convolution import convolve
+from scoreode.network.embeddings import Embedding, FourierOfLogSigma, SinusoidsOfTime
 from scoreode.network.layers import Conv2d, GroupNorm, Image, downsample, pixel_attention, upsample
 from scoreode.network.mlp import with_weight
 from scoreode.network.unet import check_image_shape
 
-Embedding = Float[Array, " level"]
 Resampling = Callable[[Image], Image]
 _FIR = (1.0, 3.0, 3.0, 1.0)
-_BETA = 0.1, 20.0  # of the published VP process, whose time DDPM++ takes as input
 
 
 def _variance_scaled(scale: float, key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
@@ -152,43 +150,6 @@ class PixelAttention(eqx.Module):
         h = self.norm(x)
         mixed = pixel_attention(self.query(h), self.key(h), self.value(h))
         return (x + self.out(mixed)) / math.sqrt(2)
-
-
-class FourierOfLogSigma(eqx.Module):
-    """(sin, cos)(2π w log(σ/α)), with w ~ N(0, 16²) sampled once and not trained."""
-
-    w: Float[Array, " m"]
-    log_unit: float = eqx.field(static=True)
-
-    @property
-    def size(self) -> int:
-        """The number of features."""
-        return 2 * self.w.size
-
-    def __call__(self, log_snr: Scalar) -> Embedding:
-        log_sigma = -log_snr / 2 - self.log_unit
-        phase = 2 * jnp.pi * lax.stop_gradient(self.w) * log_sigma
-        return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)])
-
-
-class SinusoidsOfTime(eqx.Module):
-    """(sin, cos)(999 t 10000^(−i/(m−1))), where t is the published VP's time for this log-SNR."""
-
-    m: int = eqx.field(static=True)
-
-    @property
-    def size(self) -> int:
-        """The number of features."""
-        return 2 * self.m
-
-    def __call__(self, log_snr: Scalar) -> Embedding:
-        # −2 log α = β_0 t + (β_1 − β_0) t²/2, and α² = sigmoid(log-SNR).
-        low, high = _BETA
-        c = 2 * (high - low) * jax.nn.softplus(-log_snr)
-        t = c / (high - low) / (jnp.sqrt(low**2 + c) + low)
-        rates = jnp.exp(-math.log(10_000) / (self.m - 1) * jnp.arange(self.m, dtype=log_snr.dtype))
-        phase = 999 * t * rates
-        return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)])
 
 
 class PlusPlus(eqx.Module):

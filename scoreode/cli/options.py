@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from scoreode.data import Dataset, bin_widths, conditioned, on_grid, sources
+from scoreode.data import Dataset, bin_widths, condition_on, on_grid, sources
 from scoreode.data.columns import Pick, everything, names_in, only, without
 from scoreode.errors import InputError, check_counts, unknown
-from scoreode.model.config import PROCESSES, Run, named
+from scoreode.model.config import PROCESSES, Run, lookup
 from scoreode.model.defaults import for_table
 from scoreode.train import RunFolder, saved
 
@@ -58,7 +58,7 @@ class FitOptions:
         if chooser is not None and (data.sampler is not None or data.image_shape is not None):
             raise InputError(f"{source}: has no columns to choose from; leave --{chooser} out")
         if self.given is not None:
-            data = conditioned(data, names_in(self.given))
+            data = condition_on(data, names_in(self.given))
         widths = self._bin_widths(data)
         return data if widths is None else on_grid(data, widths)
 
@@ -108,7 +108,7 @@ class FitOptions:
             image_shape=image_shape if len(image_shape or ()) == 3 else None,
             n_conditions=n_conditions,
             order=self.order,
-            process=named("process", self.process, PROCESSES),
+            process=lookup("process", self.process, PROCESSES),
             steps=self.steps,
             seconds=self.seconds,
             batch_size=self.batch_size,

@@ -6,15 +6,15 @@ from scoreode.data.dataset import (
     Dataset,
     Origin,
     check_varied,
-    conditioned,
+    condition_on,
     digits,
-    divided,
     flat,
     from_images,
     from_rows,
     from_sampler,
     named_columns,
     split,
+    split_columns,
 )
 from scoreode.data.description import Description
 from scoreode.data.grids import Discrete, bin_widths, check_grid, on_grid
@@ -32,9 +32,8 @@ __all__ = [
     "bin_widths",
     "check_grid",
     "check_varied",
-    "conditioned",
+    "condition_on",
     "digits",
-    "divided",
     "flat",
     "from_images",
     "from_rows",
@@ -42,4 +41,5 @@ __all__ = [
     "named_columns",
     "on_grid",
     "split",
+    "split_columns",
 ]

@@ -87,13 +87,13 @@ class Dataset:
         return 0 if self.conditions is None else len(self.conditions.columns)
 
 
-def conditioned(data: Dataset, names: Sequence[str]) -> Dataset:
+def condition_on(data: Dataset, names: Sequence[str]) -> Dataset:
     """The data set of the other columns, given these.
 
     **Raises:** `InputError` for columns that are not there, for constant ones, for all of them, and
     for rows that are drawn without end.
     """
-    given, rest = divided(data.columns, names, data.name)
+    given, rest = split_columns(data.columns, names, data.name)
     if data.sampler is not None or data.image_shape is not None:
         raise InputError(f"{data.name}: has no columns to condition on; give a table")
     parts = {part: getattr(data, part)[:] for part in ("train", "validation", "test")}
@@ -105,7 +105,7 @@ def conditioned(data: Dataset, names: Sequence[str]) -> Dataset:
     return replace(data, **rows, columns=tuple(columns[rest]), conditions=conditions)
 
 
-def divided(
+def split_columns(
     columns: Sequence[str], names: Sequence[str], source: str
 ) -> tuple[list[int], list[int]]:
     """Indices of the columns of these names, in the names' order, and of the others.
@@ -136,7 +136,7 @@ def split(rows: Part, seed: int, validation: float, test: float = 0.0) -> list[P
 
     Parts of a large array are not copied.
     """
-    return [stored.taken(rows, part) for part in parted(len(rows), seed, validation, test)]
+    return [stored.take(rows, part) for part in parted(len(rows), seed, validation, test)]
 
 
 def parted(n: int, seed: int, validation: float, test: float = 0.0) -> list[np.ndarray]:

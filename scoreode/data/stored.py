@@ -40,7 +40,7 @@ class Stored:
         return Stored(self._rows, self._order[numbers])
 
 
-def taken(rows: np.ndarray | Stored, numbers: np.ndarray) -> np.ndarray | Stored:
+def take(rows: np.ndarray | Stored, numbers: np.ndarray) -> np.ndarray | Stored:
     """The rows with these numbers; those of a large array are not copied."""
     if isinstance(rows, Stored):
         return rows.taken(numbers)

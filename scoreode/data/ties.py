@@ -44,7 +44,7 @@ class Ties:
     automatic: bool
     """Whether "auto" would declare exactly these grids."""
 
-    def told(self, declared: Callable[[list[str] | str], str]) -> list[str]:
+    def messages(self, declared: Callable[[list[str] | str], str]) -> list[str]:
         """One message for each problem, with the remedy.
 
         **Arguments:** `declared`, the text that declares columns of these names, or "auto".
@@ -80,7 +80,7 @@ class Ties:
         return messages
 
 
-def found_in(data: Dataset) -> Ties:
+def find(data: Dataset) -> Ties:
     """The repetitions in training rows, in columns without a declared grid; none for images."""
     nothing = Ties({}, {}, {}, 0.0, False)
     if data.sampler is not None or data.image_shape is not None:

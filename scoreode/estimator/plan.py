@@ -6,10 +6,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from scoreode.data import Dataset, Discrete, bin_widths, conditioned, from_rows, on_grid
+from scoreode.data import Dataset, Discrete, bin_widths, condition_on, from_rows, on_grid
 from scoreode.errors import InputError, check_fraction
 from scoreode.estimator import conditions, inputs
-from scoreode.model.config import PROCESSES, Run, named
+from scoreode.model.config import PROCESSES, Run, lookup
 from scoreode.model.defaults import for_table
 from scoreode.model.fitted import Fitted
 from scoreode.network import Specification
@@ -44,7 +44,7 @@ def dataset_of(est: Any, X: np.ndarray, C: Any, weights: np.ndarray | None, seed
     fraction = est.validation_fraction
     check_fraction(validation_fraction=fraction)
     data = from_rows("X", both, names + given, seed, fraction, weights=weights)
-    return conditioned(data, given) if given else data
+    return condition_on(data, given) if given else data
 
 
 def with_grid(est: Parameters, data: Dataset, before: Fitted | None) -> Dataset:
@@ -66,7 +66,7 @@ def run_of(est: Parameters, data: Dataset, seed: int, before: Fitted | None) -> 
     given = inputs.plain(est.get_params(deep=False))
     process, network, standardise = est.process, est.network, est.standardise
     if not isinstance(process, AbstractProcess):
-        process = named("process", process, PROCESSES)
+        process = lookup("process", process, PROCESSES)
     if before is not None:
         network = network or before.run.network
         standardise = standardise or before.run.standardise

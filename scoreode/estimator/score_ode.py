@@ -32,7 +32,7 @@ from scoreode.network import Specification
 from scoreode.process import AbstractProcess
 from scoreode.progress import shown
 from scoreode.train import RunFolder, saved
-from scoreode.train.observers import Observer, observed_by, recovery, unobserved
+from scoreode.train.observers import Observer, combine_observers, no_observer, recovery
 from scoreode.train.trainer import fit
 
 _SAMPLES = 16  # of a row with discrete columns: 4 are 0.02 nats worse, see the log
@@ -132,7 +132,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         *,
         C: Any = None,
         sample_weight: Any = None,
-        observe: Observer = unobserved,
+        observe: Observer = no_observer,
     ) -> Self:
         """Trains on the rows of X, shape (n, d) or images (n, h, w, c), which are flattened.
 
@@ -160,11 +160,11 @@ class ScoreODE(DensityMixin, BaseEstimator):
         data = replace(with_grid(self, data, before), image_shape=image_shape)
         run = run_of(self, data, seed, before)
         check_continuous(data)  # what is refused comes before what is only noted
-        for problem in ties.found_in(data).told(ties.in_python):
+        for problem in ties.find(data).messages(ties.in_python):
             warnings.warn(TiesWarning(problem), stacklevel=2)
-        with shown(f"order {self.order}") if self.verbose else nullcontext(unobserved) as bar:
+        with shown(f"order {self.order}") if self.verbose else nullcontext(no_observer) as bar:
             start = None if before is None else before.density
-            self.fitted_ = fit(run, data, start=start, observe=observed_by(bar, observe))
+            self.fitted_ = fit(run, data, start=start, observe=combine_observers(bar, observe))
         if self.fitted_.recoveries:
             warnings.warn(recovery(self.fitted_.recoveries), ConvergenceWarning, stacklevel=2)
         return self

@@ -1,6 +1,5 @@
 """What a trained model says of rows that it was not trained on, and the rows that it draws."""
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,12 +109,9 @@ def log_densities(subject: Subject, fitted: Fitted, held_out: HeldOut) -> Evalua
     rows, c = held_out.apart(fitted)
     rows, c = rows[held_out.evaluated], None if c is None else c[held_out.evaluated]
     note(f"{subject.label}: log-densities of {len(rows)} rows")
-    started = time.perf_counter()
-    found = fitted.log_likelihood(rows, held_out.seed, **table.for_means(fitted), c=c)
-    records = table.as_records(found)
+    found, records, summary = table.measure(fitted, rows, held_out.seed, c)
     scale = float(fitted.density.score_model.process.prior_scale())
     z = np.asarray(found.latent, np.float64)[records["converged"]] / scale
-    summary = table.summarised(fitted, records, time.perf_counter() - started)
     return Evaluated(subject, fitted, held_out, records, z, summary)
 
 

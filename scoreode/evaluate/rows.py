@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scoreode.data import divided, flat, sources, tables
+from scoreode.data import flat, sources, split_columns, tables
 from scoreode.data.columns import if_there, unnamed
 from scoreode.errors import InputError, listed
 from scoreode.evaluate import table
@@ -58,6 +58,6 @@ def with_conditions(
     if not names:
         check_columns(fitted, columns, source)
         return lambda rows: (rows, None)
-    given, rest = divided(columns, names, source)
+    given, rest = split_columns(columns, names, source)
     check_columns(fitted, [columns[i] for i in rest], source)
     return lambda rows: (rows[:, rest], rows[:, given])

@@ -20,6 +20,7 @@ import numpy as np
 from scoreode._files import locked
 from scoreode.data import tables
 from scoreode.errors import FailureError, InputError, listed
+from scoreode.flow import LogLikelihood
 from scoreode.model.fitted import Fitted
 
 BLOCK = 8192  # rows between two writes: some seconds of work
@@ -152,6 +153,19 @@ def for_means(fitted: Fitted) -> dict[str, Any]:
     Images differ by tens of nats at least, by far more than what few probes and steps leave.
     """
     return _FOR_MEANS if has_image_network(fitted) else {}
+
+
+def measure(
+    fitted: Fitted, rows: np.ndarray, seed: int = 0, c: np.ndarray | None = None
+) -> tuple[LogLikelihood, np.ndarray, dict[str, Any]]:
+    """Log-likelihoods of rows, given c if they are conditional; as records; their summary.
+
+    **Cost:** a log-density a row, as accurate as means need it.
+    """
+    started = time.perf_counter()
+    found = fitted.log_likelihood(rows, seed, **for_means(fitted), c=c)
+    records = as_records(found)
+    return found, records, summarised(fitted, records, time.perf_counter() - started)
 
 
 def as_records(found: Any) -> np.ndarray:

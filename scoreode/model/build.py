@@ -14,7 +14,7 @@ from scoreode.flow import uniform_noise
 from scoreode.model.config import AUTO, STANDARDISATIONS, Run
 from scoreode.model.density import Density
 from scoreode.model.memory import check_fits
-from scoreode.model.standardise import AbstractBijection, Chain, Conditioning, preferred
+from scoreode.model.standardise import AbstractBijection, Chain, Conditioning, choose
 from scoreode.score import ScoreModel
 
 _FAR = 3.0  # how far beyond √d the norms of Gaussian noise reach: once in 10^4 draws
@@ -85,7 +85,7 @@ def _standardisation(run: Run, data: Dataset, rows: np.ndarray) -> str:
     if data.sampler is not None:
         return "scale"  # toys, whose truth is known in coordinates that are as they are
     families = {name: STANDARDISATIONS[name] for name in ("scale", "whiten", "power")}
-    return preferred(families, rows)
+    return choose(families, rows)
 
 
 def fresh_density(run: Run, data: Dataset) -> Density:

@@ -176,7 +176,7 @@ def from_json(value: Any) -> Any:
         raise InputError(f"cannot rebuild {name!r} ({error})") from error
 
 
-def named(kind: str, name: Any, known: Mapping[str, Any]) -> Any:
+def lookup(kind: str, name: Any, known: Mapping[str, Any]) -> Any:
     """The entry of that name. **Raises:** `InputError` with the nearest known name."""
     if isinstance(name, str) and name in known:
         return known[name]

@@ -5,7 +5,7 @@ from typing import Any
 
 from scoreode import objective, process
 from scoreode.errors import InputError, check_counts, check_not_negative, check_positive, is_number
-from scoreode.model.config import AUTO, DEQUANTISATIONS, STANDARDISATIONS, Run, named
+from scoreode.model.config import AUTO, DEQUANTISATIONS, STANDARDISATIONS, Run, lookup
 from scoreode.model.learnt_noise import LearntNoise
 from scoreode.network import MLP, Specification, UNet
 from scoreode.network.unet import halvings
@@ -71,8 +71,8 @@ def for_table(
     if network is not None:
         _check_network(network)
     if standardise is not None:
-        named("standardisation", standardise, {**STANDARDISATIONS, AUTO: ()})
-    noise = named("dequantisation", dequantise, DEQUANTISATIONS)
+        lookup("standardisation", standardise, {**STANDARDISATIONS, AUTO: ()})
+    noise = lookup("dequantisation", dequantise, DEQUANTISATIONS)
     if steps is None and seconds is None:
         steps = min(DEFAULT_STEPS, max(LEAST_STEPS, 2 * n))
     score_matching = objective.DenoisingScoreMatching(

@@ -1,11 +1,11 @@
 """One run for every order, in a folder of its own, and the table that compares them."""
 
-import time
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from scoreode.data import Dataset
+from scoreode.evaluate.table import measure
 from scoreode.model.config import Run
 from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted
@@ -34,17 +34,17 @@ def trained(
 
 def measured(fitted: Fitted, test: np.ndarray, entropy: float) -> dict[str, Any]:
     """NLL on test rows and what remains of it above the entropy, KL(q_0 ‖ p_0), in nats."""
-    started = time.perf_counter()
-    record = fitted.density.log_likelihood(test)
-    nll = -float(np.mean(record.nats))
+    *_, summary = measure(fitted, test)
+    nats = summary["nats_mean"]
+    nll = np.nan if nats is None else -nats  # where no row converged
     return {
         "nll": nll,
-        "nll_stderr": float(np.std(record.nats) / len(test) ** 0.5),
+        "nll_stderr": summary["nats_stderr"],
         "kl": nll - entropy,
-        "nfe_mean": float(np.mean(record.nfe)),
-        "unconverged": int(np.sum(~record.converged)),
+        "nfe_mean": summary["nfe_mean"],
+        "unconverged": summary["unconverged"],
         "train_seconds": fitted.seconds,
-        "nll_seconds": time.perf_counter() - started,
+        "nll_seconds": summary["seconds"],
     }
 
 

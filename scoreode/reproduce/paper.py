@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from scoreode import objective, process
 from scoreode.calculus import probes
-from scoreode.model.config import PROCESSES, Run, named
+from scoreode.model.config import PROCESSES, Run, lookup
 from scoreode.model.defaults import FLAT_NETWORK, for_table
 from scoreode.network import MLP
 
@@ -79,7 +79,7 @@ def mog(order: int, *, quick: bool = False, constants: str = "ours") -> Run:
     deviations of the data, as for all models here.
     """
     choices = {"ours": (0.5, 1.0), "authors": (0.25, _MIXTURE_DEVIATION)}
-    lambda1, unit = named("constants", constants, choices)
+    lambda1, unit = lookup("constants", constants, choices)
     score_matching = objective.DenoisingScoreMatching(
         process.VE(sigma_min=0.01 / unit, sigma_max=50.0 / unit),
         order,

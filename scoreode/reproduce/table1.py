@@ -5,7 +5,6 @@ prior has variance 1 + σ_max² for standardised data; the authors' prior has va
 """
 
 import math
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -228,9 +227,7 @@ def carried_over(density: Density, run: Run) -> Density:
 
 def _measured(fitted: Fitted, test: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     """Bits/dim of every test row; their summary, and what training took."""
-    started = time.perf_counter()
-    records = table.as_records(fitted.log_likelihood(test, **table.for_means(fitted)))
-    summary = table.summarised(fitted, records, time.perf_counter() - started)
+    _, records, summary = table.measure(fitted, test)
     bits = fitted.bits_per_dim(records["nats"])
     assert bits is not None  # pixels are bytes
     return bits, summary | {"steps": fitted.steps, "train_seconds": fitted.seconds}

@@ -8,11 +8,11 @@ Observer = Callable[[Report, float | None], None]
 """Called after every chunk of steps, with the validation NLL in nats if there is a new one."""
 
 
-def unobserved(_report: Report, _validation: float | None) -> None:
+def no_observer(_report: Report, _validation: float | None) -> None:
     """An observer that does nothing."""
 
 
-def observed_by(*observers: Observer) -> Observer:
+def combine_observers(*observers: Observer) -> Observer:
     """One observer that calls several, in this order."""
 
     def observe(report: Report, validation: float | None) -> None:
@@ -30,7 +30,7 @@ def recovery(recoveries: Sequence[int]) -> str:
     )
 
 
-def recoveries_told(tell: Callable[[str], None]) -> Observer:
+def note_recoveries(tell: Callable[[str], None]) -> Observer:
     """An observer that calls `tell` with a message when training goes back to an earlier step."""
     count = 0
 

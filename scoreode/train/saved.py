@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from scoreode.data import Dataset, Description, conditioned, sources
+from scoreode.data import Dataset, Description, condition_on, sources
 from scoreode.data.columns import if_there
 from scoreode.errors import InputError
 from scoreode.model.build import blank_density
@@ -127,7 +127,7 @@ def trained_on(run: Run, known: Description, data_dir: Path | None, remedy: str 
     pick = if_there([*known.columns, *known.conditions])
     data = sources.load_data(source, run.seed, run.validation_fraction, data_dir, pick)
     if known.conditions:
-        data = conditioned(data, known.conditions)
+        data = condition_on(data, known.conditions)
     if Description.of(data).fingerprint != known.fingerprint:
         raise InputError(f"{source} has changed since the run began{remedy}")
     names = "name", "bin_width", "bin_edge"

@@ -25,7 +25,7 @@ from scoreode.score import ScoreModel
 from scoreode.train import Budget, Report, RunFolder, TrainState, devices, train
 from scoreode.train.batches import batches
 from scoreode.train.loop import CHUNK
-from scoreode.train.observers import Observer, unobserved
+from scoreode.train.observers import Observer, no_observer
 from scoreode.train.saved import (
     _blank,
     _optimiser,
@@ -83,7 +83,7 @@ class Trainer:
             trainer.folder.rewind_metrics(trainer.step)
         return trainer
 
-    def fit(self, observe: Observer = unobserved) -> Fitted:
+    def fit(self, observe: Observer = no_observer) -> Fitted:
         """Trains until the budget is spent or validation has stopped improving.
 
         **Arguments:** `observe`, called with every report and, when new, the validation NLL.
@@ -216,7 +216,7 @@ def fit(
     start: Density | None = None,
     path: Path | None = None,
     command: str | None = None,
-    observe: Observer = unobserved,
+    observe: Observer = no_observer,
 ) -> Fitted:
     """Trains a density: what every door calls.
 
@@ -236,7 +236,7 @@ def fit(
         return Trainer(run, data, density, folder).fit(observe)
 
 
-def resume(path: Path, data: Dataset, observe: Observer = unobserved) -> Fitted:
+def resume(path: Path, data: Dataset, observe: Observer = no_observer) -> Fitted:
     """Goes on with a run from its newest checkpoint, on the data that it began with.
 
     **Raises:** `InputError` if there is no run or no whole checkpoint; `FailureError` if another

@@ -18,7 +18,7 @@ def found(rows, **options):
     rows = np.asarray(rows, np.float64)
     rows = rows[:, None] if rows.ndim == 1 else rows
     columns = [f"c{i}" for i in range(rows.shape[1])]
-    return ties.found_in(from_rows("X", rows, columns, 0, 0.1, **options))
+    return ties.find(from_rows("X", rows, columns, 0, 0.1, **options))
 
 
 def normal(d=2, n=N):
@@ -48,20 +48,20 @@ CONTINUOUS = {
 
 @pytest.mark.parametrize("name", CONTINUOUS)
 def test_no_false_alarms(name):
-    assert found(CONTINUOUS[name]).told(ties.in_python) == []
+    assert found(CONTINUOUS[name]).messages(ties.in_python) == []
 
 
 @pytest.mark.parametrize("n", [30, 100, 400])
 def test_small_bootstraps_are_not_told(n):
     for seed in range(40):
         drawn = np.random.default_rng(seed)
-        assert found(drawn.normal(size=n)[drawn.integers(n, size=n)]).told(ties.in_python) == []
+        assert found(drawn.normal(size=n)[drawn.integers(n, size=n)]).messages(ties.in_python) == []
 
 
 def test_tails_to_2_decimals_are_not_told():
     for seed in range(10):
         rows = np.random.default_rng(seed).standard_cauchy(N).round(2)
-        assert found(rows).told(ties.in_python) == []
+        assert found(rows).messages(ties.in_python) == []
 
 
 def days(n):
@@ -87,11 +87,11 @@ def test_columns_on_grids(name):
     said = found(rows)
     assert said.grids == pytest.approx({"c1": width})
     assert (said.scattered, said.atoms, said.repeated) == ({}, {}, 0)
-    (message,) = said.told(ties.in_command)
+    (message,) = said.messages(ties.in_command)
     assert "--discrete auto" in message if said.automatic else "--discrete c1" in message
     near = rows - [0, rows[:, 1].min()]
     declared = on_grid(from_rows("X", near, ["c0", "c1"], 0, 0.1), [0, width])
-    assert ties.found_in(declared).told(ties.in_python) == []
+    assert ties.find(declared).messages(ties.in_python) == []
 
 
 def test_atoms_are_told_with_their_part_of_the_rows():
@@ -105,7 +105,7 @@ def test_atoms_are_told_with_their_part_of_the_rows():
     assert said.atoms["c0"] == pytest.approx({0: 0.4, 1: 0.3}, abs=0.03)
     assert said.atoms["c1"] == pytest.approx({-1: 0.16, 1: 0.16}, abs=0.03)  # Φ(−1)
     assert said.atoms["c2"] == pytest.approx({0: 0.6}, abs=0.03)
-    (message,) = said.told(ties.in_python)
+    (message,) = said.messages(ties.in_python)
     assert "% hold exactly 0" in message
     assert "discrete" not in message, "no declaration makes a density of these"
 
@@ -113,7 +113,7 @@ def test_atoms_are_told_with_their_part_of_the_rows():
 def test_few_values_on_no_grid():
     said = found(np.column_stack([normal(5, 1)[0][rng().integers(0, 5, N)], normal(1)]))
     assert said.scattered == {"c0": 5}
-    assert "on no grid" in said.told(ties.in_python)[0]
+    assert "on no grid" in said.messages(ties.in_python)[0]
 
 
 @pytest.mark.parametrize(
@@ -127,11 +127,11 @@ def test_whole_rows_that_repeat_are_no_atoms_of_a_column(rows, part):
     said = found(rows)
     assert said.atoms == said.grids == said.scattered == {}
     assert said.repeated == pytest.approx(part, abs=0.03)
-    assert "% of the rows repeat others" in said.told(ties.in_python)[0]
+    assert "% of the rows repeat others" in said.messages(ties.in_python)[0]
 
 
 def test_images_are_no_columns():
-    assert found(rng().integers(0, 9, (N, 4)), image_shape=(2, 2)).told(ties.in_python) == []
+    assert found(rng().integers(0, 9, (N, 4)), image_shape=(2, 2)).messages(ties.in_python) == []
 
 
 def small(**options):

@@ -12,7 +12,7 @@ from scipy import stats
 from standard_errors import assert_covariance, assert_mean
 
 from scoreode._typing import Pairs
-from scoreode.data import Description, conditioned, from_rows
+from scoreode.data import Description, condition_on, from_rows
 from scoreode.errors import InputError
 from scoreode.flow import GridLikelihood, LogLikelihood, Refined, uniform_noise
 from scoreode.model.build import fresh_density
@@ -112,7 +112,7 @@ def test_what_is_linear_and_normal_is_known_before_training(standardise):
     c = rng.normal(size=(20_000, 3))
     x = X_MEAN + X_SCALE * (c @ A.T + S * rng.normal(size=(20_000, 2)))
     both = np.concatenate([x, C_MEAN + C_SCALE * c], 1)
-    data = conditioned(from_rows("pairs", both, tuple("abcde"), 0, 0.1), tuple("cde"))
+    data = condition_on(from_rows("pairs", both, tuple("abcde"), 0, 0.1), tuple("cde"))
     run = Run(DenoisingScoreMatching(PROCESS), network=MLP(16, 1), standardise=standardise)
     density = fresh_density(run, data)
     x, c = data.validation[:1000], data.conditions.validation[:1000]
@@ -144,7 +144,7 @@ def test_masses_of_cells_given_c(density, rows):
     width = (0.25, 0.0)
     x, c = (array[:30] for array in rows)
     x = np.where(np.asarray(width) > 0, 0.25 * np.floor(x / 0.25), x)
-    data = conditioned(from_rows("both", np.hstack([x, c]), "xyabc", 0, 0.0), "abc")
+    data = condition_on(from_rows("both", np.hstack([x, c]), "xyabc", 0, 0.0), "abc")
     data = replace(data, bin_width=width, bin_edge=(0.0, 0.0))
     run = for_table(30, 2, process=PROCESS)
     fitted = Fitted(run, density, Description.of(data), 0, 0.0, None)

@@ -12,7 +12,7 @@ from scipy import optimize
 from sklearn.covariance import LedoitWolf
 
 from scoreode.model.config import STANDARDISATIONS
-from scoreode.model.standardise import Chain, Power, Whitening, preferred
+from scoreode.model.standardise import Chain, Power, Whitening, choose
 
 pytestmark = pytest.mark.usefixtures("x64")
 
@@ -251,9 +251,9 @@ def test_the_standardisation_suits_rows_left_out(law, expected):
         x[:, 1] = x[:, 0] + 1e-3 * x[:, 1]
     if law == "modes":  # a power makes them look normal, and no easier to learn
         x = 0.3 * x + np.repeat([[0.0, 0.0], [4.0, 1.0], [1.0, -4.0]], [500, 300, 200], axis=0)
-    assert preferred(STANDARDISATIONS, x) in expected
+    assert choose(STANDARDISATIONS, x) in expected
 
 
 def test_few_rows_choose_nothing():
     x = np.random.default_rng(0).normal(size=(19, 2))
-    assert preferred({"whiten": (Whitening,), "power": (Power,)}, x) == "whiten"
+    assert choose({"whiten": (Whitening,), "power": (Power,)}, x) == "whiten"

@@ -8,7 +8,7 @@ from typing import Any
 from scoreode.cli.commands.training import next_folder
 from scoreode.data import sources
 from scoreode.errors import InputError, check_seed, unknown
-from scoreode.model.config import PROCESSES, named
+from scoreode.model.config import PROCESSES, lookup
 from scoreode.reproduce.paper import REPRODUCTIONS, TABLE_1
 from scoreode.train import RunFolder
 
@@ -45,7 +45,7 @@ def reproduce(
     words = ["scoreode", "reproduce", name, "--seed", str(seed)]
     if name in TABLE_1:
         preset = preset or ("cpu-10min" if quick else "full")
-        named("preset", preset, table1.PRESETS)
+        lookup("preset", preset, table1.PRESETS)
         images = table1.data_of(name, preset, seed, data_dir, data)
         words += ["--preset", preset, *(() if data is None else ("--data", data))]
         folder = RunFolder.create(out or next_folder(name), shlex.join(words))

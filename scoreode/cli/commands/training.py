@@ -17,7 +17,7 @@ from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted, check_columns
 from scoreode.progress import note, shown
 from scoreode.train import RunFolder, devices, saved, trainer
-from scoreode.train.observers import Observer, observed_by, recoveries_told, unobserved
+from scoreode.train.observers import Observer, combine_observers, no_observer, note_recoveries
 from scoreode.train.saved import place, trained_on
 from scoreode.train.tensorboard import events
 
@@ -48,7 +48,7 @@ def fit(
     data = options.data(source)
     run, start = _run_and_start(options, data, source, asked)
     check_continuous(data)
-    output = replace(output, notes=tuple(ties.found_in(data).told(ties.in_command)))
+    output = replace(output, notes=tuple(ties.find(data).messages(ties.in_command)))
     for line in output.notes:
         note(f"{data.name}: {line}")
     stem = "stdin" if source == tables.STDIN else Path(source).stem
@@ -134,15 +134,15 @@ def _train(
 ) -> None:
     """Trains, shows the progress, and prints the result."""
     if not devices.is_first():
-        train(unobserved)
+        train(no_observer)
         return
     try:
         with ExitStack() as stack:
             progress = stack.enter_context(shown(f"order {run.objective.order}"))
-            observers: list[Observer] = [progress, recoveries_told(note)]
+            observers: list[Observer] = [progress, note_recoveries(note)]
             if output.tensorboard:
                 observers.append(stack.enter_context(events(path)))
-            fitted = train(observed_by(*observers))
+            fitted = train(combine_observers(*observers))
     except KeyboardInterrupt:
         if not RunFolder(path).checkpoints(read_only=True).any:
             raise

@@ -14,5 +14,5 @@ from scoreode.model.standardise.affine import Whitening as Whitening
 from scoreode.model.standardise.bijection import AbstractBijection as AbstractBijection
 from scoreode.model.standardise.chain import Chain as Chain
 from scoreode.model.standardise.chain import Conditioning as Conditioning
-from scoreode.model.standardise.choice import preferred as preferred
+from scoreode.model.standardise.choice import choose as choose
 from scoreode.model.standardise.power import Power as Power

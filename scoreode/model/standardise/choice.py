@@ -17,7 +17,7 @@ _KERNELS, _TEST = 2000, 500  # rows with a kernel, and held-out rows at which th
 _BANDWIDTHS = 2.0 ** np.arange(-6, 2)  # in units of z
 
 
-def preferred(families: Mapping[str, tuple[type[AbstractBijection], ...]], x: np.ndarray) -> str:
+def choose(families: Mapping[str, tuple[type[AbstractBijection], ...]], x: np.ndarray) -> str:
     """The name of the chain with the highest held-out likelihood, by cross-validation.
 
     The likelihood of a chain is the better of two densities in z = T(x), times |det ∂T/∂x|: the

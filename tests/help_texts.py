@@ -1,4 +1,4 @@
-"""What `--help` shows, as committed: `python tests/cli/help_texts.py` writes it anew."""
+"""What `--help` shows, as committed: `python tests/help_texts.py` writes it anew."""
 
 import contextlib
 import io

@@ -36,7 +36,8 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, command: str | None = None):
-        self.path, self.command = path, command
+        self.path: Path = path
+        self.command: str | None = command
 
     @classmethod
     def create(cls, path: Path, command: str | None = None) -> "RunFolder":

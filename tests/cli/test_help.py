@@ -14,7 +14,7 @@ def test_help_is_as_committed(monkeypatch):
     monkeypatch.delenv("FORCE_COLOR", raising=False)
     shown = help_texts.shown()
     committed = {path.name: path.read_text() for path in help_texts.FOLDER.iterdir()}
-    assert shown == committed, "meant? then: python tests/cli/help_texts.py"
+    assert shown == committed, "meant? then: python tests/help_texts.py"
 
 
 def test_help_is_free_of_internals():

@@ -60,7 +60,7 @@ def recovered():
 
 SCRIPT = """
 import sys, numpy as np
-from test_training_devices import recovered, trained
+from test_devices import recovered, trained
 import jax
 assert jax.device_count() == 8
 weights, terms = trained(int(sys.argv[2]))
@@ -72,7 +72,7 @@ np.savez(sys.argv[1], weights=weights, terms=terms, vector=vector, recoveries=re
 @pytest.mark.parametrize("micro_batches", [1, 2])
 def test_eight_devices_train_as_one(tmp_path, micro_batches):
     flags = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"}
-    paths = {"PYTHONPATH": os.pathsep.join(map(str, (Path(__file__).parents[1], *sys.path)))}
+    paths = {"PYTHONPATH": os.pathsep.join(map(str, (Path(__file__).parent, *sys.path)))}
     command = [sys.executable, "-c", SCRIPT, tmp_path / "found.npz", str(micro_batches)]
     subprocess.run(command, check=True, env=os.environ | flags | paths, timeout=300)
     weights, terms = trained(micro_batches)

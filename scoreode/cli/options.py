@@ -11,7 +11,7 @@ from scoreode.data import Dataset, bin_widths, condition_on, on_grid, sources
 from scoreode.data.columns import Pick, everything, names_in, only, without
 from scoreode.errors import InputError, check_counts, unknown
 from scoreode.model.config import PROCESSES, Run, lookup
-from scoreode.model.defaults import for_table
+from scoreode.model.defaults import for_table, options_among
 from scoreode.train import RunFolder, saved
 
 _OF_RUN = ("steps", "seconds", "batch_size", "learning_rate", "standardise", "patience")
@@ -102,28 +102,13 @@ class FitOptions:
         """The resolved run for n rows of d columns, given others."""
         sizes = {"width": self.width, "depth": self.depth}
         check_counts(**sizes)
+        options = {name: getattr(self, name) for name in options_among(vars(self))}
         run = for_table(
             n,
             d,
             image_shape=image_shape if len(image_shape or ()) == 3 else None,
             n_conditions=n_conditions,
-            order=self.order,
-            process=lookup("process", self.process, PROCESSES),
-            steps=self.steps,
-            seconds=self.seconds,
-            batch_size=self.batch_size,
-            micro_batches=self.micro_batches,
-            learning_rate=self.learning_rate,
-            n_probes=self.n_probes,
-            lambda1=self.lambda1,
-            lambda2=self.lambda2,
-            standardise=self.standardise,
-            validation=self.validation,
-            validation_fraction=self.validation_fraction,
-            patience=self.patience,
-            flip=self.flip,
-            dequantise=self.dequantise,
-            seed=self.seed,
+            **options | {"process": lookup("process", self.process, PROCESSES)},
         )
         given = {name: size for name, size in sizes.items() if size is not None}
         return replace(run, network=replace(run.network, **given))

@@ -10,12 +10,10 @@ from scoreode.data import Dataset, Discrete, bin_widths, condition_on, from_rows
 from scoreode.errors import InputError, check_fraction
 from scoreode.estimator import conditions, inputs
 from scoreode.model.config import PROCESSES, Run, lookup
-from scoreode.model.defaults import for_table
+from scoreode.model.defaults import for_table, options_among
 from scoreode.model.fitted import Fitted
 from scoreode.network import Specification
 from scoreode.process import AbstractProcess
-
-_OF_RUN = ("order", "steps", "seconds", "batch_size", "learning_rate", "n_probes", "dequantise")
 
 
 @runtime_checkable
@@ -74,17 +72,13 @@ def run_of(est: Parameters, data: Dataset, seed: int, before: Fitted | None) -> 
             before.run.objective.process
         ):
             process = before.run.objective.process
+    decided = {"process": process, "network": network, "standardise": standardise}
     run = for_table(
         *data.train.shape,
-        process=process,
         seed=seed,
-        network=network,
-        standardise=standardise,
         image_shape=data.image_shape,
         n_conditions=data.n_conditions,
-        validation_fraction=given["validation_fraction"],
-        patience=given["patience"],
-        **{name: given[name] for name in _OF_RUN},
+        **{name: given[name] for name in options_among(given)} | decided,
     )
     return run if before is None else _continued(run, data, before)
 

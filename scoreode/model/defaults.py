@@ -1,6 +1,8 @@
 """What None means: runs for tables and images by their numbers of rows and columns."""
 
-from dataclasses import replace
+import inspect
+from collections.abc import Iterable
+from dataclasses import fields, replace
 from typing import Any
 
 from scoreode import objective, process
@@ -108,6 +110,12 @@ def for_table(
         dequantise=LearntNoise(for_noise(image_shape)) if noise is LearntNoise else noise(),
         **others,
     )
+
+
+def options_among(names: Iterable[str]) -> list[str]:
+    """Those of the names that `for_table` takes, as its own arguments or as fields of a `Run`."""
+    known = {*inspect.signature(for_table).parameters, *(field.name for field in fields(Run))}
+    return [name for name in names if name in known]
 
 
 def _check_network(network: Any) -> None:

@@ -1,7 +1,7 @@
-"""From a run and a data set to a density: what every front door does, once.
+"""From a run and a data set to a trained density: `fit` and `resume`, which every door calls.
 
-Builds the model, trains it, keeps the best weights by validation, and writes and reads the run's
-folder. A run with a folder can be stopped at any moment and taken up where its last checkpoint is.
+They build the model, train it, keep the best weights by validation, and write the run's folder. A
+run with a folder can be stopped at any moment and resumed from its last checkpoint.
 """
 
 import math
@@ -37,6 +37,65 @@ from scoreode.train.saved import (
 from scoreode.train.validation import Validation
 
 SAVE_EVERY = 20.0  # seconds between checkpoints: at most this much is lost to a kill
+
+
+def fit(
+    run: Run,
+    data: Dataset,
+    *,
+    start: Density | None = None,
+    path: Path | None = None,
+    command: str | None = None,
+    observe: Observer = no_observer,
+) -> Fitted:
+    """Trains a density: what every door calls.
+
+    **Arguments:** `start`, a density whose weights training starts from (None: untrained ones, in
+    coordinates fitted to the rows); `path`, a new folder for the run; `command`, what a shell was
+    given to do this, which the folder keeps; `observe`, called with every report of training.
+
+    **Raises:** `InputError` for data that have no density, for a run that does not suit them, and
+    for a folder that exists; `FailureError` for a loss that stays infinite, and for a full disk;
+    `KeyboardInterrupt` as it comes, after saving a checkpoint.
+    """
+    check_batch(run)
+    with _new_folder(path, command) as folder:
+        run, density = prepare(run, data, start)
+        if folder is not None:
+            write_config(folder, run, Description.of(data))
+        return Trainer(run, data, density, folder).fit(observe)
+
+
+def resume(path: Path, data: Dataset, observe: Observer = no_observer) -> Fitted:
+    """Goes on with a run from its newest checkpoint, on the data that it began with.
+
+    **Raises:** `InputError` if there is no run or no whole checkpoint; `FailureError` if another
+    process trains there; else as `fit`.
+    """
+    folder = RunFolder.existing(path)
+    with folder.held() if devices.is_first() else nullcontext():
+        run, _ = read_config(folder)
+        return Trainer.resumed(run, data, folder).fit(observe)
+
+
+def check_batch(run: Run) -> None:
+    """Raises `InputError` unless every device has an equal part of every micro-batch."""
+    parts = run.micro_batches * jax.device_count()
+    if run.batch_size % parts:
+        raise InputError(
+            f"batch_size {run.batch_size}: not a multiple of {parts}, into which"
+            f" {run.micro_batches} micro-batches on {jax.device_count()} devices divide it"
+        )
+
+
+@contextmanager
+def _new_folder(path: Path | None, command: str | None) -> Iterator[RunFolder | None]:
+    """The folder of a run that begins; of several processes the first creates and holds it."""
+    if path is None or not devices.is_first():
+        yield None
+        return
+    with RunFolder.begun(path, command) as folder:
+        yield folder
 
 
 class _Best:
@@ -197,62 +256,3 @@ class Trainer:
         if self.folder is not None:
             save(self.folder, fitted)
         return fitted
-
-
-def check_batch(run: Run) -> None:
-    """Raises `InputError` unless every device has an equal part of every micro-batch."""
-    parts = run.micro_batches * jax.device_count()
-    if run.batch_size % parts:
-        raise InputError(
-            f"batch_size {run.batch_size}: not a multiple of {parts}, into which"
-            f" {run.micro_batches} micro-batches on {jax.device_count()} devices divide it"
-        )
-
-
-def fit(
-    run: Run,
-    data: Dataset,
-    *,
-    start: Density | None = None,
-    path: Path | None = None,
-    command: str | None = None,
-    observe: Observer = no_observer,
-) -> Fitted:
-    """Trains a density: what every door calls.
-
-    **Arguments:** `start`, a density whose weights training starts from (None: untrained ones, in
-    coordinates fitted to the rows); `path`, a new folder for the run; `command`, what a shell was
-    given to do this, which the folder keeps; `observe`, called with every report of training.
-
-    **Raises:** `InputError` for data that have no density, for a run that does not suit them, and
-    for a folder that exists; `FailureError` for a loss that stays infinite, and for a full disk;
-    `KeyboardInterrupt` as it comes, after saving a checkpoint.
-    """
-    check_batch(run)
-    with _new_folder(path, command) as folder:
-        run, density = prepare(run, data, start)
-        if folder is not None:
-            write_config(folder, run, Description.of(data))
-        return Trainer(run, data, density, folder).fit(observe)
-
-
-def resume(path: Path, data: Dataset, observe: Observer = no_observer) -> Fitted:
-    """Goes on with a run from its newest checkpoint, on the data that it began with.
-
-    **Raises:** `InputError` if there is no run or no whole checkpoint; `FailureError` if another
-    process trains there; else as `fit`.
-    """
-    folder = RunFolder.existing(path)
-    with folder.held() if devices.is_first() else nullcontext():
-        run, _ = read_config(folder)
-        return Trainer.resumed(run, data, folder).fit(observe)
-
-
-@contextmanager
-def _new_folder(path: Path | None, command: str | None) -> Iterator[RunFolder | None]:
-    """The folder of a run that begins; of several processes the first creates and holds it."""
-    if path is None or not devices.is_first():
-        yield None
-        return
-    with RunFolder.begun(path, command) as folder:
-        yield folder

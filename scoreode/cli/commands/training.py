@@ -115,7 +115,6 @@ def _of_the_same_model(trained: Run, run: Run, options: FitOptions, asked: Set[s
         run,
         network=trained.network,
         parametrisation=trained.parametrisation,
-        radius=trained.radius,
         standardise=trained.standardise,
         dequantise=trained.dequantise,
         objective=replace(run.objective, process=trained.objective.process),

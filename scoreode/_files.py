@@ -19,7 +19,7 @@ except ImportError:  # Windows: no locks
 
 
 @contextmanager
-def replaced(path: Path) -> Iterator[Path]:
+def replace_whole(path: Path) -> Iterator[Path]:
     """Yields a temporary path, which replaces `path` at the end; on failure `path` is unchanged.
 
     **Raises:** `FailureError` if the disk refuses.
@@ -72,7 +72,7 @@ def disk(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def locked(path: Path, what: str) -> Iterator[None]:
+def lock(path: Path, what: str) -> Iterator[None]:
     """Locks a file against other processes; the system unlocks it if this process dies.
 
     **Arguments:** `what`, the name of the locked thing in messages.

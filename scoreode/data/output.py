@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scoreode._files import check_out, replaced
+from scoreode._files import check_out, replace_whole
 from scoreode.data.tables import SUFFIXES
 from scoreode.errors import InputError
 
@@ -66,7 +66,7 @@ def write_columns(path: Path, columns: Mapping[str, np.ndarray]) -> None:
     **Raises:** `FailureError` if the disk refuses.
     """
     check_suffix(path)
-    with replaced(path) as partial:
+    with replace_whole(path) as partial:
         if path.suffix == ".npy":
             np.save(partial, np.stack(list(columns.values()), axis=1))
         elif path.suffix == ".npz":

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from scoreode._files import locked
+from scoreode._files import lock
 from scoreode.data import tables
 from scoreode.errors import FailureError, InputError, listed
 from scoreode.flow import LogLikelihood
@@ -115,7 +115,7 @@ def journal(out: Path | None, identity: dict[str, Any], force: bool) -> Iterator
     if out is None:
         yield Journal(None, identity)
         return
-    with locked(out.with_name(f"{out.name}.lock"), str(out)):
+    with lock(out.with_name(f"{out.name}.lock"), str(out)):
         yield Journal(out.with_name(f"{out.name}.journal"), identity, force)
 
 

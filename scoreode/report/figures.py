@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from scoreode._files import replaced
+from scoreode._files import replace_whole
 from scoreode.errors import InputError
 
 DATA, SAMPLES = "#0072b2", "#d55e00"  # distinct for colour-blind readers too
@@ -219,5 +219,5 @@ def grid(box: Box, n: int) -> np.ndarray:
 
 def write(figure: Figure, path: Path) -> None:
     """Saves a figure. **Raises:** `FailureError` if the disk refuses."""
-    with replaced(path) as partial:
+    with replace_whole(path) as partial:
         figure.savefig(partial, dpi=150)

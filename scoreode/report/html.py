@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 from matplotlib.figure import Figure
 
-from scoreode._files import replaced
+from scoreode._files import replace_whole
 
 _FILES = resources.files("scoreode.report") / "assets"
 
@@ -188,5 +188,5 @@ def _plain(value: Any) -> Any:
 
 def write(path: Path, page: str) -> None:
     """Writes a page. **Raises:** `FailureError` if the disk refuses."""
-    with replaced(path) as partial:
+    with replace_whole(path) as partial:
         partial.write_text(page, encoding="utf-8")

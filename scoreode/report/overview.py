@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from scoreode.data import sources
+from scoreode.data import Description, sources
 from scoreode.evaluate import table
 from scoreode.evaluate.densities import Examined
 from scoreode.evaluate.held_out import Options
 from scoreode.evaluate.runs import Subject
 from scoreode.evaluate.text import of, value
 from scoreode.model.config import to_json
+from scoreode.model.fitted import Fitted
 from scoreode.report import again
 from scoreode.report.html import Chart, Charts, Curve, Fold, Section, Table, Text
 
@@ -62,7 +63,6 @@ def _facts(subject: Subject) -> dict[str, str]:
     run, data, fitted = subject.run, subject.data, subject.fitted
     sizes = to_json(run.network)
     kind, last = sizes.pop("type"), subject.metrics[-1] if subject.metrics else None
-    width = data.bin_width
     steps, seconds = (fitted.steps, fitted.seconds) if fitted else (None, None)
     if fitted is None and last is not None:
         steps, seconds = last["step"], last["seconds"]
@@ -80,18 +80,36 @@ def _facts(subject: Subject) -> dict[str, str]:
         else f"{data.n_train}",
         "columns": f"{len(data.columns)}",
         "given": ", ".join(data.conditions) or "nothing",
-        "grid": "none: continuous" if width is None else f"cells of width {_short(width)}",
+        "grid": _grid(data),
         "order": f"{run.objective.order}",
         "process": _called(run.objective.process),
         "network": f"{kind}, {', '.join(f'{k} {_short(v)}' for k, v in sizes.items())}",
         "standardisation": run.standardise,
         "budget": budget,
         "trained": "not at all" if steps is None else f"{steps} steps in {seconds:.0f} s{so_far}",
+        "went back": _recoveries(fitted),
         "best validation": best,
         "seed": f"{run.seed}",
         "training rows, CRC-32": f"{data.fingerprint:08x}",
         "model, SHA-256": f"{table.digest(model)[:16]}…" if fitted else "none",
     }
+
+
+def _grid(data: Description) -> str:
+    """The widths of cells: one for all columns, or those of the discrete ones by name."""
+    if data.bin_width is None:
+        return "none: continuous"
+    if not isinstance(data.bin_width, tuple):
+        return f"cells of width {data.bin_width:g}"
+    widths = zip(data.columns, data.bin_width, strict=True)
+    return "cells of width " + ", ".join(f"{width:g} ({name})" for name, width in widths if width)
+
+
+def _recoveries(fitted: Fitted | None) -> str:
+    """The steps at which training diverged and went back, each time with half the rate."""
+    if fitted is None or not fitted.recoveries:
+        return "never"
+    return f"to step {', '.join(map(str, fitted.recoveries))}, each time with half the rate"
 
 
 def _called(component: Any) -> str:

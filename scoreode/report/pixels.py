@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Real, UInt8
 
-from scoreode._files import disk, replaced
+from scoreode._files import disk, replace_whole
 from scoreode.errors import InputError
 
 Pixels = UInt8[np.ndarray, "n h w c"]
@@ -49,7 +49,7 @@ def check(out: Path, shape: tuple[int, ...]) -> None:
 
 def write(image: UInt8[np.ndarray, "h w c"], path: Path) -> None:
     """Writes an image as a PNG. **Raises:** `FailureError` if the disk refuses."""
-    with replaced(path) as partial:
+    with replace_whole(path) as partial:
         _picture(image).save(partial)
 
 

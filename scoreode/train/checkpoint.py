@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from scoreode._files import check_room, replaced
+from scoreode._files import check_room, replace_whole
 from scoreode.errors import FailureError, InputError
 from scoreode.train.devices import is_first
 
@@ -67,7 +67,7 @@ def write_whole(path: Path, content: bytes) -> None:
 
     **Raises:** `FailureError` if the disk refuses.
     """
-    with replaced(path) as partial, open(partial, "wb") as file:
+    with replace_whole(path) as partial, open(partial, "wb") as file:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())

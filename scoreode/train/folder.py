@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from scoreode._files import locked
+from scoreode._files import lock
 from scoreode.errors import FailureError, InputError
 from scoreode.train.checkpoint import Checkpoints, write_json, write_whole
 
@@ -52,15 +52,15 @@ class RunFolder:
 
     @classmethod
     @contextmanager
-    def begun(cls, path: Path, command: str | None = None) -> Iterator["RunFolder"]:
-        """A new, empty folder, held as by `held`, so that only one of two processes gets it.
+    def start(cls, path: Path, command: str | None = None) -> Iterator["RunFolder"]:
+        """A new, empty folder, held as by `hold`, so that only one of two processes gets it.
 
         A failure before the first checkpoint removes the folder's files: the run could not be
         resumed.
         """
         folder = cls.create(path, command)
         try:
-            with folder.held():
+            with folder.hold():
                 folder._check_empty()
                 try:
                     yield folder
@@ -82,18 +82,17 @@ class RunFolder:
         return folder
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def hold(self) -> Iterator[None]:
         """Keeps other processes from training in this folder.
 
         **Raises:** `FailureError` with the process that already trains here.
         """
-        with locked(self.path / _LOCK, str(self.path)):
+        with lock(self.path / _LOCK, str(self.path)):
             yield
 
     def _discard_without_checkpoint(self) -> None:
-        checkpoints = self.path / "checkpoints"
-        if not any(file.name.isdigit() for file in checkpoints.glob("*")):
-            shutil.rmtree(checkpoints, ignore_errors=True)
+        if not self.resumable:
+            shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
             with suppress(OSError):
                 (self.path / "config.json").unlink()
 
@@ -159,6 +158,11 @@ class RunFolder:
             return
         lines = [line for line in file.read_text().splitlines() if _step_of(line) <= step]
         write_whole(file, "".join(line + "\n" for line in lines).encode())
+
+    @property
+    def resumable(self) -> bool:
+        """Whether there is a checkpoint to resume from."""
+        return any(file.name.isdigit() for file in (self.path / "checkpoints").glob("*"))
 
     def checkpoints(self, read_only: bool = False) -> Checkpoints:
         """The run's checkpoints."""

@@ -73,7 +73,7 @@ def resume(path: Path, data: Dataset, observe: Observer = no_observer) -> Fitted
     process trains there; else as `fit`.
     """
     folder = RunFolder.existing(path)
-    with folder.held() if devices.is_first() else nullcontext():
+    with folder.hold() if devices.is_first() else nullcontext():
         run, _ = read_config(folder)
         return Trainer.resumed(run, data, folder).fit(observe)
 
@@ -94,7 +94,7 @@ def _new_folder(path: Path | None, command: str | None) -> Iterator[RunFolder | 
     if path is None or not devices.is_first():
         yield None
         return
-    with RunFolder.begun(path, command) as folder:
+    with RunFolder.start(path, command) as folder:
         yield folder
 
 
@@ -173,11 +173,6 @@ class Trainer:
     def step(self) -> int:
         """How many steps are done."""
         return int(self._state.step)
-
-    @property
-    def resumable(self) -> bool:
-        """Whether there is a checkpoint to go on from."""
-        return self._checkpoints is not None and self._checkpoints.any
 
     def save(self) -> None:
         """Writes a checkpoint of the last whole chunk, if there is a folder."""

@@ -34,7 +34,7 @@ def run(cli, table):
 
 def test_a_run_knows_its_conditions(run):
     data = saved.load(run).data
-    assert (data["columns"], data["conditions"]) == (["x", "y"], ["age", "dose"])
+    assert (data.columns, data.conditions) == (("x", "y"), ("age", "dose"))
 
 
 def test_log_densities_take_the_same_columns_from_a_file(cli, run, table, tmp_path):

@@ -8,15 +8,15 @@ import sys
 
 import pytest
 
-from scoreode._files import locked
+from scoreode._files import lock
 from scoreode.cli.commands.training import next_folder
 from scoreode.errors import FailureError
 from scoreode.train import RunFolder
 
 HOLD = """
 import pathlib, sys, time
-from scoreode._lock import locked
-with locked(pathlib.Path(sys.argv[1]), "it"):
+from scoreode._files import lock
+with lock(pathlib.Path(sys.argv[1]), "it"):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -25,7 +25,7 @@ with locked(pathlib.Path(sys.argv[1]), "it"):
 def test_two_processes_do_not_resume_a_run(cli, stopped, contents, tmp_path):
     run = shutil.copytree(stopped, tmp_path / "run")
     before = contents(run)
-    with RunFolder(run).held():
+    with RunFolder(run).hold():
         result = cli("fit", "--resume", run)
     assert result.code == 1
     assert f"{run} is in use: process {os.getpid()} on {os.uname().nodename}" in result.err
@@ -36,7 +36,7 @@ def test_two_processes_do_not_resume_a_run(cli, stopped, contents, tmp_path):
 
 def test_a_run_that_begins_is_held_too(cli, table, tiny, tmp_path):
     run = tmp_path / "run"
-    with RunFolder.begun(run):
+    with RunFolder.start(run):
         result = cli("fit", table, *tiny, "--steps", 2, "--out", run)
         assert result.code == 1
         assert f"{run} is in use" in result.err
@@ -51,11 +51,11 @@ def test_a_killed_process_holds_nothing(tmp_path):
         assert process.stdout is not None
         process.stdout.readline()
         named = rf"it is in use: process {process.pid} on .* since 20"
-        with pytest.raises(FailureError, match=named), locked(path, "it"):
+        with pytest.raises(FailureError, match=named), lock(path, "it"):
             pass
         process.send_signal(signal.SIGKILL)
     assert path.exists(), "as the kill left it"
-    with locked(path, "it"):
+    with lock(path, "it"):
         assert str(os.getpid()) in path.read_text()
     assert not path.exists()
 
@@ -64,13 +64,13 @@ def test_of_many_processes_one_holds_at_a_time(tmp_path):
     """Each removes the file as it ends, while the others try to take it."""
     script = (
         "import pathlib, sys, time\n"
-        "from scoreode._lock import locked\n"
+        "from scoreode._files import lock\n"
         "from scoreode.errors import FailureError\n"
         "folder, own = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[1]) / 'inside'\n"
         "end = time.monotonic() + 3\n"
         "while time.monotonic() < end:\n"
         "    try:\n"
-        "        with locked(folder / 'lock', 'it'):\n"
+        "        with lock(folder / 'lock', 'it'):\n"
         "            own.touch(exist_ok=False)\n"
         "            own.unlink()\n"
         "    except FailureError:\n"
@@ -87,7 +87,7 @@ def test_default_folders_are_taken_once():
 
 def test_two_evaluations_do_not_share_a_file(cli, trained, table, tmp_path):
     out = tmp_path / "rows.csv"
-    with locked(tmp_path / "rows.csv.lock", str(out)):
+    with lock(tmp_path / "rows.csv.lock", str(out)):
         result = cli("nll", trained, table, "--out", out)
     assert result.code == 1
     assert f"{out} is in use" in result.err

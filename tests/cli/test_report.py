@@ -7,6 +7,7 @@ import json
 import re
 import shlex
 import shutil
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -252,6 +253,18 @@ def test_the_command_that_trained_is_shown(written, copied, cli, table, tmp_path
     config = json.loads((copied / "config.json").read_text())
     (copied / "config.json").write_text(json.dumps(config | {"command": None}))
     assert "trained from Python" in written(copied, *FEW).fold("Run it again")
+
+
+def test_the_grid_and_what_training_went_back_to(written, tmp_path):
+    """Of a run with one discrete column among three, as version 0.1.0 left it."""
+    old = Path(__file__).parents[1] / "train" / "run-0.1.0"
+    shutil.copytree(old, tmp_path / "run")
+    summary = json.loads((old / "summary.json").read_text())
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary | {"recoveries": [20, 40]}))
+    page = written(tmp_path / "run", "--data", old / "rows.csv", *FEW)
+    facts = page.table("", "run")
+    assert facts["grid"]["run"] == "cells of width 1 (visits)"
+    assert facts["went back"]["run"] == "to step 20, 40, each time with half the rate"
 
 
 def test_an_unfinished_run_has_its_curves(written, stopped, trained):

@@ -17,8 +17,8 @@ from scoreode.model.defaults import for_table
 from scoreode.network import MLP
 from scoreode.process import VP
 from scoreode.score import ScoreModel, Velocity
-from scoreode.train import loop
-from scoreode.train.trainer import Trainer, _Best, new_folder
+from scoreode.train import RunFolder, loop, saved
+from scoreode.train.trainer import Trainer, _Best
 from scoreode.train.validation import Validation
 
 TINY = MLP(width=16, depth=1)
@@ -215,7 +215,8 @@ def test_a_run_that_is_under_way(frame, tmp_path):
     options = {"process": PROCESSES["ve"], "steps": 20, "network": TINY, "batch_size": 32}
     run = for_table(108, 2, order=1, **options)
     run, density = prepare(run, data)
-    with new_folder(tmp_path / "run", run, Description.of(data)) as folder:
+    with RunFolder.start(tmp_path / "run") as folder:
+        saved.write_config(folder, run, Description.of(data))
         trainer = Trainer(run, data, density, folder)
         trainer.save()
     started = ScoreODE.from_run(folder.path)

@@ -143,7 +143,7 @@ def _train(
                 observers.append(stack.enter_context(events(path)))
             fitted = train(combine_observers(*observers))
     except KeyboardInterrupt:
-        if not RunFolder(path).checkpoints(read_only=True).any:
+        if not RunFolder(path).resumable:
             raise
         command = shlex.join(["scoreode", "fit", "--resume", str(path)])
         message = f"interrupted; the state is saved. Continue with: {command}"

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import log_softmax
 
-from scoreode._files import replaced
+from scoreode._files import replace_whole
 from scoreode.errors import InputError
 
 Rows = Float[np.ndarray, "n k"]
@@ -57,7 +57,7 @@ class Moments:
 
     def write(self, path: Path) -> None:
         """Writes a file for `read`. **Raises:** `FailureError` if the disk refuses."""
-        with replaced(path) as partial:
+        with replace_whole(path) as partial:
             np.savez(partial, allow_pickle=False, mu=self.mean, sigma=self.covariance)
 
 

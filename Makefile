@@ -4,12 +4,18 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test lint docs bench lock clean
+.PHONY: demo test test-slow test-all lint docs bench lock clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
 
 test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(READY)
+	$(BIN)/python -m pytest -m slow
+
+test-all: $(READY)
 	$(BIN)/python -m pytest
 
 lint: $(READY)

@@ -28,6 +28,7 @@ def truth(X):
     return stats.multivariate_normal(X.mean(0), np.cov(X.T, bias=True))
 
 
+@pytest.mark.slow
 def test_distrax(est, X, truth):
     p = distrax.Distribution(est)
     assert (p.event_shape, p.batch_shape) == ((2,), ())
@@ -46,6 +47,7 @@ def test_distrax(est, X, truth):
     np.testing.assert_array_equal(p.sample(seed=7), p.sample(seed=jr.key(7)))
 
 
+@pytest.mark.slow
 def test_numpyro(est, X, truth):
     """A location is found under the fitted prior, as the product of two normals has it."""
     pytest.importorskip("numpyro")
@@ -73,6 +75,7 @@ def test_numpyro(est, X, truth):
     np.testing.assert_allclose(jax.grad(joint)(x), slope, rtol=1e-2, atol=2e-2)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_log_density(X):
     """Of a model that is no Gaussian, in float32, as NUTS takes them."""
     tiny = {"order": 1, "steps": 300, "network": MLP(width=16, depth=1), "batch_size": 32}

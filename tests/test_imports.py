@@ -19,6 +19,7 @@ def run(script, *args):
     )
 
 
+@pytest.mark.slow
 def test_every_module_imports_on_its_own():
     # Other packages stay loaded; ours is forgotten before each, so that each is the first, and one
     # pass in any order is enough.

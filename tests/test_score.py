@@ -48,6 +48,7 @@ def variances(process, t, variance):
     return jax.vmap(lambda t: process.alpha(t) ** 2 * variance + process.sigma(t) ** 2)(t)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("variance", [1.0, 0.25])
 def test_perfect_network_gives_the_exact_score(parametrised, process, variance):
@@ -71,6 +72,7 @@ def test_velocity_of_zero_is_the_score_of_unit_gaussian_data(process, dtype):
     np.testing.assert_allclose(scores, expected, rtol=16 * jnp.finfo(dtype).eps)
 
 
+@pytest.mark.slow
 def test_score_is_finite_at_both_ends_of_time_in_float32(parametrised, process):
     model = random_model(process, 3, 1.0)
     model = ScoreModel(process, parametrised.make(), model.network)

@@ -80,6 +80,7 @@ def test_probes_of_one_draw_are_independent(name):
     assert_mean(np.einsum("ri,rj->rij", v[:, 0], v[:, 1]), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "d"), [(3, 5), (6, 8), (8, 5), (4, 12)])
 def test_the_mean_of_a_draw_has_the_variance_that_its_spread_tells(probe, n, d):
     """`variance` corrects for probes that are not independent, and is 0 where none is left."""

@@ -85,6 +85,7 @@ def test_constant_column(refused, written):
     assert "drop it" in message
 
 
+@pytest.mark.slow
 def test_a_constant_count_is_certain(cli, written, tiny, tmp_path):
     path = written("a,always,b\n" + "".join(f"{i},3,{i % 7}\n" for i in range(50)))
     result = cli(

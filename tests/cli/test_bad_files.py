@@ -138,6 +138,7 @@ def test_names_that_name_nothing(refused, name):
     assert name in refused(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -188,6 +189,7 @@ values = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(st.sampled_from(OPTIONS), values)
 def test_any_value_is_taken_or_refused(cli, tmp_path, option, value):

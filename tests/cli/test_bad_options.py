@@ -109,6 +109,7 @@ def test_no_command_and_no_data(cli):
     assert "--out" in result.said
 
 
+@pytest.mark.slow
 def test_data_and_resume_together(cli, trained, table, contents):
     before = contents(trained)
     result = cli("fit", table, "--resume", trained)
@@ -252,6 +253,7 @@ def test_an_option_of_a_resumed_run_counts_in_a_file(cli, trained, tmp_path):
     assert "leave out --order" in result.err
 
 
+@pytest.mark.slow
 def test_a_default_that_is_asked_for_contradicts_another_model(cli, table, tiny, tmp_path):
     run = tmp_path / "run"
     assert cli("fit", table, *tiny, "--process", "vp", "--steps", 2, "--out", run).code == 0

@@ -58,6 +58,7 @@ def test_a_run_that_does_not_know_its_range_says_nothing(cli, trained, tails, tm
         ScoreODE.load(run).beyond_training(pd.read_csv(tails))
 
 
+@pytest.mark.slow
 def test_conditions_beyond_theirs(cli, table, tiny, tails, tmp_path):
     run = tmp_path / "run"
     assert cli("fit", table, *tiny, "--steps", 5, "--given", "weight", "--out", run).code == 0

@@ -70,6 +70,7 @@ def test_list_names_what_can_be_named(cli):
     assert words >= {*sources.DATA_NAMES, *REPRODUCTIONS, *PROCESSES}
 
 
+@pytest.mark.slow
 def test_the_default_is_order_3(cli, table, tmp_path):
     run = tmp_path / "run"
     options = ("--width", 8, "--depth", 1, "--batch-size", 32, "--steps", 5)
@@ -215,6 +216,7 @@ def test_tolerances_are_positive(cli, trained, table, tolerance):
     assert f"tolerance {float(tolerance)}" in result.err
 
 
+@pytest.mark.slow
 def test_digits_have_bits_per_dim_and_lie_on_their_grid(cli, tiny, tmp_path):
     run = tmp_path / "run"
     assert cli("fit", "digits", *tiny, "--steps", 20, "--out", run).code == 0
@@ -343,6 +345,7 @@ def test_a_run_can_be_moved(cli, trained, table, tmp_path):
     assert one["nats_mean"] == other["nats_mean"]
 
 
+@pytest.mark.slow
 def test_reproduce_writes_a_summary_and_a_figure(cli, tmp_path, monkeypatch):
     from dataclasses import replace
 

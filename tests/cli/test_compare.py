@@ -37,6 +37,7 @@ def copied(trained, tmp_path):
     return copied
 
 
+@pytest.mark.slow
 def test_differences_are_those_of_the_rows_that_nll_writes(cli, trained, other, table, tmp_path):
     result = cli("compare", other, trained, "--data", table, "--json", "--quiet")
     assert result.code == 0, result.err

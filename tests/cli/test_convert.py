@@ -28,6 +28,7 @@ def published():
 OPTIONS = ("--image-shape", 8, 12, 3, "--multipliers", 1, 2, "--attention", 4)
 
 
+@pytest.mark.slow
 def test_the_score_is_the_published_one(cli, published, tmp_path):
     state, model = published
     file, out = tmp_path / "checkpoint_1", tmp_path / "run"

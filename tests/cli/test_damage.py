@@ -44,6 +44,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
 def test_falls_back_on_the_older_checkpoint(cli, copied, whole, same, damage):
     damage(copied / "checkpoints" / "40")
@@ -63,6 +64,7 @@ def test_every_checkpoint_damaged(cli, copied, contents):
     assert contents(copied) == before
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_prints_no_traceback(shell, copied):
     flipped(largest(copied / "checkpoints" / "40"))
     result = shell("fit", "--resume", copied)
@@ -130,6 +132,7 @@ def everywhere(value, path=()):
 INFORMS = {"versions", "n_train", "entropy", "fingerprint", "name", "seed"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spoilt", [None, "no such thing", -1, [], {}])
 def test_config_entries_of_the_wrong_kind(cli, model, spoilt):
     config = json.loads((model / "config.json").read_text())

@@ -41,6 +41,7 @@ def freed():
     freed()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
 def test_a_disk_that_fills_up(cli, long, whole, same, freed, tmp_path, monkeypatch, moment):
     owner, name, count, named = moment
@@ -127,6 +128,7 @@ def test_a_run_is_read_where_nothing_can_be_written(cli, whole, table, freed):
     assert '"nats_mean"' in result.out
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_amid_a_checkpoint_is_said_in_one_line(shell, table, tiny, tmp_path):
     """Each limit is met at another place in Orbax, whose threads would each say why they fail."""
     for limit in (8000, 60_000):

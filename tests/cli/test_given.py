@@ -113,6 +113,7 @@ def test_runs_are_compared_given_the_same_conditions(cli, run, table, tmp_path):
     assert cli("compare", run, other).code == 0, "by the rows that both held out"
 
 
+@pytest.mark.slow
 def test_what_a_model_betrays_depends_on_the_conditions(cli, run, table, tmp_path):
     other = tmp_path / "other.csv"
     pl.read_csv(table).with_columns(dose=-pl.col("dose")).write_csv(other)

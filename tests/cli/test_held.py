@@ -95,6 +95,7 @@ def test_two_evaluations_do_not_share_a_file(cli, trained, table, tmp_path):
     assert list(tmp_path.iterdir()) == [out]
 
 
+@pytest.mark.slow
 def test_two_that_resume_at_once_leave_a_whole_run(start, stopped, whole, same, tmp_path):
     run = shutil.copytree(stopped, tmp_path / "run")
     chunks = "import scoreode.train.loop\nscoreode.train.loop.CHUNK = 10"  # as `stopped` has them

@@ -63,6 +63,7 @@ def ctrl_c(*_args, **_kwargs):
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_ctrl_c_from_outside(start, long, goes_on, tmp_path):
     run = tmp_path / "run"
     with start(*long, "--out", run, before=SLOWLY) as process:
@@ -98,6 +99,7 @@ MOMENTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
 def test_interrupted_at_an_awkward_moment(interrupted, goes_on, tmp_path, moment):
     goes_on(*interrupted(tmp_path / "run", *moment, ctrl_c))
@@ -160,6 +162,7 @@ def test_interrupted_while_modules_are_read(capsys, monkeypatch):
     assert capsys.readouterr().err == "interrupted\n"
 
 
+@pytest.mark.slow
 def test_a_budget_in_seconds_counts_what_is_spent(cli, table, tiny, on_call, tmp_path, monkeypatch):
     run = tmp_path / "run"
     monkeypatch.setattr(loop, "CHUNK", 1)

@@ -121,6 +121,7 @@ def left(cli, long, tmp_path_factory):
     return album
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_killed_and_resumed_is_the_same_run(cli, left, whole, same, tmp_path, moment):
     run = shutil.copytree(left / moment, tmp_path / "run")
@@ -129,6 +130,7 @@ def test_killed_and_resumed_is_the_same_run(cli, left, whole, same, tmp_path, mo
     same(run, whole)
 
 
+@pytest.mark.slow
 def test_killed_amid_a_checkpoint(shell, cli, long, whole, same, tmp_path):
     run = tmp_path / "run"
     assert shell(*long, "--out", run, before=AMID_A_CHECKPOINT).code == -signal.SIGKILL
@@ -137,6 +139,7 @@ def test_killed_amid_a_checkpoint(shell, cli, long, whole, same, tmp_path):
     same(run, whole)
 
 
+@pytest.mark.slow
 def test_killed_from_outside_as_a_checkpoint_appears(start, cli, long, whole, same, tmp_path):
     run = tmp_path / "run"
     with start(*long, "--out", run, before=OFTEN) as process:

@@ -44,6 +44,7 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_kill_loses_no_row_that_was_done(shell, cli, trained, table, whole, tmp_path):
     out = tmp_path / "rows.csv"
     killed = shell("nll", trained, table, "--out", out, before=KILL)
@@ -156,6 +157,7 @@ def counts(cli, tiny, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_table_with_a_discrete_column(cli, counts, tmp_path):
     """A resumed evaluation draws the dequantisation noise that one block would have drawn."""
     found = cli("nll", counts / "run", counts / "x.npy", "--json", "--samples", 3)
@@ -195,6 +197,7 @@ def test_widths_that_make_no_grid(cli, counts, widths):
     assert "bin width" in result.err
 
 
+@pytest.mark.slow
 def test_a_standard_error_is_met(cli, tiny, tmp_path):
     """Above 32 dimensions the divergence is estimated, and as well as is asked for."""
     x = np.random.default_rng(0).normal(size=(80, 40))

@@ -49,6 +49,7 @@ def run(cli, sets, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_a_run_has_a_network_for_images(run):
     fitted = saved.load(run)
     assert fitted.run.network == UNet((28, 28, 1), width=4)
@@ -74,6 +75,7 @@ def test_images_are_turned_half_of_the_time():
     assert_mean(turned, 0.5)
 
 
+@pytest.mark.slow
 def test_nll_is_in_bits_per_dimension(cli, run, sets, monkeypatch, tmp_path):
     monkeypatch.setenv("SCOREODE_DATA", str(sets))
     result = cli("nll", run, "fashion-mnist", "--json", "--out", tmp_path / "rows.csv")
@@ -83,6 +85,7 @@ def test_nll_is_in_bits_per_dimension(cli, run, sets, monkeypatch, tmp_path):
     assert summary["bits_per_dim"] == pytest.approx(-summary["nats_mean"] / 784 / np.log(2))
 
 
+@pytest.mark.slow
 def test_runs_are_compared_by_few_probes_and_steps(cli, run, sets, tmp_path):
     options = ("fashion-mnist", "--data-dir", sets, "--json")
     summary = json.loads(cli("nll", run, "--n-probes", 4, "--tolerance", 0.05, *options).out)
@@ -94,6 +97,7 @@ def test_runs_are_compared_by_few_probes_and_steps(cli, run, sets, tmp_path):
     assert 2 < summary["bits_per_dim"] < 9
 
 
+@pytest.mark.slow
 def test_samples_are_pictures_of_bytes(cli, run, tmp_path):
     assert cli("sample", run, "-n", 3, "--out", tmp_path / "x.npy").code == 0
     drawn = np.load(tmp_path / "x.npy")
@@ -186,6 +190,7 @@ def test_zero_is_black_and_nothing_is_stretched():
     np.testing.assert_array_equal(shown.ravel(), dim.ravel())
 
 
+@pytest.mark.slow
 def test_runs_know_what_is_black_and_white(cli, run, tiny, tmp_path):
     assert saved.load(run).pixel_range == (0, 255)
     digits = tmp_path / "digits"
@@ -199,6 +204,7 @@ def test_runs_know_what_is_black_and_white(cli, run, tiny, tmp_path):
         np.testing.assert_array_equal(pixel, np.rint(drawn[i] * 255 / 16))
 
 
+@pytest.mark.slow
 def test_least_likely_images_have_the_names_of_their_files(cli, run, sets, tmp_path):
     folder, out = tmp_path / "own", tmp_path / "page.html"
     folder.mkdir()

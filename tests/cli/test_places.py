@@ -18,6 +18,7 @@ def project(cli, table, tiny, tmp_path, monkeypatch):
     return project
 
 
+@pytest.mark.slow
 def test_from_any_directory(cli, project, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = "project/run"

@@ -58,6 +58,7 @@ def shared(together, long, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_it_is_the_run_of_one_process(shared, whole, metrics):
     one, two = (load_file(run / "model.safetensors") for run in (whole, shared))
     for name, weights in one.items():
@@ -67,6 +68,7 @@ def test_it_is_the_run_of_one_process(shared, whole, metrics):
         assert ours == pytest.approx(theirs, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_it_is_the_same(together, long, shared, same, tmp_path):
     run = tmp_path / "run"
     begun = lambda: any(p.name.startswith("20") for p in run.glob("checkpoints/*"))  # noqa: E731

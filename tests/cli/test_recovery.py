@@ -35,6 +35,7 @@ def recovered(cli, long, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_it_goes_back_and_says_so(cli, long, recovered, whole, tmp_path, metrics):
     lines = metrics(recovered)
     assert [line["step"] for line in lines] == [10, 20, 30, 40, 50, 60]
@@ -49,6 +50,7 @@ def test_it_goes_back_and_says_so(cli, long, recovered, whole, tmp_path, metrics
     assert json.loads(quiet.out)["recoveries"] == [20]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("report", [1, 2, 3, 5])
 def test_interrupted_before_and_after_it_ends_the_same(
     cli, long, recovered, same, on_call, report, tmp_path

@@ -17,6 +17,7 @@ def outputs(trained, table):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "suffix"),
     [("nll", ".csv"), ("nll", ".npz"), ("sample", ".csv"), ("sample", ".png"), ("report", ".html")],

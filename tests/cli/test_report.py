@@ -189,6 +189,7 @@ def digits(cli, tiny, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_bits_per_dim_where_there_is_a_grid(cli, written, digits, tmp_path):
     run, few = digits, tmp_path / "few.npy"
     np.save(few, sources.load_data("digits").test[:6])
@@ -325,6 +326,7 @@ def test_a_damaged_line_of_metrics(cli, copied, written):
 NAMES = ("<script>alert(1)</script>", '" onload="alert(2)', "a$_^$b ${7*7} {{ 7*7 }}\u2028&amp;")
 
 
+@pytest.mark.slow
 def test_names_are_escaped(cli, written, tiny, rows, tmp_path):
     run, data = tmp_path / "<b>run<!--", tmp_path / "<img src=x onerror=alert(3)>.parquet"
     values = np.concatenate([rows, rows[::-1, :1] ** 2], 1)

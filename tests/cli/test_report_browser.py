@@ -75,6 +75,7 @@ def shapes(page, title):
     ).all_text_contents()
 
 
+@pytest.mark.slow
 def test_every_chart_and_picture_is_drawn(opened):
     page = opened()
     charts = page.locator("figure.chart")
@@ -204,6 +205,7 @@ def right_edge(table):
     return seen[:, -2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_shadow_says_that_columns_are_hidden(opened, theme):
     """On a phone at the right end of wide tables, until they are scrolled to their end."""

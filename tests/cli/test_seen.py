@@ -48,6 +48,7 @@ def test_where_the_data_of_the_run_are_gone(cli, table, tiny, tmp_path):
     assert evaluated(cli, tmp_path / "run", tmp_path / "some.csv") == (None, "")
 
 
+@pytest.mark.slow
 def test_a_set_that_is_split_by_another_seed(cli, tiny, tmp_path):
     """The test rows of one seed are among the training rows of the next."""
     options = (*tiny, "--steps", 5, "--seed", 1, "--out", tmp_path / "run")

@@ -44,6 +44,7 @@ def small(monkeypatch, request):
     return name
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("small", "few_steps")
 def test_a_row(cli, tmp_path):
     out = tmp_path / "row"
@@ -78,6 +79,7 @@ def test_a_row(cli, tmp_path):
     assert 0 < np.linalg.norm(one - two) < 0.1 * np.linalg.norm(one)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_steps")
 @pytest.mark.parametrize("small", ["imagenet32", "imagenet32-old"], indirect=True)
 def test_a_published_number_stands_beside_its_own_set_alone(cli, tmp_path, small):
@@ -122,6 +124,7 @@ def test_a_row_reads_the_set_that_its_number_is_for(cli, tmp_path, monkeypatch):
     assert (own.name, len(own.train), len(own.test)) == ("imagenet32-old", 4, 2)
 
 
+@pytest.mark.slow
 def test_weights_are_carried_over_to_a_network_that_recomputes():
     spec = NCSNpp((8, 8, 3), width=8, multipliers=(1,), depth=1)
     run = Run(DenoisingScoreMatching(VE()), network=spec, standardise="centre")
@@ -159,6 +162,7 @@ def test_a_set_that_is_not_there_leaves_nothing(cli, tmp_path):
     assert not out.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_steps")
 def test_a_row_of_ones_own_images(cli, tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (40, 10, 6, 1), np.uint8)

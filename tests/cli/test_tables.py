@@ -72,6 +72,7 @@ def test_all_bad_columns_are_in_one_message(printed, file):
     assert "values in rows 1, 51, 101, column hole" in said
 
 
+@pytest.mark.slow
 def test_a_run_of_chosen_columns(cli, run, tmp_path):
     data = saved.load(run).data
     assert (data.columns, data.bin_width) == (("half", "a", "count"), (0.5, 0, 1))
@@ -95,6 +96,7 @@ def test_a_table_that_has_more_columns_in_any_order(cli, run, frame, file, tmp_p
     assert "fewer.csv: 2 columns" in cli("nll", run, tmp_path / "fewer.csv").err
 
 
+@pytest.mark.slow
 def test_unnamed_columns_of_an_array_are_not_the_first_of_another(cli, tiny, tmp_path):
     x = np.random.default_rng(0).normal(size=(60, 4))
     np.save(tmp_path / "x.npy", x)
@@ -166,6 +168,7 @@ def test_widths_by_name_from_a_file_of_options(printed, file, tmp_path):
     assert found["bin-width"] == ["count=1"]
 
 
+@pytest.mark.slow
 def test_columns_that_look_discrete_are_told(cli, file, tiny, tmp_path):
     options = ("--steps", 2, "--columns", "a,count", "--json")
     result = cli("fit", file, *tiny, *options, "--out", tmp_path / "told")

@@ -25,6 +25,7 @@ def piped(command, *args, **variables):
     return done.returncode, done.stdout, done.stderr.decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("args", ["list", "--help", "list --json"])
 def test_nobody_reads_the_result(args):
     code, _, err = piped(f"scoreode {args} | true; exit ${{PIPESTATUS[0]}}")
@@ -38,6 +39,7 @@ def test_a_result_that_cannot_be_written():
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_training_goes_on_where_nobody_reads_its_progress(table, tmp_path):
     options = "--order 1 --width 8 --depth 1 --batch-size 32 --steps 5"
     out = tmp_path / "run"
@@ -51,6 +53,7 @@ def test_terminals_that_lack_characters(trained, table):
     assert " +- " in out.decode("ascii")
 
 
+@pytest.mark.slow
 def test_names_that_are_no_text(trained, tmp_path):
     folder = os.fsencode(tmp_path)
     for suffix in (b".csv", b".parquet"):
@@ -63,6 +66,7 @@ def test_names_that_are_no_text(trained, tmp_path):
         assert pl.read_csv(file).shape == (3, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["nll", "fit"])
 def test_a_device_that_is_not_there(trained, table, tmp_path, command):
     args = (trained, table) if command == "nll" else (table, "--out", tmp_path / "run")
@@ -129,6 +133,7 @@ def test_memory_that_runs_out(error):
     assert "\n" not in said
 
 
+@pytest.mark.slow
 def test_sizes_that_memory_has_train(cli, tiny, tmp_path):
     """The estimate is from below: nothing that would have worked is refused."""
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 300)))

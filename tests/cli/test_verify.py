@@ -20,6 +20,7 @@ def on_mixture(cli, tiny, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_a_known_truth_is_compared_with(cli, on_mixture, monkeypatch):
     monkeypatch.setattr(verify, "_PATHS", 8)
     result = cli("verify", on_mixture, "-n", 16, "--json")
@@ -36,6 +37,7 @@ def test_a_known_truth_is_compared_with(cli, on_mixture, monkeypatch):
     assert np.all(np.array(two["D_F"]) <= np.array(two["E[U^2]"]) * (1 + 1e-3))
 
 
+@pytest.mark.slow
 def test_other_data_are_measured_by_themselves(cli, trained, table):
     result = cli("verify", trained, table, "-n", 32, "--json")
     assert result.code == 0, result.err
@@ -48,6 +50,7 @@ def test_other_data_are_measured_by_themselves(cli, trained, table):
     assert "asymmetry" in readable.out
 
 
+@pytest.mark.slow
 def test_mog_writes_a_summary_and_figures(cli, tmp_path, monkeypatch):
     module, whole = importlib.import_module("scoreode.reproduce.mog"), paper.mog
     small = lambda order, **chosen: replace(  # noqa: E731

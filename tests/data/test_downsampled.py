@@ -221,6 +221,7 @@ def test_a_file_that_claims_a_huge_size_is_not_decoded(tmp_path, parts):
     assert peak(lambda: refused(tmp_path)) < 2**20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "tar", "zip"])
 def test_pixels_and_no_files_are_in_memory(tmp_path, monkeypatch, kind):
     n = 1500

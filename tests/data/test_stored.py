@@ -110,6 +110,7 @@ def test_bytes_stay_bytes_until_they_are_drawn(tmp_path):
     np.testing.assert_array_equal(rows, pixels.reshape(20, -1))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("large")
 def test_it_learns_a_normal():
     """As one in memory does: the NLL of new rows is the entropy, within what 1000 rows tell."""

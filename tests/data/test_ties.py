@@ -138,6 +138,7 @@ def small(**options):
     return ScoreODE(order=1, steps=2, network=MLP(width=8, depth=1), batch_size=32, **options)
 
 
+@pytest.mark.slow
 def test_the_estimator_warns_and_is_silent_when_columns_are_declared():
     X = np.column_stack([normal(1, 200), rng().integers(0, 3, 200)])
     with pytest.warns(TiesWarning, match=r"x1 \(multiples of 1\).*discrete='auto'") as told:

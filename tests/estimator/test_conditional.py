@@ -33,6 +33,7 @@ def fitted():
     )
 
 
+@pytest.mark.slow
 def test_it_learns_the_density_given_c(fitted):
     """What ignores c loses the mutual information at least: ½ log(var x / NOISE²) = 0.81 nats."""
     X, C = pairs(500, 1)
@@ -149,6 +150,7 @@ def test_conditions_that_cannot_be_learnt_from(given, message):
         small().fit(X, **given(C))
 
 
+@pytest.mark.slow
 def test_frames_name_the_conditions_of_cells():
     """And a condition of one dimension is one column."""
     X, C = pairs(60, 6)

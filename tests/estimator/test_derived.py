@@ -36,6 +36,7 @@ def test_the_model_is_the_gaussian(normal, X):
     np.testing.assert_allclose(normal.score_samples(X), truth, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_laplacians_of_a_gaussian(normal, X):
     precision = np.linalg.inv(np.cov(X.T, bias=True))
     for t, variance in ((0.0, 1 + 1e-4), (0.7, 1 + SIGMA**2)):
@@ -63,6 +64,7 @@ def test_the_mode_is_not_typical(normal, X):
     assert far > normal.typicality(X).max()
 
 
+@pytest.mark.slow
 def test_in_pipelines_and_searches(X):
     """A scaled table has the density of the table, but for the scale."""
     columns = X[:60, :2]
@@ -94,6 +96,7 @@ def differences(function, x, v, h=1e-2):
     return (8 * near - far) / (12 * h)
 
 
+@pytest.mark.slow
 def test_score_function_is_the_gradient_of_score_samples(learnt):
     est, table = learnt
     x, scale = table[:30], table.std(0)
@@ -106,6 +109,7 @@ def test_score_function_is_the_gradient_of_score_samples(learnt):
     np.testing.assert_array_equal(est.score_function(x, 0.3), est.network_score(x, 0.3))
 
 
+@pytest.mark.slow
 def test_hessians_are_of_score_samples(learnt):
     est, table = learnt
     x, scale = table[:30], table.std(0)

@@ -110,6 +110,7 @@ def refusals():
     return dict(zip([call for call, _ in CALLS], json.loads(result.stdout), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("call", "name"), CALLS)
 def test_what_cannot_be_used_is_named(refusals, call, name):
     kind, message = refusals[call]
@@ -118,6 +119,7 @@ def test_what_cannot_be_used_is_named(refusals, call, name):
     assert "\n" not in message
 
 
+@pytest.mark.slow
 def test_numbers_of_numpy_are_numbers(X, tmp_path):
     """As in a search over np.arange and np.logspace; saved, too."""
     options = {
@@ -139,6 +141,7 @@ def test_numbers_of_numpy_are_numbers(X, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_generator_of_numpy_is_a_random_state(X, fitted):
     """Equal generators give equal results, and are drawn from: the next are others."""
     one, other = np.random.default_rng(5), np.random.default_rng(5)

@@ -42,6 +42,7 @@ def fitted():
     return {name: ScoreODE(**small).fit(x) for name, x in rows.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAWS)
 def test_samples_are_draws_of_the_reported_density(fitted, name):
     est = fitted[name]

@@ -19,6 +19,7 @@ TINY = MLP(width=16, depth=1)
 EXPECTED_FAILURES: dict[str, str] = {}
 
 
+@pytest.mark.slow
 @parametrize_with_checks(
     [ScoreODE(order=1, steps=20, network=TINY, batch_size=32)],
     expected_failed_checks=lambda _: EXPECTED_FAILURES,
@@ -193,6 +194,7 @@ def test_frames_keep_their_names(X, tmp_path):
         loaded.score_samples(frame[["weight", "length"]])
 
 
+@pytest.mark.slow
 def test_images_are_rows():
     images = np.random.default_rng(0).normal(size=(40, 2, 3, 1))
     est = small().fit(images)
@@ -204,6 +206,7 @@ def test_images_are_rows():
         est.score_samples(images[:, :1])
 
 
+@pytest.mark.slow
 def test_bytes_have_a_mass_whatever_units_they_came_in():
     rng = np.random.default_rng(0)
     brightness = rng.uniform(60, 200, (60, 1, 1, 1))

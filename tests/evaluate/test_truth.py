@@ -28,6 +28,7 @@ def fitted(name, standardise):
     return Fitted(run, density, Description.of(data), 0, 0.0, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("standardise", ["scale", "whiten"])
 @pytest.mark.parametrize("name", ["mixture", "8gaussians"])
 def test_the_oracle_is_the_datas_density_through_the_standardisation(name, standardise):

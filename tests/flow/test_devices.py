@@ -48,6 +48,7 @@ def alone(tmp_path_factory):
     return found(1, tmp_path_factory.mktemp("alone") / "found.npz")
 
 
+@pytest.mark.slow
 def test_four_devices_have_the_values_of_one(alone, tmp_path):
     for a, b in zip(alone, found(4, tmp_path / "found.npz"), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)

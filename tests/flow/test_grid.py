@@ -37,6 +37,7 @@ def adaptively(score, process, x, **options):
     return record
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_error_falls_with_the_fourth_power_and_is_known(process):
     """A mixture under every process: against an adaptive solver that shares no formula."""
@@ -58,6 +59,7 @@ def test_the_error_falls_with_the_fourth_power_and_is_known(process):
     assert errors[-1] < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("process", [VE(), VP()], ids=["ve", "vp"])
 def test_a_network_and_fixed_probes(process):
@@ -83,6 +85,7 @@ def test_the_cost_is_what_is_counted():
     assert len(calls) == found.nfe == 34
 
 
+@pytest.mark.slow
 def test_images_are_their_rows():
     process = VP()
     flat = network(process, 4)
@@ -94,6 +97,7 @@ def test_images_are_their_rows():
     assert b.latent.shape == (2, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_gradients_are_those_of_the_log_density():
     process = VP()
@@ -103,6 +107,7 @@ def test_gradients_are_those_of_the_log_density():
     np.testing.assert_allclose(gradient, oracle(x, jnp.asarray(process.t_min)), atol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_gradients_in_the_model_are_finite_differences():
     """By the grid with and without recomputation, and by the adaptive solver's adjoint."""
@@ -140,6 +145,7 @@ def rows():
 HOW = Refined(tolerance=1e-3, n_steps=24)
 
 
+@pytest.mark.slow
 def test_rows_are_refined_until_their_error_is_small(rows):
     score, process, x = rows
     found = HOW(score, process, KEY, x, 64)
@@ -192,6 +198,7 @@ def test_the_finest_grid_is_not_below_the_coarsest():
         Refined(n_steps=40, most_steps=20)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stderr", [0.3, 0.0])
 def test_probes_are_added_until_the_standard_error_is_met(stderr):
     process, d = VE(), 20
@@ -214,6 +221,7 @@ def test_probes_are_added_until_the_standard_error_is_met(stderr):
     assert np.all(np.abs(z) < 12)  # two probes: one degree of freedom
 
 
+@pytest.mark.slow
 def test_an_error_far_below_that_of_the_probes_is_left():
     process, d = VE(), 20
     score, x = network(process, d), np.asarray(jr.normal(jr.key(1), (40, d)))

@@ -49,6 +49,7 @@ def evaluated(score, process, x, how: Likelihood, key=None):
     return map_rows(how, (score, process, jr.key(0) if key is None else key), (x,), chunk=64)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_gaussian_data_have_the_closed_form_and_the_error_follows_the_tolerance(process):
     x = MEAN + SCALE * jr.normal(jr.key(1), (20, 2))
@@ -69,6 +70,7 @@ def test_gaussian_data_have_the_closed_form_and_the_error_follows_the_tolerance(
     assert errors[-1] < 1e3 * tolerances[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("probe", [Basis(), Rademacher()])
 def test_a_sample_comes_with_its_density(process, probe):
@@ -84,6 +86,7 @@ def test_a_sample_comes_with_its_density(process, probe):
     np.testing.assert_allclose(record.stderr, 0, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_float32_at_the_default_tolerance(process):
     x = MEAN + SCALE * jr.normal(jr.key(1), (20, 2))
     record = evaluated(gaussian(process, 2), process, x, Likelihood())
@@ -91,6 +94,7 @@ def test_float32_at_the_default_tolerance(process):
     np.testing.assert_allclose(record.nats, closed_form(process, x), atol=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", [VE(0.05, 10.0), VP(t_min=1e-3)], ids=["ve", "vp"])
 def test_the_density_of_a_network_integrates_to_one(which):
     edge = np.linspace(-9, 9, 91)
@@ -101,6 +105,7 @@ def test_the_density_of_a_network_integrates_to_one(which):
     assert total == pytest.approx(1, abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_samples_go_back_to_the_latents_they_came_from():
     process, d = VE(0.05, 10.0), 3
@@ -112,6 +117,7 @@ def test_samples_go_back_to_the_latents_they_came_from():
     np.testing.assert_allclose(record.latent, latent, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_probes_agree_with_the_exact_divergence_and_know_their_error():
     process, d, n = VE(0.1, 10.0), 6, 300
@@ -163,6 +169,7 @@ def test_too_few_steps_and_bad_rows_are_marked_and_harm_no_other_row():
     assert record.nats[0] == record.nats[2]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_bound_is_the_likelihood_for_the_exact_score_of_gaussian_data(process):
     x = MEAN + SCALE * jr.normal(jr.key(6), (2000, 2))

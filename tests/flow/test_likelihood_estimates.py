@@ -56,6 +56,7 @@ def mixed():
     return shared, x, map_rows(Likelihood(Basis()), shared, (x,), chunk=400)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RANDOM)
 def test_error_bars_are_calibrated(mixed, name):
     """Over many examples: estimates are unbiased and their errors are as large as they say."""

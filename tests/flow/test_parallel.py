@@ -23,6 +23,7 @@ def wave(a, x):
     return jnp.sin(a * x), x.sum()
 
 
+@pytest.mark.slow
 @given(n=st.integers(1, 70), chunk=st.sampled_from([1, 8, 32]))
 def test_rows_come_back_in_order(n, chunk):
     x = np.random.default_rng(n).normal(size=(n, 3))
@@ -68,6 +69,7 @@ def test_hidden_states_of_images_stay_in_a_cores_caches():
     assert rows_at_once(144, 16, 12**2 * 32) == 4
 
 
+@pytest.mark.slow
 def test_an_image_has_one_value_in_any_number_of_images(monkeypatch):
     monkeypatch.setattr(parallel, "_HIDDEN", 2 * 5 * 4 * 4 * 4)
     network = UNet((4, 4, 1), width=4, multipliers=(1, 2)).build((16,), jr.key(0))

@@ -59,11 +59,13 @@ def check_line(how, process):
     assert_covariance(x, [[weights @ (variances + (means - weights @ means) ** 2)]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", ["ve", "subvp", "new"], indirect=True)
 def test_ode_samples_are_of_the_data(process):
     check_line(SAMPLERS["ode"], process)
 
 
+@pytest.mark.slow
 def test_sde_samples_are_of_the_data(process):
     check_line(SAMPLERS["sde"], process)
 
@@ -74,6 +76,7 @@ def test_other_samples_are_of_the_data(name, process):
     check_line(SAMPLERS[name], process)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_dimensions_keep_their_covariance(name):
     process = PROCESSES["vp"]()
@@ -161,6 +164,7 @@ def test_correctors_have_the_variance_of_their_recursion():
     assert variance == pytest.approx(V, rel=0.25), "Langevin's bias, and that of few steps"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("process", LINEAR.values(), ids=LINEAR)
 def test_few_steps_are_of_second_order(process):

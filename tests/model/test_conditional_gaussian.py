@@ -105,6 +105,7 @@ def test_scores_and_hessians_are_in_x_alone(density, rows):
     np.testing.assert_allclose(product * X_SCALE, -v / variance * X_SCALE, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("standardise", ["scale", "whiten", "power"])
 def test_what_is_linear_and_normal_is_known_before_training(standardise):
     """By the regression on c: KL of (parameters)/2n, and of a network that starts near zero."""
@@ -170,6 +171,7 @@ def test_conditions_are_neither_forgotten_nor_mistaken(density, rows, shape):
         without.score(rows[0], 0.0, np.zeros((300, 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [1, 3])
 def test_objectives_match_the_score_given_each_rows_own_c(order):
     """Conditions in halves of a batch, swapped, cost what either costs for the whole of it."""

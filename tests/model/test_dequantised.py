@@ -122,6 +122,7 @@ def test_what_cannot_be_is_said(options, data, message):
         prepare(for_table(450, 4, process=PROCESSES["ve"], network=MLP(8, 1), **options), data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["variational", "truncated-normal"])
 def test_log_masses_are_those_of_the_law(kind, tmp_path):
     """Three values of known probability: masses that sum to no more than 1, and nearly to it."""

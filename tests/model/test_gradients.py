@@ -78,6 +78,7 @@ COLUMNS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", COLUMNS)
 @pytest.mark.parametrize("family", [Scaling, Whitening])
 def test_derivatives_of_a_gaussian_in_any_units(family, columns):
@@ -192,6 +193,7 @@ def test_in_either_precision_the_error_is_that_of_the_grid(dtype):
     np.testing.assert_allclose(Hv, -np.tile(precision.sum(1), (5, 1)), atol=tolerance)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_two_ways_to_the_score_of_the_ode():
     """A reverse sweep over the likelihood, and the ODE that its score obeys, of a network."""
@@ -225,6 +227,7 @@ def wide():
     return Density(Chain.fitted((Scaling,), x), random_model(PROCESS, d, 0.5)), x[:4]
 
 
+@pytest.mark.slow
 def test_above_32_dimensions_derivatives_are_those_of_the_estimate(wide):
     """With its very probes, which depend on the row's bits and are constant all the same."""
     density, table = wide
@@ -251,6 +254,7 @@ def test_exact_divergences_above_32_dimensions(wide):
     np.testing.assert_allclose(found, slope, atol=0.01 * np.abs(slope).max())
 
 
+@pytest.mark.slow
 def test_laplacians_above_32_dimensions_have_their_standard_error():
     d = 40
     rng = np.random.default_rng(0)
@@ -270,6 +274,7 @@ def test_laplacians_above_32_dimensions_have_their_standard_error():
     assert 0.6 < np.sqrt(np.mean(wrong**2)) < 1.6
 
 
+@pytest.mark.slow
 def test_rows_take_the_grid_that_their_density_took():
     """And what is derived from it is that of this grid, whatever the row's company."""
     how = Refined(tolerance=1e-3, n_steps=16, most_steps=32)

@@ -31,6 +31,7 @@ class Runaway(eqx.Module):
         return 8 * y * jax.nn.relu(jnp.sum(y**2) - 2.5**2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", [VE(0.01, 10.0), VP()], ids=["ve", "vp"])
 def test_no_row_is_driven_to_infinity(process):
     model = ScoreModel(process, Velocity(), Runaway())

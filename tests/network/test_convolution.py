@@ -45,6 +45,7 @@ def test_values_are_xlas(sizes):
     np.testing.assert_allclose(convolve(x, weight, **sizes), xla(x, weight, **sizes), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_derivatives_forwards_and_backwards_are_differences(sizes):
     x, weight = drawn((1, 5, 6, 2), (3, 2, 2, 3))
 
@@ -54,6 +55,7 @@ def test_derivatives_forwards_and_backwards_are_differences(sizes):
     check_grads(smooth, (x, weight), order=3, modes=("fwd", "rev"), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_gradient_of_order_three_is_xlas_inside_a_loop(sizes):
     """∇_w ‖∇_x vᵀ(∇F)v‖² by example, as the third objective takes it."""
     x, v, weight = drawn((4, 6, 6, 3), (4, 6, 6, 3), (3, 3, 3, 3))
@@ -96,6 +98,7 @@ def assert_equinoxs(ours, theirs, dtype):
     np.testing.assert_allclose(found.astype(jnp.float64), expected, rtol=tolerance, atol=tolerance)
 
 
+@pytest.mark.slow
 @DTYPES
 def test_the_layer_is_equinoxs(dtype):
     sizes = {"stride": 2, "padding": 1, "key": jr.key(0)}

@@ -36,6 +36,7 @@ def published(request):
         return spec, theirs, params, from_flax(spec, params)
 
 
+@pytest.mark.slow
 def test_forward_is_the_published_computation(published):
     spec, theirs, params, net = published
     x = np.random.default_rng(1).uniform(-1, 1, SHAPE)
@@ -85,17 +86,20 @@ def test_parameters_are_as_many_as_published(spec, count):
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(net)) == count
 
 
+@pytest.mark.slow
 def test_training_starts_at_zero():
     net = TINY.build((48,), jr.key(0))
     F = eqx.filter_jit(net)(jr.normal(jr.key(1), (48,)), jnp.asarray(0.3))
     assert jnp.abs(F).max() < 1e-3
 
 
+@pytest.mark.slow
 def test_derivatives_of_order_three_are_differences(published):
     *_, net = published
     assert_derivatives_are_differences(lambda x: net(x, jnp.asarray(0.4)), D, seed=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["recompute", "half"])
 def test_ways_to_compute_agree(how):
     """Gradients of a directional derivative, blocks recomputed; and in bfloat16, to its digits."""
@@ -129,6 +133,7 @@ def last_layers(net):
     return [net.readout.weight, *(block.last.weight for block in blocks)]
 
 
+@pytest.mark.slow
 def test_a_block_with_dropout_is_right_on_average():
     """Its last layer is linear: means over masks are the block without, within standard errors."""
     rate, n = 0.3, 4000
@@ -144,6 +149,7 @@ def test_a_block_with_dropout_is_right_on_average():
     assert drawn.std(0).min() > 0.1
 
 
+@pytest.mark.slow
 def test_a_network_with_dropout_is_one_smooth_function_a_key():
     net = large(replace(TINY, dropout=0.5))
     of = lambda net: eqx.filter_jit(lambda x: net(x, jnp.asarray(0.4)))  # noqa: E731
@@ -159,6 +165,7 @@ def test_a_network_with_dropout_is_one_smooth_function_a_key():
     assert_derivatives_are_differences(flat, 32, seed=2)
 
 
+@pytest.mark.slow
 def test_training_drops_and_evaluation_does_not():
     net, dropping = large(TINY), large(replace(TINY, dropout=0.5))
     x, t, objective = jr.normal(jr.key(3), (4, 48)), jnp.asarray(0.3), DenoisingScoreMatching(VE())

@@ -32,6 +32,7 @@ def test_every_specification_of_the_package_is_listed():
     assert specifications == {type(spec) for spec in NETWORKS.values()}
 
 
+@pytest.mark.slow
 def test_its_derivatives_are_those_of_differences(spec):
     """Along a line, by Taylor series in one sweep; orders 2 and 3 take more of the same layers."""
     network = spec.build((D,), jr.key(0))
@@ -53,6 +54,7 @@ def test_equal_keys_build_equal_networks(spec):
     assert any(not np.array_equal(a, b) for a, b in zip(one, other, strict=True))
 
 
+@pytest.mark.slow
 def test_conditions_are_taken_or_refused(spec):
     if not spec.conditional:
         with pytest.raises(ValueError, match="takes no conditions"):

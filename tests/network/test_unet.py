@@ -94,6 +94,7 @@ def network():
         return large(UNet(SHAPE, width=8, multipliers=(1, 2)))
 
 
+@pytest.mark.slow
 def test_forward_is_the_independent_computation(network):
     x = np.random.default_rng(0).normal(size=D)
     found = eqx.filter_jit(network)(jnp.asarray(x), jnp.asarray(1.3))
@@ -101,6 +102,7 @@ def test_forward_is_the_independent_computation(network):
     assert np.std(found) > 0.1
 
 
+@pytest.mark.slow
 def test_conditions_move_what_the_noise_level_moves():
     """The first layer takes both: conditions are a shift of its biases."""
     c, x = jr.normal(jr.key(1), (3,)), jr.normal(jr.key(2), (D,))
@@ -115,11 +117,13 @@ def test_conditions_move_what_the_noise_level_moves():
     assert np.abs(call(given, level, c) - call(given, level, -c)).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_derivatives_of_order_three_are_differences():
     network = large(UNet(SHAPE, width=8, multipliers=(1,)))
     assert_derivatives_are_differences(lambda x: network(x, jnp.asarray(0.4)), D, seed=1)
 
 
+@pytest.mark.slow
 def test_training_starts_near_zero_and_every_weight_has_a_gradient(network):
     net = UNet(SHAPE, width=8, multipliers=(1, 2)).build((D,), jr.key(0))
     x = jr.normal(jr.key(1), (D,))

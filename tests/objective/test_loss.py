@@ -85,6 +85,7 @@ def test_a_late_start_ends_where_an_early_one_does():
     assert min(float(early[1][name]) for name in ("first", "second", "second_trace", "third")) > 0
 
 
+@pytest.mark.slow
 def test_part_of_a_batch_stands_for_the_whole():
     """Order 2 on each fourth example: more noise, the same mean; J1 is untouched."""
     process, keys = VP(t_min=1e-2), jr.split(jr.key(2), 3000)

@@ -43,6 +43,7 @@ def test_every_objective_of_a_run_is_listed():
     assert objectives == {type(make(PROCESS)) for make in OBJECTIVES.values()}
 
 
+@pytest.mark.slow
 def test_its_loss_is_finite_equal_for_equal_keys_and_trains(objective):
     model = random_model(PROCESS, 2, 0.5)
     gradient = eqx.filter_grad(lambda m, key: step(objective, m, key)[0])
@@ -60,6 +61,7 @@ def test_its_loss_is_finite_equal_for_equal_keys_and_trains(objective):
     assert any(np.any(leaf) for leaf in leaves)
 
 
+@pytest.mark.slow
 def test_its_gradient_vanishes_at_the_truth(objective):
     """In a direction of wrong scores, the mean over draws is 0 where the score is exact."""
     oracle = mixture(PROCESS, 2)

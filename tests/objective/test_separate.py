@@ -149,6 +149,7 @@ def largest_scores(process, d, term=package_term):
     return dict(zip(CLASSES, scores, strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [1, 2, 5])
 @pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
 def test_gradients_vanish_at_the_closed_form_minimisers(process, d):
@@ -178,6 +179,7 @@ def exchanged(point, name):
     return point.objective({"second": "meng", "meng": "second"}.get(name, name)).term
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mutant", "names"),
     [(without_noise, CLASSES), (wrong_sign, CLASSES), (exchanged, ("second", "meng"))],
@@ -206,6 +208,7 @@ def test_no_gradient_flows_through_what_is_given(name):
     assert abs(mutant - held) > 1e-2 * abs(held)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("strict")
 @pytest.mark.parametrize("name", CLASSES)
 def test_the_loss_of_a_batch_is_the_weighted_mean_over_its_rows(name):

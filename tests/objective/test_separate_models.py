@@ -58,6 +58,7 @@ def value_and_gradient(head, x):
     return eqx.filter_value_and_grad(total)(head)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [LowRankHead.build, SymmetricHead.build, TraceHead.build])
 def test_heads_begin_small_and_learn_from_all_their_outputs(build, dtype):
     sizes = (3, 2) if build == LowRankHead.build else (3,)

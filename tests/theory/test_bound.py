@@ -33,6 +33,7 @@ def measured(request):
         return oracle, score, along_paths(oracle, score)
 
 
+@pytest.mark.slow
 def test_the_error_is_below_the_bound_everywhere(measured):
     *_, found = measured
     u, sharp = found.bound(), found.bound(sharp=True)

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.optimised
 TIGHT = Solver(1e-8, 1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_an_exact_score_betrays_only_the_priors_mismatch():
     process = PROCESSES["vp"]()
@@ -29,6 +30,7 @@ def test_an_exact_score_betrays_only_the_priors_mismatch():
     np.testing.assert_allclose(found.own_score.value, 0, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_asymmetry_of_a_linear_score_is_that_of_its_matrix():
     process, A = PROCESSES["vp"](), np.array([[1.0, 0.5], [-0.2, 0.8]])
@@ -69,6 +71,7 @@ def test_own_score_of_a_linear_score_is_that_of_a_normal():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_round_trip_is_as_good_as_the_solver():
     process = PROCESSES["ve"]()

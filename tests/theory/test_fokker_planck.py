@@ -33,6 +33,7 @@ def wrong_score(oracle, size=0.1):
     return Wrong.random(oracle, oracle.process, jnp.asarray(size), 1, jr.key(0))
 
 
+@pytest.mark.slow
 @makes
 def test_the_exact_score_gives_the_data_back_and_errors_fall_as_the_grid(make):
     oracle = mixture(make(), 1)
@@ -65,6 +66,7 @@ def test_at_any_time_the_exact_score_gives_q_t(make):
         assert not np.allclose(at_t_min.density[::4], found.density[::16], rtol=0.1)
 
 
+@pytest.mark.slow
 @makes
 def test_for_gaussian_data_sde_and_ode_are_one(make):
     """Proposition 1's exception, up to the prior's mismatch."""
@@ -77,6 +79,7 @@ def test_for_gaussian_data_sde_and_ode_are_one(make):
     assert np.abs(difference).max() < 0.03
 
 
+@pytest.mark.slow
 def test_for_a_mixture_and_a_wrong_score_they_are_two():
     oracle = mixture(VE(), 1)
     score = wrong_score(oracle)

@@ -58,6 +58,7 @@ def measured(request):
         return oracle, score, theorem_1(oracle, score, jr.key(1), n, SOLVER)
 
 
+@pytest.mark.slow
 def test_both_sides_agree(measured):
     *_, found = measured
     assert found.J.unconverged == 0
@@ -82,6 +83,7 @@ def test_the_inequalities(measured):
     assert (found.kl_0 - found.sde_bound).z() > 10
 
 
+@pytest.mark.slow
 def test_the_score_matching_error_is_the_one_put_in():
     """½ ∫ g² E‖error‖² dt, from E sin² = ½ (1 − E cos 2(·)) under a Gaussian's marginals."""
     process = VE()
@@ -107,6 +109,7 @@ def test_a_wrong_velocity_fails(measured):
     assert broken.z(found.kl_T + found.J.ODE) > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0.1, 0.5])
 def test_the_left_side_is_the_kl_whatever_mass_leaves_the_data(size):
     """By quadrature; the larger error puts a part of p where p/q is beyond its cut."""
@@ -131,6 +134,7 @@ def test_an_exact_score_leaves_the_mismatch_of_the_prior(measured):
     assert abs(found.kl_0.value - found.kl_T.value) < 1e-3
 
 
+@pytest.mark.slow
 @only_paper
 def test_curves_integrate_to_the_integrals(measured):
     """By Gauss–Legendre in log-SNR: ∫ ℓ dt = ∫ (σ²/g²) ℓ dλ."""

@@ -66,6 +66,7 @@ def rungs():
     return trained_ladder(oracle, wrong, SIZES, *models, 600, jr.key(4), *points)
 
 
+@pytest.mark.slow
 def test_networks_err_by_no_more_than_training_error_and_bound(rungs):
     for rung in rungs:
         assert rung.second.ratio < 1 + 1e-5

@@ -99,6 +99,7 @@ def posterior_noise(oracle, x, alpha, sigma, rng, n):
     return (x - alpha * np.concatenate(x_0)) / sigma
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("d", [2, 5])
 @by_process
 def test_minimisers_are_posterior_means_by_sampling(process, d):
@@ -133,6 +134,7 @@ def errors_in_noise(truth, x, t):
     return jax.vmap(at)(x, t)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "d"), [("ve", 1), ("vp", 2), ("ve", 5)])
 def test_theorems_3_and_4_hold_with_these_powers(name, d):
     """Equalities, and the bound, at 2000 noisy points a size; some come near the bound."""

@@ -65,6 +65,7 @@ def package_terms(process, model, x_0, eps, t):
     return jnp.stack([getattr(terms, name) for name in NAMES])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_vanish_at_the_truth(case):
     d, process = CASES[case]

@@ -48,6 +48,7 @@ def wrong():
         return score, process, x, t, found
 
 
+@pytest.mark.slow
 def test_the_augmented_ode_is_the_gradient_of_the_likelihood(wrong):
     score, process, x, t, found = wrong
     gradient = evaluated(LikelihoodGradient(tight()), score, process, x, t)
@@ -77,6 +78,7 @@ def test_score_and_hessian_are_finite_differences(wrong):
     np.testing.assert_allclose(found.hessian, found.hessian.swapaxes(1, 2), rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_gaussian_data_have_the_closed_form():
     """Deviations from α m scale by √c_t along Σ's eigenvectors: p_t is a Gaussian.
 

@@ -61,6 +61,7 @@ def derivatives_at(oracle, alpha, sigma):
     return jax.vmap(at_level)(alpha, sigma, jr.split(jr.key(1), alpha.size))
 
 
+@pytest.mark.slow
 def test_closed_forms_are_the_derivatives(evaluated):
     *_, closed, automatic = evaluated
     each_level = [tuple(range(1, a.ndim)) for a in automatic]

@@ -69,6 +69,7 @@ np.savez(sys.argv[1], weights=weights, terms=terms, vector=vector, recoveries=re
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("micro_batches", [1, 2])
 def test_eight_devices_train_as_one(tmp_path, micro_batches):
     flags = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"}

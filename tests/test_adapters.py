@@ -88,6 +88,7 @@ def test_gradients_are_those_of_the_log_density(X):
     np.testing.assert_allclose(found * scale, learnt.score_function(x) * scale, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_masses_are_no_densities(X):
     discrete = np.column_stack([X[:, 0], X[:, 1] > 3])
     tiny = {"order": 1, "steps": 20, "network": MLP(width=16, depth=1), "batch_size": 32}

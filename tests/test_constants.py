@@ -77,6 +77,7 @@ def test_objectives_are_divided_by_d_d2_d2_d3():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_the_adaptive_weighting_moves_and_draws_as_it_is_defined():
     """Mean squares move by 0.01 a term, of 20 at most a batch; a share of 0.15 stays uniform."""
@@ -106,6 +107,7 @@ def test_the_adaptive_weighting_moves_and_draws_as_it_is_defined():
     np.testing.assert_allclose(np.asarray(weight)[inside], expected[inside], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_weighting_sees_the_first_order_per_dimension():
     """Its mean squares begin at 1, about what J1/d is of a new model."""
     x = jr.normal(jr.key(0), (64, 5))

@@ -87,6 +87,7 @@ sys.exit(main())
     return run(script, package, *args)
 
 
+@pytest.mark.slow
 def test_without_the_extras_the_command_names_them(tmp_path):
     done = without("tyro", "--help")
     assert (done.returncode, done.stdout) == (1, "")

@@ -33,6 +33,7 @@ def authors_loss(s, s_1, s_2, sigma, eps, order):
     return jnp.mean(first + 0.5 * second + 0.1 * third)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("order", [1, 2, 3])
 def test_the_authors_constants_give_their_objective(order):

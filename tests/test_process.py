@@ -108,6 +108,7 @@ def test_float32_is_float64_up_to_the_rounding_of_t(process):
         assert np.all(error < 16 * jnp.finfo(jnp.float32).eps * double["condition"]), name
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(u=st.floats(0, 1))
 def test_t_of_log_snr_inverts_log_snr(process, dtype, u):

@@ -63,6 +63,7 @@ def test_perfect_network_gives_the_exact_score(parametrised, process, variance):
     np.testing.assert_allclose(scores, expected, rtol=1e-7)
 
 
+@pytest.mark.slow
 def test_velocity_of_zero_is_the_score_of_unit_gaussian_data(process, dtype):
     model = ScoreModel(process, PARAMETRISATIONS["velocity"].make(), lambda x, _: jnp.zeros_like(x))
     t = jnp.linspace(process.t_min, process.t_max, 5, dtype=dtype)

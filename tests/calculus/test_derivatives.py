@@ -31,6 +31,7 @@ class AtTime(eqx.Module):
         return self.score(x, jnp.asarray(T))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("shape", [(1,), (5,), (2, 3, 1)])
 def test_closed_form_of_a_field_that_is_no_gradient(shape, n):
@@ -89,6 +90,7 @@ def test_orders_agree_where_they_overlap():
     assert third.jvp.shape == third.grad_quadratic.shape == third.probes.vectors.shape
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROBES)
 def test_divergence_is_the_trace_of_the_jacobian(name):
     x, probe = jr.normal(jr.key(5), (2, 2, 1)), PROBES[name]()

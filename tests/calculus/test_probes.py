@@ -46,6 +46,7 @@ def second_moments(drawn):
     return jnp.einsum("r,rki,rkj->rij", drawn.weight, drawn.vectors, drawn.vectors)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 4])
 def test_shape_weight_and_dtype(probe, dtype, n):
     drawn = probe.draw(jr.key(0), n, D, dtype)
@@ -55,6 +56,7 @@ def test_shape_weight_and_dtype(probe, dtype, n):
     np.testing.assert_allclose(drawn.weight, 1.0 if probe.exact else 1 / k, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_weighted_outer_products_average_to_the_identity(probe, dtype):
     assert_mean(second_moments(draws(probe, 4, dtype)), np.eye(D))
 

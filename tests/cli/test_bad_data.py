@@ -95,6 +95,7 @@ def test_a_constant_count_is_certain(cli, written, tiny, tmp_path):
     assert cli("nll", tmp_path / "run", path).code == 0
 
 
+@pytest.mark.slow
 def test_constant_but_for_one_row(cli, written, tiny, tmp_path):
     path = written("a,b\n" + "".join(f"{i},{int(i == 3)}\n" for i in range(200)))
     result = cli("fit", path, *tiny, "--steps", 2, "--out", tmp_path / "run")
@@ -115,6 +116,7 @@ def test_too_few_rows(refused, written, n):
     assert "at least" in message or "not enough" in message
 
 
+@pytest.mark.slow
 def test_fewer_rows_than_a_batch(cli, written, tiny, tmp_path):
     path = written("a,b\n" + "".join(f"{i},{i * i % 7}\n" for i in range(6)))
     run = tmp_path / "run"

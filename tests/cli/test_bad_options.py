@@ -203,6 +203,7 @@ def test_the_data_are_not_overwritten_by_their_densities(cli, trained, table, tm
     assert data.read_text() == table.read_text()
 
 
+@pytest.mark.slow
 def test_start_from_a_run_with_another_model(cli, trained, table, tiny, tmp_path):
     run = tmp_path / "run"
     result = cli("fit", table, *tiny, "--steps", 2, "--init-from", tmp_path / "none", "--out", run)

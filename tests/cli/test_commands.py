@@ -82,6 +82,7 @@ def test_the_default_is_order_3(cli, table, tmp_path):
     assert last["third"] > 0, "the third order is in the loss before the end"
 
 
+@pytest.mark.slow
 def test_a_run_folder_says_how_it_came_about(trained, table):
     config = json.loads((trained / "config.json").read_text())
     run = config["run"]
@@ -180,6 +181,7 @@ def test_nll_of_one_row_has_no_spread(cli, trained, rows, tmp_path):
     assert json.loads(result.out)["nats_stderr"] is None
 
 
+@pytest.mark.slow
 def test_fit_and_nll_of_named_data(cli, tiny, tmp_path):
     run = tmp_path / "run"
     assert cli("fit", "mixture", *tiny, "--steps", 20, "--out", run).code == 0
@@ -259,6 +261,7 @@ def test_samples_as_a_picture(cli, trained, tmp_path):
     assert out.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dpm", "sde", "ancestral"])
 def test_methods_draw_alike(cli, trained, tmp_path, method):
     out = tmp_path / "samples.npy"
@@ -291,6 +294,7 @@ def test_the_seed_decides_the_samples(cli, trained, tmp_path):
     assert not np.allclose(drawn["a"], drawn["c"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".parquet", ".npy", ".npz"])
 def test_fit_takes_every_kind_of_file(cli, trained, rows, tiny, tmp_path, suffix):
     path, run = tmp_path / f"table{suffix}", tmp_path / "run"

@@ -103,6 +103,7 @@ def test_the_command_line_goes_before_the_file(cli, table, written):
     assert (found["order"], found["seed"], found["batch-size"]) == (3, 0, 32)
 
 
+@pytest.mark.slow
 def test_a_run_from_a_file_is_the_run(cli, trained, table, tmp_path, written, same):
     text = "order = 1\nwidth = 16\ndepth = 1\nbatch-size = 32\nsteps = 40\n"
     run = tmp_path / "run"

@@ -155,6 +155,7 @@ def test_config_entries_of_the_wrong_kind(cli, model, spoilt):
     assert refused > 10
 
 
+@pytest.mark.slow
 def test_config_entries_that_are_missing(cli, model):
     config = json.loads((model / "config.json").read_text())
     for key in config["data"]:

@@ -67,6 +67,7 @@ def test_a_disk_that_fills_up(cli, long, whole, same, freed, tmp_path, monkeypat
     same(run, whole)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_from_the_start(shell, long, tmp_path):
     run = tmp_path / "run"
     result = shell(*long, "--out", run, before=FULL)
@@ -105,6 +106,7 @@ def test_densities_that_cannot_be_written(cli, whole, table, tmp_path):
     assert f"cannot write {out}" in result.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".npy", ".npz", ".csv", ".parquet", ".png"])
 def test_what_stood_there_is_kept_when_the_disk_is_full(cli, whole, freed, tmp_path, suffix):
     out = tmp_path / f"x{suffix}"

@@ -36,6 +36,7 @@ def recorded(run):
     return [(line["step"], name, x) for line in lines for name, x in line.items() if name != "step"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("often")
 def test_events_are_the_metrics(cli, long, on_call, tmp_path, monkeypatch):
     def interrupt(*_):

@@ -32,6 +32,7 @@ def run(cli, table):
     return path
 
 
+@pytest.mark.slow
 def test_a_run_knows_its_conditions(run):
     data = saved.load(run).data
     assert (data.columns, data.conditions) == (("x", "y"), ("age", "dose"))
@@ -96,6 +97,7 @@ def test_the_report_draws_given_held_out_rows(cli, run, table, tmp_path):
     assert cli("report", moved, "--data", table, "--out", page, *few).code == 0
 
 
+@pytest.mark.slow
 def test_runs_are_compared_given_the_same_conditions(cli, run, table, tmp_path):
     other, rows = tmp_path / "other", tmp_path / "rows.npz"
     options = (*TINY, "--steps", 5, "--out", other)

@@ -22,6 +22,7 @@ with lock(pathlib.Path(sys.argv[1]), "it"):
 """
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_resume_a_run(cli, stopped, contents, tmp_path):
     run = shutil.copytree(stopped, tmp_path / "run")
     before = contents(run)

@@ -44,6 +44,7 @@ COMPLETED = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("words", "expected"), COMPLETED, ids=" ".join)
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 def test_bash_completes(cli, tmp_path, words, expected):

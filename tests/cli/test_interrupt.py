@@ -117,6 +117,7 @@ def test_interrupted_just_after_a_checkpoint(interrupted, goes_on, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_large_file_is_read_on(cli, rows, tiny, on_call, same, tmp_path, monkeypatch):
     monkeypatch.setattr(stored, "LARGE", 0)
     np.save(tmp_path / "rows.npy", rows)
@@ -129,6 +130,7 @@ def test_a_large_file_is_read_on(cli, rows, tiny, on_call, same, tmp_path, monke
     same(tmp_path / "run", tmp_path / "whole")
 
 
+@pytest.mark.slow
 def test_a_second_ctrl_c_while_the_first_saves(
     interrupted, goes_on, on_call, monkeypatch, tmp_path
 ):

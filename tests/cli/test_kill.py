@@ -185,6 +185,7 @@ def test_a_finished_run_can_be_resumed_and_stays(cli, whole, contents, tmp_path)
         assert after[file] == before[file], file
 
 
+@pytest.mark.slow
 def test_a_run_is_resumed_over_and_over(cli, long, whole, same, tmp_path, monkeypatch):
     run = tmp_path / "run"
     advance, calls = loop.advance, []

@@ -86,6 +86,7 @@ def test_it_stays_stopped_as_often_as_it_is(cli, stopped, whole, on_call, tmp_pa
     assert (without_seconds(cli(*stopped).out), (tmp_path / "rows.csv").read_bytes()) == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", [("--seed", 1), ("--samples", 2), ("--stderr", 0.1)])
 def test_another_evaluation_discards_no_rows_unasked(cli, stopped, option):
     journal = stopped[4].with_name("rows.csv.journal")

@@ -18,6 +18,7 @@ def test_every_command_has_them(cli, name):
         assert f" {option} " in shown
 
 
+@pytest.mark.slow
 def test_fit(cli, table, tiny, tmp_path):
     run = tmp_path / "run"
     loud = cli("fit", table, *tiny, "--steps", 5, "--out", run, "--json")

@@ -114,6 +114,7 @@ def read(path):
         return np.asarray(image)
 
 
+@pytest.mark.slow
 def test_a_folder_has_a_file_of_true_pixels_for_every_image(cli, run, tmp_path):
     assert cli("sample", run, "-n", 3, "--out", tmp_path / "x.npy").code == 0
     drawn = np.load(tmp_path / "x.npy").reshape(3, 28, 28)
@@ -125,6 +126,7 @@ def test_a_folder_has_a_file_of_true_pixels_for_every_image(cli, run, tmp_path):
     np.testing.assert_array_equal(images.folder(tmp_path / "folder")[..., 0], drawn)
 
 
+@pytest.mark.slow
 def test_one_image_is_a_file_of_true_pixels(cli, run, tmp_path):
     assert cli("sample", run, "-n", 1, "--out", tmp_path / "x.npy").code == 0
     assert cli("sample", run, "-n", 1, "--out", tmp_path / "x.png").code == 0

@@ -69,6 +69,7 @@ def test_interrupted_before_and_after_it_ends_the_same(
     assert summary["recoveries"] == [20]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_knows_of_no_recoveries_is_taken_up(
     cli, long, recovered, same, on_call, tmp_path
 ):

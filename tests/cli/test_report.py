@@ -107,6 +107,7 @@ def copied(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "copy")
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_nll(cli, written, trained, table):
     page = written(trained, "--data", table, *FEW)
     summary = json.loads(cli("nll", trained, table, "--json").out)
@@ -217,6 +218,7 @@ def test_held_out_is_what_the_runs_own_seed_held_out(written, digits):
     assert {number: row["NLL, nats"] for number, row in worst.items()} == expected
 
 
+@pytest.mark.slow
 def test_runs_beside_each_other(written, trained, whole, tmp_path):
     """A folder of runs stands for them, in order; differences are those of the same rows."""
     folder = tmp_path / "folder"
@@ -281,6 +283,7 @@ def test_an_unfinished_run_has_its_curves(written, stopped, trained):
     assert [curve["run"] for curve in nll["curves"]] == [1], "the colour of its training"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["removed", "changed"])
 def test_data_that_are_gone(cli, written, tiny, table, rows, tmp_path, change):
     data, run = tmp_path / "data.csv", tmp_path / "run"

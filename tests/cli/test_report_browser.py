@@ -135,6 +135,7 @@ def test_a_log_scale_loses_no_value(opened):
     assert len(shapes(page, "loss")[0][0].split("L")) == n > 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_phone_scrolls_one_way(opened, theme):
     page = opened(PHONE, theme, is_mobile=True, has_touch=True)

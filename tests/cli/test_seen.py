@@ -15,6 +15,7 @@ def evaluated(cli, *args):
     return json.loads(result.out)["trained_on"], result.err
 
 
+@pytest.mark.slow
 def test_the_training_file_and_copies_of_it(cli, trained, table, tmp_path):
     frame = pl.read_csv(table)
     frame.sample(fraction=1, shuffle=True, seed=0).write_csv(tmp_path / "shuffled.csv")
@@ -38,6 +39,7 @@ def test_a_leak_of_a_few_rows(cli, trained, rows, tmp_path):
     assert f"{count} of 70 rows" in said
 
 
+@pytest.mark.slow
 def test_where_the_data_of_the_run_are_gone(cli, table, tiny, tmp_path):
     data = tmp_path / "data.csv"
     data.write_text(table.read_text())
@@ -60,6 +62,7 @@ def test_a_set_that_is_split_by_another_seed(cli, tiny, tmp_path):
     assert "of 359 rows are among" in said
 
 
+@pytest.mark.slow
 def test_draws_without_end_are_never_the_same(cli, tiny, tmp_path):
     assert cli("fit", "mixture", *tiny, "--steps", 5, "--out", tmp_path / "run").code == 0
     count, said = evaluated(cli, tmp_path / "run", "mixture", "--split", "validation")
@@ -79,6 +82,7 @@ def test_codes_that_coincide_by_chance_are_no_leak(copied):
     assert bool(str(seen)) == copied
 
 
+@pytest.mark.slow
 def test_a_file_of_codes_is_known_by_its_place(cli, tiny, tmp_path):
     """Nearly every row of few codes is equal to another: only the file tells."""
     np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 3, (200, 2)))

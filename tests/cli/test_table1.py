@@ -207,6 +207,7 @@ def test_presets_are_for_images(cli, tmp_path, option):
     assert "--quick" in result.err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["checkerboard", "cifar10-ve"])
 def test_constants_are_for_mog(cli, tmp_path, name):
     result = cli("reproduce", name, "--constants", "authors", "--out", tmp_path / "x")

@@ -153,6 +153,7 @@ def test_sets_without_a_table_have_no_columns_to_choose(printed):
     assert "lies on a grid already" in printed("digits", "--discrete", "auto")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("discrete", ["auto", "count,half"])
 def test_discrete_columns_by_name_and_detected(cli, printed, file, run, tiny, tmp_path, discrete):
     options = ("--columns", "half,a,count", "--discrete", discrete, "--steps", 2)

@@ -32,6 +32,7 @@ def test_nobody_reads_the_result(args):
     assert (code, err) == (128 + signal.SIGPIPE, "")
 
 
+@pytest.mark.slow
 def test_a_result_that_cannot_be_written():
     code, _, err = piped("scoreode list > /dev/full")
     assert code == 1
@@ -47,6 +48,7 @@ def test_training_goes_on_where_nobody_reads_its_progress(table, tmp_path):
     assert (out / "summary.json").exists()
 
 
+@pytest.mark.slow
 def test_terminals_that_lack_characters(trained, table):
     code, out, err = piped('scoreode nll "$@"', trained, table, PYTHONIOENCODING="ascii")
     assert code == 0, err

@@ -47,6 +47,7 @@ def log_density(density, dim, x):
     return interpolate.RectBivariateSpline(axis, axis, log_p).ev(*x.T)
 
 
+@pytest.mark.slow
 def test_samples_are_of_the_density(name):
     """The mean log-density of samples is −entropy only if both are the same distribution."""
     toy, density = TOYS[name](), DENSITIES[name]()

@@ -48,6 +48,7 @@ def test_it_learns_the_density_given_c(fitted):
     assert fitted.score(X, others) < truth.mean() + 0.5 * (expected - truth.mean())
 
 
+@pytest.mark.slow
 def test_samples_and_scores_are_given_c(fitted):
     C = np.array([[50.0, 7.0], [-50.0, 6.5]])
     drawn = fitted.sample(400, C, random_state=0)
@@ -110,6 +111,7 @@ def test_conditions_that_cannot_be_used(fitted, C, message):
             call(X, C)
 
 
+@pytest.mark.slow
 def test_a_density_without_conditions_takes_none():
     """A y of one dimension is a target, as everywhere in scikit-learn."""
     X, C = pairs(60, 4)

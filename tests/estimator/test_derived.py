@@ -31,6 +31,7 @@ def normal(X):
     return gaussian(X)
 
 
+@pytest.mark.slow
 def test_the_model_is_the_gaussian(normal, X):
     truth = stats.multivariate_normal(X.mean(0), np.cov(X.T, bias=True)).logpdf(X)
     np.testing.assert_allclose(normal.score_samples(X), truth, atol=2e-3)
@@ -122,6 +123,7 @@ def test_hessians_are_of_score_samples(learnt):
     np.testing.assert_allclose(est.laplacian(x)[0], trace, rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_images_are_their_rows():
     images = np.random.default_rng(0).normal(size=(40, 2, 2, 1))
     est = small(network=MLP(16, 1)).fit(images)

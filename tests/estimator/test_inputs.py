@@ -154,6 +154,7 @@ def test_a_generator_of_numpy_is_a_random_state(X, fitted):
     assert not np.array_equal(third.score_samples(X), models[0].score_samples(X))
 
 
+@pytest.mark.slow
 def test_values_beyond_the_training_range(X):
     """By column: one row above in the first, one below in the second, one that is the extreme."""
     C = X[:, :1] ** 2
@@ -166,6 +167,7 @@ def test_values_beyond_the_training_range(X):
     np.testing.assert_array_equal(above, np.array(expected) | [False, False, True])
 
 
+@pytest.mark.slow
 def test_pixels_share_a_range():
     images = np.random.default_rng(0).integers(10, 200, size=(40, 2, 2, 1)).astype(float)
     est = small(validation_fraction=0.0, standardise="centre").fit(images)

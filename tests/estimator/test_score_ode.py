@@ -45,6 +45,7 @@ def fitted(X):
     return small().fit(X)
 
 
+@pytest.mark.slow
 def test_log_densities(fitted, X):
     record = fitted.log_likelihood(X)
     assert isinstance(record, LogLikelihood)
@@ -66,6 +67,7 @@ def test_a_row_has_one_density_in_any_company(fitted, X):
     np.testing.assert_array_equal(fitted.score_samples(np.tile(X, (6, 1)))[-120:], whole)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("standardise", ["scale", "whiten"])
 def test_densities_are_in_the_units_of_the_data(X, standardise):
     a, b = np.array([1000.0, 0.02]), np.array([-7.0, 5.0])
@@ -120,6 +122,7 @@ def test_no_samples(fitted, n):
         fitted.sample(n)
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_results(fitted, X):
     again, other = small().fit(X), small(random_state=1).fit(X)
     np.testing.assert_array_equal(again.score_samples(X), fitted.score_samples(X))
@@ -146,6 +149,7 @@ def test_save_and_load(fitted, X, tmp_path):
     assert not hasattr(loaded, "feature_names_in_")
 
 
+@pytest.mark.slow
 def test_loaded_parameters_fit_the_same_model(X, tmp_path):
     options = {"process": VP(beta_1=15.0), "learning_rate": 1e-3, "validation_fraction": 0.25}
     original = small(standardise="whiten", n_probes=2, random_state=4, **options).fit(X)
@@ -241,6 +245,7 @@ def test_too_few_rows(X):
         small().fit(X[:1])
 
 
+@pytest.mark.slow
 def test_few_rows_and_no_validation(X):
     assert np.isfinite(small().fit(X[:3]).score(X[:3]))
     assert np.isfinite(small(validation_fraction=0.0).fit(X[:10]).score(X[:10]))

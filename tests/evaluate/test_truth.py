@@ -45,6 +45,7 @@ def test_the_oracle_is_the_datas_density_through_the_standardisation(name, stand
     np.testing.assert_allclose(nats, expected, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_other_data_have_none():
     for name, standardise in (("checkerboard", "scale"), ("mixture", "power")):
         model = fitted(name, standardise)

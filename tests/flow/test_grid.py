@@ -73,6 +73,7 @@ def test_a_network_and_fixed_probes(process):
         np.testing.assert_allclose(found.stderr, truth.stderr, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_cost_is_what_is_counted():
     calls = []
 

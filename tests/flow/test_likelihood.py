@@ -135,6 +135,7 @@ def test_probes_agree_with_the_exact_divergence_and_know_their_error():
     assert 0.85 < z.std() / (7 / 5) ** 0.5 < 1.15
 
 
+@pytest.mark.slow
 def test_a_row_has_one_value_alone_shuffled_and_among_others():
     process, d = VE(), 3
     score, x = untrained(process, d), np.asarray(jr.normal(jr.key(5), (130, d)))

@@ -34,6 +34,7 @@ def transported(process, x_0):
     return x_T, prior.logpdf(x_T).sum(1) + np.log(stretch).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("process", ["ve", "new"], indirect=True)
 def test_correlated_gaussian_data(process):
@@ -79,6 +80,7 @@ def test_the_ode_of_a_mixtures_score_has_the_mixtures_density(mixed):
     assert np.all(exact.stderr == 0)
 
 
+@pytest.mark.slow
 def test_the_bound_is_above_the_likelihood(mixed):
     (oracle, process, _), x, exact = mixed
     keys = jr.split(jr.key(3), 400)

@@ -70,6 +70,7 @@ def test_sde_samples_are_of_the_data(process):
     check_line(SAMPLERS["sde"], process)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ancestral", "dpm"])
 @pytest.mark.parametrize("process", ["ve", "vp"], indirect=True)
 def test_other_samples_are_of_the_data(name, process):
@@ -101,6 +102,7 @@ def scales(process, n_steps):
     return alpha, sigma, alpha**2 * V + sigma**2
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("process", LINEAR.values(), ids=LINEAR)
 def test_ancestral_steps_have_the_published_variance(process):

@@ -29,6 +29,7 @@ def untrained(families, x):
     return Density(Chain.fitted(families, x), model)
 
 
+@pytest.mark.slow
 def test_log_likelihood_and_samples_are_in_the_units_of_the_data():
     x = rows(2000)
     density = untrained((Whitening,), x)

@@ -64,6 +64,7 @@ def bound(a):
     return WEIGHTS @ (log_r - stats.norm.logpdf(0.25 + u[:, 0])) / WEIGHTS.sum()
 
 
+@pytest.mark.slow
 def test_the_noise_is_trained_by_the_bound_on_its_cells_mass():
     model, loss = case()
     x = jnp.full((512, 1), 0.25)
@@ -80,6 +81,7 @@ def test_the_noise_is_trained_by_the_bound_on_its_cells_mass():
     assert_mean(np.array(slopes), (bound(A + 1e-4) - bound(A - 1e-4)) / 2e-4)
 
 
+@pytest.mark.slow
 def test_the_model_is_not_trained_by_the_noise():
     model, loss = case()
     model = replace(model, network=Located(jnp.asarray(0.1)))
@@ -109,6 +111,7 @@ def test_the_diffusion_begins_where_half_a_cell_is_three_deviations(name, standa
     assert 3 * noise == pytest.approx(1 / 14, rel=2e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "data", "message"),
     [

@@ -101,6 +101,7 @@ def test_derivatives_of_a_gaussian_in_any_units(family, columns):
     assert (errors == 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STANDARDISATIONS)
 def test_derivatives_through_every_standardisation(name):
     """Against differences of the closed form, in which the bijection is NumPy's."""
@@ -148,6 +149,7 @@ def test_a_row_at_the_least_value_has_a_score(name):
     assert (found < np.max(sides, 0) + 0.02).all()
 
 
+@pytest.mark.slow
 def test_derivatives_given_conditions():
     """Of x in every row, by its own c, where a regression on c comes last."""
     rng = np.random.default_rng(2)
@@ -174,6 +176,7 @@ def test_derivatives_given_conditions():
     np.testing.assert_allclose(found / size, product / size, atol=5e-3)
 
 
+@pytest.mark.slow
 def test_in_either_precision_the_error_is_that_of_the_grid(dtype):
     """Of the flow alone, at points in that precision."""
     field = ODEScore(GridLikelihood(n_steps=320), jr.key(0))
@@ -245,6 +248,7 @@ def test_above_32_dimensions_derivatives_are_those_of_the_estimate(wide):
         np.testing.assert_allclose(found[i] @ v[0], slope, atol=0.01 * np.abs(v * found[i]).sum())
 
 
+@pytest.mark.slow
 def test_exact_divergences_above_32_dimensions(wide):
     density, x = wide
     how = Refined(1.0, stderr=0.0, most_steps=40)

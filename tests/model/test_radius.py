@@ -70,6 +70,7 @@ def test_no_training_row_is_beyond(heavy):
     assert again.radius == start.score_model.radius == run.radius
 
 
+@pytest.mark.slow
 def test_a_model_keeps_it(tmp_path):
     x = np.random.default_rng(0).normal(size=(200, 2))
     est = ScoreODE(order=1, steps=5, network=SMALL).fit(x)

@@ -40,6 +40,7 @@ def drawn(*shapes):
     return [jr.normal(jr.key(i), shape, jnp.float64) for i, shape in enumerate(shapes)]
 
 
+@pytest.mark.slow
 def test_values_are_xlas(sizes):
     x, weight = drawn((2, 7, 9, 3), (3, 2, 3, 4))
     np.testing.assert_allclose(convolve(x, weight, **sizes), xla(x, weight, **sizes), rtol=1e-12)
@@ -75,6 +76,7 @@ def test_a_gradient_of_order_three_is_xlas_inside_a_loop(sizes):
     np.testing.assert_allclose(found(convolve), found(xla), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_gradients_by_example(sizes):
     x, weight = drawn((3, 1, 6, 6, 2), (3, 3, 2, 2))
 
@@ -108,6 +110,7 @@ def test_the_layer_is_equinoxs(dtype):
     assert_equinoxs(ours, theirs, dtype)
 
 
+@pytest.mark.slow
 @DTYPES
 def test_the_norm_is_equinoxs(dtype):
     ours, theirs = GroupNorm(3, 12, eps=1e-4), eqx.nn.GroupNorm(3, 12, eps=1e-4)

@@ -72,6 +72,7 @@ def test_other_weights_are_refused(published):
         from_flax(spec, params | {"Conv_0": wrong})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spec", "count"),
     [

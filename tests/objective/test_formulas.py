@@ -83,6 +83,7 @@ def terms_of(objective, model, x_0, eps, t, key, order=3):
     return objective.terms(model, x_0, eps, t, key, order)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_exact_formulas(case):
     d, process, make = CASES[case]
@@ -92,6 +93,7 @@ def test_exact_formulas(case):
     np.testing.assert_allclose(found, transcribed(process, model, *drawn(d)), rtol=1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES)
 def test_one_probe_formulas(case):
     d, process, make = CASES[case]
@@ -135,6 +137,7 @@ def test_images_are_vectors():
     np.testing.assert_allclose(values(shaped), values(flat), rtol=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("powers", [(1, 2, 2, 3), (0, 0, 0, 0)])
 def test_total(powers):
     """J1/d^p1 + λ1 (J2/d^p2 + J2,tr/d^p2tr) + λ2 J3/d^p3, by what is reported."""

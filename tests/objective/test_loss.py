@@ -70,6 +70,7 @@ def from_the_start(lambda1, lambda2):
     return eqx.tree_at(values, objective, (jnp.asarray(lambda1), jnp.asarray(lambda2)))
 
 
+@pytest.mark.slow
 def test_without_lambda_it_is_the_first_order():
     """Equal in value and in gradient, whether the high orders count nothing or never begin."""
     first = at(FIRST, 0.2)

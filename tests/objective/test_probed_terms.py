@@ -90,6 +90,7 @@ def largest(tree):
     return max(float(jnp.abs(leaf).max()) for leaf in jax.tree.leaves(tree))
 
 
+@pytest.mark.slow
 def test_lower_orders_are_held_constant():
     model, point = random_field(D, 5), drawn(5)
     found = package_gradients(model, point, jr.key(0))

@@ -49,6 +49,7 @@ def numpy_terms(s, s1, s2, trace, eps, sigma):
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("separate_trace", [False, True])
 @pytest.mark.parametrize("d", [1, 2, 5])
 @pytest.mark.parametrize("process", PROCESSES.values(), ids=PROCESSES)
@@ -189,6 +190,7 @@ def test_a_broken_objective_would_show(mutant, names):
     assert all(scores[name] > 8 for name in names), scores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CLASSES)
 def test_no_gradient_flows_through_what_is_given(name):
     """ŝ1, ŝ2 and the model share θ. Differences, which know no stop-gradient, are the mutant."""

@@ -104,6 +104,7 @@ def asked(oracle, x, t):
     return jax.vmap(at)(x, t)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("process", [VE(sigma_max=10.0), VP()], ids=["ve", "vp"])
 def test_at_no_time_is_more_than_order_one_asked_of_the_network(process):

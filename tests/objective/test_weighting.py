@@ -65,6 +65,7 @@ def integral(density, process, name):
     return integrate.quad(integrand, *ends, epsrel=1e-6, limit=100)[0]
 
 
+@pytest.mark.slow
 @on_some_processes
 def test_means_are_the_integral(weighted, process):
     t, w, log_snr = map(np.asarray, batches(weighted.make(), process))

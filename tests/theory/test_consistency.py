@@ -53,6 +53,7 @@ class Linear(eqx.Module):
         return Linear(c)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_own_score_of_a_linear_score_is_that_of_a_normal():
     """Given c, VP's ODE is dx/dt = −½ β (1 − c) x: p_t is a normal of known variance."""

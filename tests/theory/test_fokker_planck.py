@@ -52,6 +52,7 @@ def test_the_exact_score_gives_the_data_back_and_errors_fall_as_the_grid(make):
     assert gaps[-1] < 0.02
 
 
+@pytest.mark.slow
 @makes
 def test_at_any_time_the_exact_score_gives_q_t(make):
     oracle = mixture(make(), 1)
@@ -89,6 +90,7 @@ def test_for_a_mixture_and_a_wrong_score_they_are_two():
     assert np.abs(difference).max() > 0.1
 
 
+@pytest.mark.slow
 def test_samples_of_the_sde_have_the_density():
     oracle = mixture(VP(), 1)
     score = wrong_score(oracle, 0.3)
@@ -104,6 +106,7 @@ def test_samples_of_the_sde_have_the_density():
     assert np.abs(np.sort(off) - (np.arange(4000) + 0.5) / 4000).max() > 2 / 4000**0.5
 
 
+@pytest.mark.slow
 @makes
 def test_the_sde_is_bounded_by_score_matching(make):
     """KL(q_0 ‖ p_0^SDE) ≤ KL(q_T ‖ p_T) + J_SM, by quadrature in x and in log-SNR."""

@@ -30,6 +30,7 @@ def setting(n):
     return oracle, wrong, noisy_points(oracle, jr.key(0), n)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_slopes_are_the_theorems():
     oracle, wrong, points = setting(1000)

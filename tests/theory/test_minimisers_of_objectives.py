@@ -91,6 +91,7 @@ def mutant_terms(process, model, x_0, eps, t):
     )
 
 
+@pytest.mark.slow
 def test_a_wrong_sign_would_show():
     d, process = CASES["1-ve"]
     z = np.abs(z_scores(gradients(process, d, mutant_terms))).max(1)

@@ -26,6 +26,7 @@ def density(weights, means, covariances, x):
     )
 
 
+@pytest.mark.slow
 @ends_and_middle
 @pytest.mark.parametrize("d", [1, 3])
 @pytest.mark.parametrize("make", [VE, VP])
@@ -81,6 +82,7 @@ def test_marginal_draws_have_the_marginal(t):
     assert np.abs(cdf - (np.arange(4000) + 0.5) / 4000).max() < 0.5 / 4000**0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [VE, VP])
 def test_wrong_scores_are_wrong_by_their_size(make):
     process, d = make(), 5

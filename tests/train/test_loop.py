@@ -54,6 +54,7 @@ def final(state: TrainState, optimiser: Optimiser, steps: int) -> TrainState:
     return last.state
 
 
+@pytest.mark.slow
 def test_steps_and_moving_average_follow_their_recursions():
     optimiser, steps = sgd(), 2 * CHUNK + 7
     value = ema = np.ones(3)
@@ -151,6 +152,7 @@ STEEP = 72.0  # at half of a peak of 0.1, and at the whole of it, steps multiply
 LONG = Budget(steps=10 * CHUNK)
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_goes_back_with_half_the_rate():
     """From its last finite chunk, at half the rate and with other draws; compiled once."""
     state, optimiser = steep(STEEP)
@@ -244,6 +246,7 @@ def test_a_budget_of_seconds_ends_when_the_rate_says():
     assert budget.chunk(0, 0.0, None)[1] == 0  # nothing is known of the rate yet
 
 
+@pytest.mark.slow
 def test_seconds_are_kept_and_progress_reaches_one():
     optimiser = sgd()
     *_, last = train(start(optimiser), ROWS, optimiser, Budget(seconds=2.0), KEY)

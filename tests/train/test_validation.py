@@ -26,6 +26,7 @@ def case(order, validation="bound", rows=ROWS):
     return Validation(run, data), fresh_density(run, data)
 
 
+@pytest.mark.slow
 def test_both_kinds_are_those_of_the_normal_law():
     exact, density = case(1, "exact")
     mean, std = ROWS.mean(0), ROWS.std(0)

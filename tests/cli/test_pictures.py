@@ -134,6 +134,7 @@ def test_one_image_is_a_file_of_true_pixels(cli, run, tmp_path):
     np.testing.assert_array_equal(read(tmp_path / "x.png"), pixels)
 
 
+@pytest.mark.slow
 def test_pictures_that_cannot_be_written_are_refused_before_any_work(cli, run, contents, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()

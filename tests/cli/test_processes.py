@@ -80,6 +80,7 @@ def test_killed_and_resumed_it_is_the_same(together, long, shared, same, tmp_pat
     same(run, shared)
 
 
+@pytest.mark.slow
 def test_one_process_goes_on_alone(cli, shared, tmp_path):
     run = shutil.copytree(shared, tmp_path / "run")
     assert cli("fit", "--resume", run).code == 0

@@ -206,6 +206,7 @@ def test_bits_per_dim_where_there_is_a_grid(cli, written, digits, tmp_path):
     assert len(images) == 3, "data, samples, the least likely"
 
 
+@pytest.mark.slow
 def test_held_out_is_what_the_runs_own_seed_held_out(written, digits):
     page = written(digits, "--rows", 4, "--samples", 2)
     assert "4 of 359 test rows of digits, at random." in page.text

@@ -35,6 +35,7 @@ def frame():
     return pd.DataFrame({"size": rng.normal(size=120) + 2 * flag, "flag": flag})
 
 
+@pytest.mark.slow
 def test_the_mass_of_a_coin():
     """Of one column the law is known, and what the bound leaves out is little."""
     coin = (np.random.default_rng(0).random((2000, 1)) < 0.3).astype(float)
@@ -48,6 +49,7 @@ def test_the_mass_of_a_coin():
     assert drawn.mean() == pytest.approx(coin.mean(), abs=0.06)  # four standard errors
 
 
+@pytest.mark.slow
 def test_discrete_columns_are_found_and_come_back(frame, tmp_path):
     est = small(discrete=["flag"]).fit(frame)
     auto = small(discrete="auto").fit(frame)
@@ -81,6 +83,7 @@ def test_samples_as_frames(frame, output):
         est.sample(5, output="arrow")
 
 
+@pytest.mark.slow
 def test_weights_make_one_law_of_another():
     """Equal parts of two normals, weighted into 9 : 1; with only the second, into it alone."""
     rng = np.random.default_rng(0)
@@ -166,6 +169,7 @@ def test_training_stops_when_validation_does(frame):
     assert stopped.fitted_.steps <= 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [

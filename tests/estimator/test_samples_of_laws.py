@@ -56,6 +56,7 @@ def test_samples_are_draws_of_the_reported_density(fitted, name):
     assert 2 * N * stats.norm.sf(np.abs(latent).max()) > 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LAWS)
 def test_no_sample_is_absurd(fitted, name):
     samples, bound = fitted[name].sample(N, random_state=1), LAWS[name][1]

@@ -43,6 +43,7 @@ def test_the_error_is_below_the_bound_everywhere(measured):
     assert np.all(found.bound(C=found.p_curvature.max()) >= u)
 
 
+@pytest.mark.slow
 def test_the_errors_make_the_bound(measured):
     """Without them u is what the prior's mismatch grows to, and r is above."""
     *_, found = measured

@@ -67,6 +67,7 @@ def test_both_sides_agree(measured):
     assert found.J.ODE.value == pytest.approx(found.J.SM.value + found.J.Diff.value)
 
 
+@pytest.mark.slow
 def test_any_other_right_side_fails(measured):
     """A sign flipped, a term dropped, g² where ½ g² belongs."""
     *_, found = measured

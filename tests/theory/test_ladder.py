@@ -74,6 +74,7 @@ def test_networks_err_by_no_more_than_training_error_and_bound(rungs):
         assert rung.third.ratio < 1 + 1e-5
 
 
+@pytest.mark.slow
 def test_training_finds_the_minimiser_and_not_the_truth(rungs):
     """Where ŝ1 is badly wrong; and what remains of the error falls with δ1."""
     worse, better = rungs

@@ -59,6 +59,7 @@ def test_the_augmented_ode_is_the_gradient_of_the_likelihood(wrong):
     assert np.abs(found.score - jax.vmap(score)(x, jnp.asarray(t))).max() > 1  # m is not s
 
 
+@pytest.mark.slow
 def test_score_and_hessian_are_finite_differences(wrong):
     score, process, x, t, found = wrong
     # The density may vary over far less than σ; its own derivatives say over what length.

@@ -78,6 +78,7 @@ def test_closed_forms_are_the_derivatives(evaluated):
         assert np.all((error < 1e-10 * size[k])[sizable])
 
 
+@pytest.mark.slow
 def test_log_density_is_the_mixtures(evaluated):
     oracle, alpha, sigma, x, log_density, *_ = evaluated
     eye = np.eye(x.shape[-1])

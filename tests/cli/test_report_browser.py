@@ -56,7 +56,7 @@ def opened(browser, address):
         page.on("dialog", lambda dialog: said.append(dialog.message))
         page.on("request", lambda request: asked.append(request.url))
         page.goto(address)
-        page.wait_for_function("document.querySelectorAll('.chart svg').length > 0")
+        page.wait_for_selector(".chart svg", state="attached")  # the page forbids eval
         return page
 
     yield opened

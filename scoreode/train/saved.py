@@ -69,7 +69,9 @@ def load(path: Path) -> Fitted:
     """What `save` wrote. **Raises:** `InputError` if a file is missing or damaged."""
     folder = RunFolder.existing(path)
     run, data = read_config(folder)
-    density = load_arrays(path / "model.safetensors", _blank(folder, run, data))
+    density = load_arrays(
+        path / "model.safetensors", _blank(folder, run, len(data.columns), len(data.conditions))
+    )
     summary = folder.read("summary.json")
     steps, seconds, nats = (summary.get(name) for name in ("steps", "seconds", "validation_nats"))
     if steps is None or seconds is None:
@@ -84,7 +86,7 @@ def at_checkpoint(path: Path) -> Fitted:
     """
     folder = RunFolder.existing(path)
     run, data = read_config(folder)
-    blank = _blank(folder, run, data)
+    blank = _blank(folder, run, len(data.columns), len(data.conditions))
     state = TrainState.initial(blank.score_model, run.objective, _optimiser(run))
     tree = state, blank.score_model, blank.bijection
     (state, best, bijection), record = folder.checkpoints(read_only=True).restore(tree)
@@ -108,12 +110,12 @@ def _optimiser(run: Run) -> Optimiser:
     )
 
 
-def _blank(folder: RunFolder, run: Run, data: Description) -> Density:
+def _blank(folder: RunFolder, run: Run, d: int, n_conditions: int) -> Density:
     """`blank_density` of a configuration that anything may have happened to."""
     devices.check()
     try:
         with jax.enable_x64(False):  # models are float32, whatever the caller computes in
-            return blank_density(run, len(data.columns), len(data.conditions))
+            return blank_density(run, d, n_conditions)
     except Exception as error:  # a value of the wrong kind surfaces as any error
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(

@@ -131,7 +131,7 @@ class Trainer:
     @classmethod
     def resumed(cls, run: Run, data: Dataset, folder: RunFolder) -> Self:
         """The trainer at the newest checkpoint. **Raises:** `InputError` if none is whole."""
-        blank = _blank(folder, run, Description.of(data))
+        blank = _blank(folder, run, len(data.columns), data.n_conditions)
         trainer = cls(run, data, blank, folder if devices.is_first() else None)
         tree, record = folder.checkpoints().restore(trainer._tree())
         trainer._state, best, trainer._bijection = tree

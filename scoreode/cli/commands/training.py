@@ -3,13 +3,13 @@
 import itertools
 import json
 import shlex
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scoreode.cli.options import FitOptions
-from scoreode.data import Dataset, Description, tables, ties
+from scoreode.data import Dataset, tables, ties
 from scoreode.errors import FailureError, InputError
 from scoreode.model.build import check_continuous, prepare
 from scoreode.model.config import PROCESSES, Run
@@ -78,12 +78,13 @@ def _run_and_start(
     if options.init_from is None:
         return run, None
     trained = saved.load(options.init_from)
-    _check_conditions(trained, Description.of(data).conditions, options)
+    _check_conditions(trained, data, options)
     check_columns(trained, data.columns, source)
     return _of_the_same_model(trained.run, run, options, asked), trained.density
 
 
-def _check_conditions(trained: Fitted, conditions: Sequence[str], options: FitOptions) -> None:
+def _check_conditions(trained: Fitted, data: Dataset, options: FitOptions) -> None:
+    conditions = () if data.conditions is None else tuple(data.conditions.columns)
     found = trained.data.conditions
     if conditions != found:
         option = f"add --given {','.join(found)}" if found else "leave --given out"

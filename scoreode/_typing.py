@@ -24,6 +24,13 @@ Batch = Real[Array, "n ..."] | Pairs
 """A training batch: rows, or pairs for a conditional density."""
 
 
+class Referenced(NamedTuple):
+    """A batch, and more rows from the same distribution."""
+
+    batch: Batch
+    others: Batch
+
+
 @runtime_checkable
 class ScoreFunction(Protocol):
     """s(x, t), a network's or in closed form: objectives match it and flows integrate it."""
@@ -34,6 +41,13 @@ class ScoreFunction(Protocol):
 @runtime_checkable
 class Sampler(Protocol):
     """A sampler of training batches, from stored rows or an exact distribution."""
+
+    def __call__(self, key: PRNGKeyArray, n: int) -> Batch | Referenced: ...
+
+
+@runtime_checkable
+class RowSampler(Protocol):
+    """A sampler whose batches come alone."""
 
     def __call__(self, key: PRNGKeyArray, n: int) -> Batch: ...
 
@@ -47,5 +61,5 @@ class Loss(Protocol):
     """
 
     def __call__(
-        self, model: Any, batch: Batch, key: PRNGKeyArray, progress: Scalar
+        self, model: Any, batch: Batch | Referenced, key: PRNGKeyArray, progress: Scalar
     ) -> tuple[Scalar, tuple[Mapping[str, Scalar], "Loss"]]: ...

@@ -137,6 +137,9 @@ OBJECTIVES: Mapping[str, Callable[[process.AbstractProcess], objective.Objective
     "order-3-adaptive": lambda p: objective.DenoisingScoreMatching(
         p, 3, weighting=weighting.AdaptiveLikelihood(), n_probes=2, every=2
     ),
+    "order-3-quiet": lambda p: objective.DenoisingScoreMatching(
+        p, 3, targets=objective.PosteriorMean(64), noise=objective.Antithetic(), every=2
+    ),
     "order-2-exact": lambda p: objective.DenoisingScoreMatching(p, 2, probe=probes.Basis()),
 }
 

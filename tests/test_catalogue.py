@@ -12,12 +12,15 @@ from scoreode import process, score
 from scoreode.calculus import probes
 from scoreode.data import toy
 from scoreode.model import standardise
-from scoreode.objective import weighting
+from scoreode.objective import targets, weighting
+from scoreode.process import VE
 
 FAMILIES = {
     process.AbstractProcess: {type(make()) for make in catalogue.PROCESSES.values()},
     probes.AbstractProbe: {type(make()) for make in catalogue.PROBES.values()},
     weighting.AbstractWeighting: {type(w.make()) for w in catalogue.WEIGHTINGS.values()},
+    targets.AbstractTargets: {type(make(VE()).targets) for make in catalogue.OBJECTIVES.values()},
+    targets.AbstractNoise: {type(make(VE()).noise) for make in catalogue.OBJECTIVES.values()},
     score.AbstractParametrisation: {type(p.make()) for p in catalogue.PARAMETRISATIONS.values()},
     toy.AbstractToy: {type(make()) for make in catalogue.TOYS.values()},
     standardise.AbstractBijection: {

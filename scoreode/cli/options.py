@@ -14,7 +14,10 @@ from scoreode.model.config import PROCESSES, Run, lookup
 from scoreode.model.defaults import for_table, options_among
 from scoreode.train import RunFolder, saved
 
-_OF_RUN = ("steps", "seconds", "batch_size", "learning_rate", "standardise", "patience")
+_OF_RUN = (
+    *("steps", "seconds", "batch_size", "learning_rate", "weight_decay"),
+    *("standardise", "patience"),
+)
 _DECISIVE = 2**20  # rows of a part, at most, that decide which columns are discrete
 
 
@@ -33,6 +36,8 @@ class FitOptions:
     width: int | None = None
     depth: int | None = None
     n_probes: int | None = None
+    n_reference: int | None = None
+    weight_decay: float | None = None
     lambda1: float | None = None
     lambda2: float | None = None
     standardise: str | None = None
@@ -117,6 +122,7 @@ class FitOptions:
         """These options, with those that were left out as the run has them."""
         matching, network = run.objective, run.network
         chosen = {"width": network.width, "depth": network.depth, "n_probes": matching.n_probes}
+        chosen["n_reference"] = matching.n_reference
         chosen |= {name: getattr(run, name) for name in _OF_RUN}
         left_out = {name: value for name, value in chosen.items() if getattr(self, name) is None}
         return replace(self, **left_out)

@@ -38,6 +38,8 @@ def fit(
     width: Annotated[int | None, default("by the data")] = None,
     depth: Annotated[int | None, default("by the data")] = None,
     n_probes: Annotated[int | None, default("1")] = None,
+    n_reference: Annotated[int | None, default("1024 for tables")] = None,
+    weight_decay: Annotated[float | None, default("0.03 for tables")] = None,
     lambda1: Annotated[float | None, default("late in training")] = None,
     lambda2: Annotated[float | None, default("late in training")] = None,
     standardise: Annotated[str | None, default("auto for tables")] = None,
@@ -93,6 +95,8 @@ def fit(
         width: of the network's layers.
         depth: number of residual blocks.
         n_probes: probes an example for orders 2 and 3.
+        n_reference: rows beside a batch, over which targets are averaged; 0 for none.
+        weight_decay: of the weights of linear maps, decoupled.
         lambda1: weight of order 2, constant from the first step.
         lambda2: weight of order 3, constant from the first step.
         standardise: centre, scale, whiten or power, or auto: what suits rows left out.

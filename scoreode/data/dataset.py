@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import jax.random as jr
 import numpy as np
 
-from scoreode._typing import Sampler
+from scoreode._typing import RowSampler
 from scoreode.data import stored
 from scoreode.data.images import Images, Pixels
 from scoreode.data.stored import Stored, blocks
@@ -61,7 +61,7 @@ class Dataset:
     validation: Part
     test: Part
     columns: tuple[str, ...]
-    sampler: Sampler | None = None
+    sampler: RowSampler | None = None
     entropy: float | None = None
     bin_width: float | tuple[float, ...] | None = None
     bin_edge: float | tuple[float, ...] = 0.0

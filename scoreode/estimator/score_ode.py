@@ -49,8 +49,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
       the likelihood of the ODE depends.
     - `process`: "ve", "vp", "subvp", "straight", or an `AbstractProcess`.
     - `steps` or `seconds`: how long to train.
-    - `batch_size`, `learning_rate`, `network` (an `MLP`, a `UNet` …), `n_probes` an example in
-      training.
+    - `batch_size`, `learning_rate`, `network` (an `MLP`, a `UNet` …), `n_probes` an example,
+      `n_reference` rows over which targets are averaged, `weight_decay`: of training.
     - `standardise`: "centre" all values alike, "scale" the columns, "whiten" them, or "power":
       long tails are bent, then all is whitened. By default rows left out decide between the last
       three. The Jacobian is in the likelihood.
@@ -97,6 +97,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
         learning_rate: float | None = None,
         network: Specification | None = None,
         n_probes: int | None = None,
+        n_reference: int | None = None,
+        weight_decay: float | None = None,
         standardise: str | None = None,
         discrete: Discrete | None = None,
         bin_width: float | Sequence[float] | None = None,
@@ -115,6 +117,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
         self.learning_rate = learning_rate
         self.network = network
         self.n_probes = n_probes
+        self.n_reference = n_reference
+        self.weight_decay = weight_decay
         self.standardise = standardise
         self.discrete = discrete
         self.bin_width = bin_width

@@ -68,10 +68,10 @@ class Run:
     `standardise`, "centre", "scale", "whiten" or "power", or "auto" until the rows are known; a
     budget in `steps` or `seconds`; `batch_size`, in `micro_batches` one after another;
     `learning_rate`, the peak after a warm-up over the part `warmup` of the budget; `ema_decay`;
-    `clip`, of the gradient's norm; `validation`,
-    "bound" or "exact" NLL, measured `validations` times on `validation_fraction` of the rows;
-    `patience`, how many of them may pass without improvement before training stops (None: never);
-    `flip` images left to right at random; `dequantise`, the noise for data on a grid;
+    `clip`, of the gradient's norm; `weight_decay`, decoupled, of the weights of linear maps;
+    `validation`, "bound" or "exact" NLL, measured `validations` times on `validation_fraction` of
+    the rows; `patience`, how many of them may pass without improvement before training stops (None:
+    never); `flip` images left to right at random; `dequantise`, the noise for data on a grid;
     `radius`, of `ScoreModel`, which the training rows decide; `seed`.
     """
 
@@ -87,6 +87,7 @@ class Run:
     warmup: float = 0.05
     ema_decay: float = 0.999
     clip: float = 1.0
+    weight_decay: float = 0.0
     validation: str = "bound"
     validations: int = 20
     validation_fraction: float = 0.1
@@ -110,6 +111,10 @@ COMPONENTS: dict[str, type] = {
         DDPMpp,
         objective.DenoisingScoreMatching,
         objective.Ramp,
+        objective.Draw,
+        objective.PosteriorMean,
+        objective.Independent,
+        objective.Antithetic,
         objective.UniformTime,
         objective.Likelihood,
         objective.AdaptiveLikelihood,

@@ -30,6 +30,13 @@ LATE_LAMBDA2 = objective.Ramp(0.02, 0.8, 0.85)
 
 LATE_EVERY = 4
 
+# Quiet targets: images have no neighbours near enough, and a condition seldom occurs twice.
+N_REFERENCE = 1024
+
+
+# Keeps the network from learning its rows by heart once a budget is long.
+WEIGHT_DECAY = 0.03
+
 
 def for_table(
     n: int,
@@ -43,6 +50,9 @@ def for_table(
     learning_rate: float | None = None,
     network: Specification | None = None,
     n_probes: int | None = None,
+    n_reference: int | None = None,
+    antithetic: bool | None = None,
+    weight_decay: float | None = None,
     lambda1: float | None = None,
     lambda2: float | None = None,
     standardise: str | None = None,
@@ -62,11 +72,12 @@ def for_table(
     if steps is not None and seconds is not None:
         raise InputError("give steps or seconds, not both")
     check_positive(seconds=seconds, learning_rate=learning_rate)
-    check_not_negative(lambda1=lambda1, lambda2=lambda2)
+    check_not_negative(lambda1=lambda1, lambda2=lambda2, weight_decay=weight_decay)
     check_counts(
         steps=steps,
         batch_size=batch_size,
         n_probes=n_probes,
+        n_reference=n_reference or None,
         patience=others.get("patience"),
         micro_batches=others.get("micro_batches"),
     )
@@ -77,6 +88,10 @@ def for_table(
     noise = lookup("dequantisation", dequantise, DEQUANTISATIONS)
     if steps is None and seconds is None:
         steps = min(DEFAULT_STEPS, max(LEAST_STEPS, 2 * n))
+    table = image_shape is None
+    antithetic = table if antithetic is None else antithetic
+    if n_reference is None:
+        n_reference = N_REFERENCE if table and not n_conditions else 0
     score_matching = objective.DenoisingScoreMatching(
         process,
         order,
@@ -85,12 +100,14 @@ def for_table(
         weighting=objective.AdaptiveLikelihood(),
         n_probes=n_probes or 1,
         every=LATE_EVERY,
+        targets=objective.PosteriorMean(n_reference) if n_reference else objective.Draw(),
+        noise=objective.Antithetic() if antithetic else objective.Independent(),
     )
     # Rough features of x keep the network from finding what x and its conditions have in common.
-    flat, few = d <= 2 and not n_conditions, n < FEW and image_shape is None
-    if image_shape is None and others.get("flip"):
+    flat, few = d <= 2 and not n_conditions, n < FEW and table
+    if table and others.get("flip"):
         raise InputError("flip: turns images left to right, and these rows are none")
-    if image_shape is not None:
+    if not table:
         chosen, units, batch, rate = for_images(image_shape), "centre", 128, 1e-3
     elif flat:
         chosen, units, batch, rate = FLAT_NETWORK, AUTO, 500, 1e-3
@@ -106,6 +123,7 @@ def for_table(
         seconds=seconds,
         batch_size=batch_size or batch,
         learning_rate=learning_rate or rate,
+        weight_decay=(WEIGHT_DECAY if table else 0.0) if weight_decay is None else weight_decay,
         validations=others.pop("validations", CLOSE if few else Run.validations),
         dequantise=LearntNoise(for_noise(image_shape)) if noise is LearntNoise else noise(),
         **others,

@@ -16,7 +16,7 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from scoreode._typing import Batch, Loss, Pairs, Scalar
+from scoreode._typing import Batch, Loss, Pairs, Referenced, Scalar
 from scoreode.data import Dataset
 from scoreode.flow import (
     AbstractDequantisation,
@@ -95,8 +95,9 @@ class WithNoise(eqx.Module):
         return cls(loss, bijection, jnp.atleast_1d(jnp.asarray(bin_width, jnp.float32)))
 
     def __call__(
-        self, model: ScoreModel, batch: Batch, key: PRNGKeyArray, progress: Scalar
+        self, model: ScoreModel, batch: Batch | Referenced, key: PRNGKeyArray, progress: Scalar
     ) -> tuple[Scalar, tuple[Mapping[str, Scalar], Self]]:
+        assert not isinstance(batch, Referenced)  # its noise would take the place of rows
         x, c = batch if isinstance(batch, Pairs) else (batch, None)
         key_eps, key_loss, key_bound = jr.split(key, 3)
         middle, _ = self.bijection.forward(x + self.bin_width / 2)

@@ -3,6 +3,14 @@
 from scoreode.objective.denoising import DenoisingScoreMatching, Ramp, Terms
 from scoreode.objective.objective import Objective
 from scoreode.objective.separate import AbstractSeparate, Meng, Second, SecondTrace, Third
+from scoreode.objective.targets import (
+    AbstractNoise,
+    AbstractTargets,
+    Antithetic,
+    Draw,
+    Independent,
+    PosteriorMean,
+)
 from scoreode.objective.weighting import (
     AbstractWeighting,
     AdaptiveLikelihood,
@@ -11,13 +19,19 @@ from scoreode.objective.weighting import (
 )
 
 __all__ = [
+    "AbstractNoise",
     "AbstractSeparate",
+    "AbstractTargets",
     "AbstractWeighting",
     "AdaptiveLikelihood",
+    "Antithetic",
     "DenoisingScoreMatching",
+    "Draw",
+    "Independent",
     "Likelihood",
     "Meng",
     "Objective",
+    "PosteriorMean",
     "Ramp",
     "Second",
     "SecondTrace",

@@ -13,6 +13,9 @@ the paper's unweighted objectives at one (x_0, ε, t) are
 
     J = J1 + λ1 (J2 + J2,tr) + λ2 J3.
 
+In place of one draw's ε, ℓ1 ℓ1ᵀ and ‖ℓ1‖² ℓ1, the targets may be their posterior expectations over
+reference rows; see `objective.targets`. Then ε stands for ē, and C and K are not 0.
+
 Each is implemented once, as a sum over probes v with weights w. The basis as probes gives the exact
 objectives. One random probe gives the paper's estimates: J2's is unbiased; those of J2,tr and J3
 are upper bounds in expectation (Proposition 3), which tighten with the number of probes averaged
@@ -31,8 +34,17 @@ import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from scoreode._typing import Batch, Example, Pairs, Scalar, ScoreFunction
+from scoreode._typing import Batch, Example, Pairs, Referenced, Scalar, ScoreFunction
 from scoreode.calculus import AbstractProbe, ProbeDraw, Rademacher, derivatives
+from scoreode.objective.targets import (
+    AbstractNoise,
+    AbstractTargets,
+    Cumulants,
+    Draw,
+    Independent,
+    Reference,
+    of_draw,
+)
 from scoreode.objective.weighting import AbstractWeighting, UniformTime
 from scoreode.process import AbstractProcess
 from scoreode.score import dropping, given
@@ -42,37 +54,41 @@ AlongProbes = Float[Array, "k d"]
 _DROPPING = 1  # folded into an example's key for dropout; the key itself draws the probes
 
 
-def first(s: Flat, eps: Flat, sigma: Scalar) -> Scalar:
-    """J1 = ‖σ s + ε‖²."""
-    return jnp.sum((sigma * s + eps) ** 2)
-
-
-def second(probes: ProbeDraw, s_v: AlongProbes, l1: Flat, sigma: Scalar) -> Scalar:
-    """J2 = Σ_v w ‖σ² (∇s)v + v − (ℓ1·v) ℓ1‖², where `s_v` is (∇s)v."""
+def second(
+    probes: ProbeDraw, s_v: AlongProbes, l1: Flat, spread: AlongProbes | Scalar, sigma: Scalar
+) -> Scalar:
+    """J2 = Σ_v w ‖σ² (∇s)v + v − (ℓ1·v) ℓ1 − C v‖², where `s_v` is (∇s)v and `spread` C v."""
     v = probes.vectors
-    residual = sigma**2 * s_v + v - jnp.outer(v @ l1, l1)
+    residual = sigma**2 * s_v + v - jnp.outer(v @ l1, l1) - spread
     return probes.weight * jnp.sum(residual**2)
 
 
-def second_trace(probes: ProbeDraw, s_v: AlongProbes, l1: Flat, sigma: Scalar) -> Scalar:
-    """J2,tr = (Σ_v w [σ² vᵀ(∇s)v + ‖v‖² − (ℓ1·v)²])²."""
+def second_trace(
+    probes: ProbeDraw, s_v: AlongProbes, l1: Flat, spread: AlongProbes | Scalar, sigma: Scalar
+) -> Scalar:
+    """J2,tr = (Σ_v w [σ² vᵀ(∇s)v + ‖v‖² − (ℓ1·v)² − vᵀC v])²."""
     v = probes.vectors
-    residual = sigma**2 * jnp.sum(v * s_v, 1) + jnp.sum(v**2, 1) - (v @ l1) ** 2
+    residual = sigma**2 * jnp.sum(v * s_v, 1) + jnp.sum(v * (v - spread), 1) - (v @ l1) ** 2
     return (probes.weight * jnp.sum(residual)) ** 2
 
 
 def third(
-    probes: ProbeDraw, grad_v: AlongProbes, s2_v: AlongProbes, l1: Flat, sigma: Scalar
+    probes: ProbeDraw,
+    grad_v: AlongProbes,
+    s2_v: AlongProbes,
+    l1: Flat,
+    cumulants: Cumulants,
+    sigma: Scalar,
 ) -> Scalar:
-    """J3 = ‖Σ_v w [σ³ ∇(vᵀ(∇s)v) + (ℓ1·v)² ℓ1 − (vᵀℓ2 v) ℓ1 − 2 (ℓ1·v) ℓ2 v]‖².
+    """J3 = ‖Σ_v w [σ³ ∇(vᵀ(∇s)v) + a² ℓ1 − (vᵀL v) ℓ1 − 2 a L v + K(v)]‖², a = ℓ1·v, L = ℓ2 − C.
 
     `grad_v` is ∇(vᵀ(∇s)v); `s2_v` is ŝ2 v, held constant like ℓ1.
     """
     v = probes.vectors
-    l2_v = sigma**2 * s2_v + v
+    L_v = sigma**2 * s2_v + v - cumulants.second
     along = v @ l1
-    towards_l1 = jnp.outer(along**2 - jnp.sum(v * l2_v, 1), l1)
-    residual = sigma**3 * grad_v + towards_l1 - 2 * along[:, None] * l2_v
+    towards_l1 = jnp.outer(along**2 - jnp.sum(v * L_v, 1), l1)
+    residual = sigma**3 * grad_v + towards_l1 - 2 * along[:, None] * L_v + cumulants.third
     return jnp.sum((probes.weight * jnp.sum(residual, 0)) ** 2)
 
 
@@ -108,7 +124,8 @@ class DenoisingScoreMatching(eqx.Module):
     **Arguments:** `process`; `order`, 1, 2 or 3; `lambda1` and `lambda2`, which may rise during
     training (before they start, orders 2 and 3 cost nothing); `weighting`; `probe`; `n_probes` per
     example; `every`, k: evaluate orders 2 and 3 on every k-th example of a batch; `powers`
-    (p1, p2, p2tr, p3) of d, by default the paper's for images.
+    (p1, p2, p2tr, p3) of d, by default the paper's for images; `targets`, ε or its posterior;
+    `noise`, of independent examples or of pairs.
 
     **Cost:** with one probe, a step takes about 2 (order 2) and 4 (order 3) times as long as with
     order 1.
@@ -123,12 +140,19 @@ class DenoisingScoreMatching(eqx.Module):
     n_probes: int = 1
     every: int = 1
     powers: tuple[int, int, int, int] = (1, 2, 2, 3)
+    targets: AbstractTargets = Draw()
+    noise: AbstractNoise = Independent()
 
     def __check_init__(self) -> None:
         if self.order not in (1, 2, 3):
             raise ValueError(f"order must be 1, 2 or 3, not {self.order}")
         if self.n_probes < 1 or self.every < 1:
             raise ValueError("n_probes and every must be at least 1")
+
+    @property
+    def n_reference(self) -> int:
+        """Rows that a step draws beside its batch."""
+        return self.targets.n_reference
 
     def terms(
         self,
@@ -138,50 +162,62 @@ class DenoisingScoreMatching(eqx.Module):
         t: Scalar,
         key: PRNGKeyArray,
         order: int,
+        reference: Reference | None = None,
     ) -> Terms:
-        """J1, J2, J2,tr, J3 at one (x_0, ε, t), unweighted and not divided by powers of d."""
-        sigma = self.process.sigma(t)
+        """J1, J2, J2,tr, J3 at one (x_0, ε, t), unweighted and not divided by powers of d.
+
+        **Arguments:** `reference`, other rows for the targets (None: ε is the target).
+        """
+        alpha, sigma = self.process.alpha(t), self.process.sigma(t)
         x_t = self.process.diffuse(x_0, eps, t)
         probes = self.probe.draw(key, self.n_probes, x_0.size, x_0.dtype)
         record = derivatives(lambda x: model(x, t), x_t, probes, order)
         eps, zero = eps.ravel(), jnp.zeros((), x_0.dtype)
-        J1, J2, J2_tr, J3 = first(record.s, eps, sigma), zero, zero, zero
-        l1 = jax.lax.stop_gradient(sigma * record.s + eps)
+        known = of_draw(eps)
+        if reference is not None:
+            known = self.targets.cumulants(
+                x_0.ravel(), eps, alpha / sigma, reference, probes, order
+            )
+        residual = sigma * record.s + known.mean
+        J1, J2, J2_tr, J3 = jnp.sum(residual**2), zero, zero, zero
+        l1 = jax.lax.stop_gradient(residual)
         if record.jvp is not None:
-            J2 = second(probes, record.jvp, l1, sigma)
-            J2_tr = second_trace(probes, record.jvp, l1, sigma)
+            J2 = second(probes, record.jvp, l1, known.second, sigma)
+            J2_tr = second_trace(probes, record.jvp, l1, known.second, sigma)
             if record.grad_quadratic is not None:
                 s2_v = jax.lax.stop_gradient(record.jvp)
-                J3 = third(probes, record.grad_quadratic, s2_v, l1, sigma)
+                J3 = third(probes, record.grad_quadratic, s2_v, l1, known, sigma)
         return Terms(J1, J2, J2_tr, J3)
 
     def __call__(
         self,
         model: ScoreFunction,
-        batch: Batch,
+        batch: Batch | Referenced,
         key: PRNGKeyArray,
         progress: Scalar,
     ) -> tuple[Scalar, tuple[dict[str, Scalar], Self]]:
         """The loss of a batch, the weighted means of its terms, and the updated objective.
 
-        For pairs (x, c), the model is conditional: x given c. An adaptive weighting is updated with
-        this batch's J1.
+        For pairs (x, c), the model is conditional: x given c. Rows beside the batch are reference
+        rows for the targets. An adaptive weighting is updated with this batch's J1.
         """
+        batch, others = batch if isinstance(batch, Referenced) else (batch, None)
         x, c = batch if isinstance(batch, Pairs) else (batch, None)
         n, d = x.shape[0], x[0].size
         key_t, key_eps, key_v = jr.split(key, 3)
-        t, weight = self.weighting.sample(self.process, key_t, n)
-        examples = x, jr.normal(key_eps, x.shape, x.dtype), t, jr.split(key_v, n), c
+        row, eps, t, weight = self.noise.draw(self.process, self.weighting, (key_t, key_eps), x)
+        examples = row, eps, t, jr.split(key_v, n)
+        reference_of = None if others is None else Reference.of(others)
 
-        def terms_at(order: int, rows: Any) -> Terms:
-            def example_terms(
-                x_0: Example, eps: Example, t: Scalar, key: PRNGKeyArray, c: Any
-            ) -> Terms:
+        def terms_at(order: int, which: Any) -> Terms:
+            def example_terms(row: Array, eps: Example, t: Scalar, key: PRNGKeyArray) -> Terms:
+                c_row = None if c is None else c[row]
                 # One dropout mask for all derivatives at an example.
-                score = dropping(given(model, c), jr.fold_in(key, _DROPPING))
-                return self.terms(score, x_0, eps, t, key, order)
+                score = dropping(given(model, c_row), jr.fold_in(key, _DROPPING))
+                reference = None if reference_of is None else reference_of(c_row)
+                return self.terms(score, x[row], eps, t, key, order, reference)
 
-            return jax.vmap(example_terms)(*jax.tree.map(lambda array: array[rows], examples))
+            return jax.vmap(example_terms)(*jax.tree.map(lambda array: array[which], examples))
 
         def high() -> tuple[Array, Terms]:
             subset = slice(None, None, self.every)

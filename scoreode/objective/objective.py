@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Protocol, Self, runtime_checkable
 
 from jaxtyping import PRNGKeyArray
 
-from scoreode._typing import Batch, Scalar
+from scoreode._typing import Batch, Referenced, Scalar
 from scoreode.process import AbstractProcess
 
 
@@ -30,8 +30,13 @@ class Objective(Protocol):
         """Probes an example."""
         ...
 
+    @property
+    def n_reference(self) -> int:
+        """Rows that a step draws beside its batch; see `objective.targets`."""
+        ...
+
     def __call__(
-        self, model: Any, batch: Batch, key: PRNGKeyArray, progress: Scalar
+        self, model: Any, batch: Batch | Referenced, key: PRNGKeyArray, progress: Scalar
     ) -> tuple[Scalar, tuple[Mapping[str, Scalar], Self]]:
         """The loss, the terms that are reported, and the objective of the next step."""
         ...

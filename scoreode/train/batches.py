@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from scoreode._typing import Batch, Pairs, Sampler
+from scoreode._typing import Batch, Pairs, Referenced, RowSampler, Sampler
 from scoreode.data import Dataset, Stored
 from scoreode.flow import uniform_noise
 from scoreode.model.dequantised import AbstractTrainingNoise, AddNoise, UniformNoise
@@ -24,6 +25,7 @@ def batches(
     flip: bool = False,
     window: int = 2**15,
     seed: int = 0,
+    n_reference: int = 0,
 ) -> Sampler | Windows:
     """The sampler of training batches.
 
@@ -32,14 +34,18 @@ def batches(
 
     **Arguments:** `dequantise`, the run's noise on a grid; if the loss adds it, rows stay in the
     units of the data; `flip` images left to right at random; `window`, the rows in memory at a time
-    if the data are not, chosen by the `seed`.
+    if the data are not, chosen by the `seed`; `n_reference`, the rows that come beside a batch.
     """
+
+    def referenced(sampler: RowSampler) -> Sampler:
+        return WithReference(sampler, n_reference) if n_reference else sampler
+
     if data.sampler is not None:
-        return Standardised(data.sampler, bijection)
+        return referenced(Standardised(data.sampler, bijection))
     c = _conditions(data, bijection)
 
     def sampler_of(x: np.ndarray) -> Sampler:
-        return _sampler(data, x, c, bijection, dequantise, flip)
+        return referenced(_sampler(data, x, c, bijection, dequantise, flip))
 
     if isinstance(data.train, Stored):
         return Windows(data.train, window, seed, sampler_of)
@@ -53,7 +59,7 @@ def _sampler(
     bijection: Chain,
     dequantise: AbstractTrainingNoise,
     flip: bool,
-) -> Sampler:
+) -> RowSampler:
     """The sampler of batches from these rows of the data."""
     noise = uniform_noise(data.bin_width, data.bin_edge)
     if noise is None:
@@ -92,7 +98,7 @@ def _map_x(function: Callable[[Array, Array | None], Array], batch: Batch) -> Ba
 class Standardised(eqx.Module):
     """The batches of a sampler in standardised coordinates."""
 
-    sampler: Sampler
+    sampler: RowSampler
     bijection: Chain
 
     def __call__(self, key: PRNGKeyArray, n: int) -> Batch:
@@ -100,6 +106,17 @@ class Standardised(eqx.Module):
             return jnp.asarray(self.bijection.forward(x, c)[0])
 
         return _map_x(standardise, self.sampler(key, n))
+
+
+class WithReference(eqx.Module):
+    """The batches of a sampler, each with more rows of the same distribution beside it."""
+
+    sampler: RowSampler
+    n_reference: int
+
+    def __call__(self, key: PRNGKeyArray, n: int) -> Referenced:
+        rows = self.sampler(key, n + self.n_reference)
+        return Referenced(jax.tree.map(lambda a: a[:n], rows), jax.tree.map(lambda a: a[n:], rows))
 
 
 class Dequantised(eqx.Module):
@@ -121,7 +138,7 @@ class Dequantised(eqx.Module):
 class Flipped(eqx.Module):
     """Images of a sampler, each flipped left to right with probability ½."""
 
-    sampler: Sampler
+    sampler: RowSampler
     image_shape: tuple[int, ...] = eqx.field(static=True)
 
     def __call__(self, key: PRNGKeyArray, n: int) -> Batch:

@@ -67,10 +67,12 @@ def all_devices() -> Mesh:
 
 
 def split(rows: Tree, mesh: Mesh) -> Tree:
-    """Splits rows equally over the devices, within a compiled function."""
+    """Splits rows over the devices, within a compiled function, where equal parts are possible."""
     if mesh.size == 1:
         return rows
-    return jax.lax.with_sharding_constraint(rows, NamedSharding(mesh, PartitionSpec("rows")))
+    sharding = NamedSharding(mesh, PartitionSpec("rows"))
+    constrain = lambda a: jax.lax.with_sharding_constraint(a, sharding)  # noqa: E731
+    return jax.tree.map(lambda a: a if len(a) % mesh.size else constrain(a), rows)
 
 
 def whole(tree: Tree, mesh: Mesh) -> Tree:

@@ -27,7 +27,7 @@ import optax
 from jax.sharding import Mesh
 from jaxtyping import Array, Bool, Int, PRNGKeyArray, PyTree, Real, UInt32
 
-from scoreode._typing import Batch, Loss, Sampler, Scalar
+from scoreode._typing import Batch, Loss, Referenced, Sampler, Scalar
 from scoreode.errors import FailureError
 from scoreode.train import devices
 from scoreode.train.windows import Windows
@@ -96,12 +96,23 @@ class Rows(eqx.Module):
 
 
 @lru_cache
-def adam(clip: float = 1.0, b2: float = 0.99) -> optax.GradientTransformation:
-    """Adam with clipping of the gradient's norm.
+def adam(
+    clip: float = 1.0, b2: float = 0.99, weight_decay: float = 0.0
+) -> optax.GradientTransformation:
+    """Adam with clipping of the gradient's norm, and decoupled weight decay of linear maps.
 
     Cached, because a compiled step is reused only with the same object.
     """
-    return optax.chain(optax.clip_by_global_norm(clip), optax.scale_by_adam(b2=b2))
+    parts = [optax.clip_by_global_norm(clip), optax.scale_by_adam(b2=b2)]
+    if weight_decay:
+        parts.append(optax.add_decayed_weights(weight_decay, _is_weight))
+    return optax.chain(*parts)
+
+
+def _is_weight(tree: PyTree) -> PyTree[bool]:
+    """Whether a leaf is the weight of a linear map or a convolution, not a bias or a constant."""
+    is_weight = lambda path, _: getattr(path[-1], "name", None) == "weight"  # noqa: E731
+    return jax.tree_util.tree_map_with_path(is_weight, tree)
 
 
 class Optimiser(eqx.Module):
@@ -192,7 +203,7 @@ class Report:
 
 def _gradient(
     state: TrainState,
-    batch: Batch,
+    batch: Batch | Referenced,
     key: PRNGKeyArray,
     progress: Scalar,
     parts: int,
@@ -200,7 +211,9 @@ def _gradient(
 ) -> tuple[Any, Mapping[str, Scalar], Loss]:
     """The gradient and the terms, as means over the parts of the batch, and the updated loss."""
 
-    def part_gradient(loss: Loss, batch: Batch, key: PRNGKeyArray) -> tuple[Any, Any, Loss]:
+    def part_gradient(
+        loss: Loss, batch: Batch | Referenced, key: PRNGKeyArray
+    ) -> tuple[Any, Any, Loss]:
         batch = devices.split(batch, mesh)
         grad = eqx.filter_grad(lambda model: loss(model, batch, key, progress), has_aux=True)
         gradient, (terms, loss) = grad(state.model)
@@ -210,7 +223,9 @@ def _gradient(
         return part_gradient(state.loss, batch, key)
     arrays, static = eqx.partition(state.loss, eqx.is_array)
 
-    def add(carry: tuple[Any, Any], part: tuple[Batch, PRNGKeyArray]) -> tuple[tuple, None]:
+    def add(
+        carry: tuple[Any, Any], part: tuple[Batch | Referenced, PRNGKeyArray]
+    ) -> tuple[tuple, None]:
         arrays, sums = carry
         gradient, terms, loss = part_gradient(eqx.combine(arrays, static), *part)
         sums = jax.tree.map(jnp.add, sums, (gradient, terms))

@@ -102,7 +102,7 @@ def _recoveries(record: dict[str, Any]) -> tuple[int, ...]:
 
 def _optimiser(run: Run) -> Optimiser:
     return Optimiser(
-        adam(run.clip),
+        adam(run.clip, weight_decay=run.weight_decay),
         Schedule(run.learning_rate, run.warmup),
         run.ema_decay,
         run.batch_size,

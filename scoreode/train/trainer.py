@@ -203,6 +203,7 @@ class Trainer:
                 flip=self.run.flip,
                 window=CHUNK * self.run.batch_size,
                 seed=self.run.seed,
+                n_reference=self._n_reference(),
             ),
             self._optimiser,
             Budget(self.run.steps, self.run.seconds),
@@ -210,6 +211,12 @@ class Trainer:
             self._elapsed,
             self._recoveries,
         )
+
+    def _n_reference(self) -> int:
+        """Reference rows of a step, equally many for every micro-batch."""
+        if self.run.dequantise.in_loss:
+            return 0
+        return self.run.objective.n_reference // self.run.micro_batches * self.run.micro_batches
 
     def _validations_due(self, report: Report) -> int:
         return int(report.progress * self.run.validations)

@@ -1,8 +1,7 @@
 """The NLL of validation rows: a bound, or exact.
 
-The bound is cheap, but it belongs to the ScoreSDE. Orders 2 and 3 improve the ODE, on which the
-bound does not depend. For them, the model with the best bound is therefore compared with the last
-model by the exact NLL of some rows.
+The bound is cheap, but it belongs to the ScoreSDE, and the ODE may be better when it is worse. The
+model with the best bound is therefore compared with the last model by the exact NLL of some rows.
 """
 
 import numpy as np
@@ -23,7 +22,7 @@ class Validation:
 
     def __init__(self, run: Run, data: Dataset):
         self.absent: bool = data.sampler is not None or len(data.validation) == 0
-        self._exact, self._order = run.validation == "exact", run.objective.order
+        self._exact = run.validation == "exact"
         self._noise, self._grid = run.dequantise, uniform_noise(data.bin_width, data.bin_edge)
         d = len(data.columns)
         self._weights = data.validation_weights
@@ -39,7 +38,7 @@ class Validation:
 
     def chosen(self, best: Density, last: Density) -> Density:
         """The best model by `nats`; if that is a bound, the last one if its exact NLL is lower."""
-        if self.absent or self._exact or self._order == 1:
+        if self.absent or self._exact or best.score_model is last.score_model:
             return best
         return min(best, last, key=self._exact_nats)
 

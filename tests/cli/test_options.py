@@ -30,7 +30,14 @@ def test_the_command_has_every_option_with_its_default():
 def test_the_estimator_has_the_same_defaults():
     estimator = defaults(ScoreODE.__init__)
     shared = {"order", "steps", "seconds", "batch_size", "learning_rate", "n_probes", "process"}
-    shared |= {"standardise", "validation_fraction", "patience", "dequantise"}
+    shared |= {
+        "n_reference",
+        "weight_decay",
+        "standardise",
+        "validation_fraction",
+        "patience",
+        "dequantise",
+    }
     assert shared <= estimator.keys() & OPTIONS.keys()
     for name in shared:
         assert estimator[name] == OPTIONS[name], name

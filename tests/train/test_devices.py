@@ -16,10 +16,16 @@ import pytest
 
 from scoreode.data import toy
 from scoreode.network import MLP
-from scoreode.objective import AdaptiveLikelihood, DenoisingScoreMatching
+from scoreode.objective import (
+    AdaptiveLikelihood,
+    Antithetic,
+    DenoisingScoreMatching,
+    PosteriorMean,
+)
 from scoreode.process import VE
 from scoreode.score import ScoreModel, Velocity
 from scoreode.train import Budget, Optimiser, Rows, Schedule, TrainState, adam, train
+from scoreode.train.batches import WithReference
 
 pytestmark = pytest.mark.optimised
 
@@ -29,11 +35,17 @@ STEPS = 30
 def trained(micro_batches=1, order=3):
     """A small network after some steps, and the means of the terms."""
     process = VE(0.01, 10.0)
-    loss = DenoisingScoreMatching(process, order, weighting=AdaptiveLikelihood())
+    loss = DenoisingScoreMatching(
+        process,
+        order,
+        weighting=AdaptiveLikelihood(),
+        targets=PosteriorMean(64),
+        noise=Antithetic(),
+    )
     network = MLP(width=8, depth=1).build((2,), jr.key(0))
     optimiser = Optimiser(adam(), Schedule(1e-3), 0.99, 32, micro_batches)
     state = TrainState.initial(ScoreModel(process, Velocity(), network), loss, optimiser)
-    rows = Rows(jnp.asarray(toy.Moons()(jr.key(1), 200)))
+    rows = WithReference(Rows(jnp.asarray(toy.Moons()(jr.key(1), 200))), 64)
     *_, last = train(state, rows, optimiser, Budget(steps=STEPS), jr.key(2))
     arrays = [np.ravel(leaf) for leaf in jax.tree.leaves(last.state.ema)]
     return np.concatenate(arrays), np.array(list(last.terms.values()))

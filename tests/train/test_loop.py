@@ -102,6 +102,17 @@ def test_adam_clips_and_forgets_as_it_is_defined():
         np.testing.assert_allclose(update, expected, rtol=1e-4)
 
 
+def test_weights_of_linear_maps_decay_and_nothing_else_does():
+    layer = eqx.nn.Linear(2, 2, key=jr.key(0))
+    network = {"layer": layer, "constant": Mean(jnp.ones(3))}
+    without = jax.tree.map(jnp.zeros_like, network)
+    moments = adam(weight_decay=0.1).init(network)
+    updates, _ = adam(weight_decay=0.1).update(without, moments, network)
+    np.testing.assert_allclose(updates["layer"].weight, 0.1 * layer.weight, rtol=1e-6)
+    for leaf in (updates["layer"].bias, updates["constant"].value):
+        np.testing.assert_array_equal(leaf, jnp.zeros_like(leaf))
+
+
 def test_a_run_in_two_parts_is_bit_equal_to_one():
     optimiser = sgd()
     whole = list(train(start(optimiser), ROWS, optimiser, Budget(steps=3 * CHUNK), KEY))

@@ -40,7 +40,7 @@ from scoreode.process import AbstractProcess
 
 Flat = Float[Array, " d"]
 AlongProbes = Float[Array, "k d"]
-_EXACT = jax.lax.Precision.HIGHEST  # squared distances are differences of large numbers
+_EXACT = jax.lax.Precision.HIGHEST  # products here become differences of large numbers
 
 
 class Cumulants(NamedTuple):
@@ -153,7 +153,8 @@ class PosteriorMean(AbstractTargets):
         if order == 1:
             return of_draw(mean)
         v = probes.vectors
-        along, shift_v = v @ rows.T - (v @ x_0)[:, None], (v @ shift)[:, None]
+        along = jnp.matmul(v, rows.T, precision=_EXACT) - jnp.sum(v * x_0, 1, keepdims=True)
+        shift_v = jnp.sum(v * shift, 1, keepdims=True)
         raw = _moment(w * along, rows, x_0)
         second = ratio**2 * (raw - shift_v * shift)
         if order == 2:
@@ -170,7 +171,7 @@ def _weights(x_0: Flat, eps: Flat, ratio: Scalar, reference: Reference) -> Float
     # log w_j − log w_0 = ‖ε‖²/2 − ‖e_j‖²/2, by one product of matrices for a batch.
     log_w = jnp.matmul(rows, ratio * eps + ratio**2 * x_0, precision=_EXACT)
     log_w = log_w - ratio**2 / 2 * jnp.sum(rows**2, 1)
-    log_w = log_w - (ratio * (eps @ x_0) + ratio**2 / 2 * (x_0 @ x_0))
+    log_w = log_w - jnp.sum(ratio * eps * x_0 + ratio**2 / 2 * x_0**2)
     if same is not None:
         log_w = jnp.where(same, log_w, -jnp.inf)
     largest = jnp.maximum(jnp.max(log_w), 0)

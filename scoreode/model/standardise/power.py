@@ -18,6 +18,7 @@ from typing import Any, Self
 
 import numpy as np
 from scipy import optimize
+from threadpoolctl import threadpool_limits
 
 from scoreode.model.standardise.affine import MIN_RELATIVE_VARIANCE, deviation
 from scoreode.model.standardise.bijection import AbstractBijection, Array
@@ -47,7 +48,9 @@ class Power(AbstractBijection):
     second: np.ndarray
     two_sided: np.ndarray
 
+    # Matrices are small: threads that share one would mostly wait for each other.
     @classmethod
+    @threadpool_limits.wrap(limits=1, user_api="blas")
     def fitted(cls, x: np.ndarray) -> Self:
         """The joint maximum a posteriori fit: λ ~ N(1, 1), weak priors on the other parameters."""
         rows = np.random.default_rng(0).permutation(len(x))[:_FITTED_ROWS]
@@ -199,6 +202,10 @@ class _Columns:
 
     def _transform(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """z, log dz/du, and the derivatives (2, 2, n, d) of both by the parameters."""
+        if self.two_sided.all() or not self.two_sided.any():
+            transform = _two_tails if self.two_sided.all() else _one_tail
+            z, log_slope, derivatives = transform(self.u, *parameters)
+            return z, log_slope, np.asarray(derivatives)
         z, log_slope = np.empty(self.u.shape), np.empty(self.u.shape)
         derivatives = np.empty((2, 2, *self.u.shape))
         for two, transform in ((False, _one_tail), (True, _two_tails)):

@@ -10,9 +10,14 @@ import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
-# Most of a test's time is compilation, twice as much with these emitters, and what is compiled runs
-# for milliseconds. It is kept, also for the processes that tests start.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_use_fusion_emitters=false"
+# Most of a test's time is compilation, twice as much with these emitters, and more by a fifth where
+# a program is split for several threads; what is compiled runs for milliseconds. It is kept, also
+# for the processes that tests start.
+FLAGS = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
+# Both workers keep a core busy: threads that share small matrices would wait for one another. The
+# workers inherit this, before they import NumPy.
+os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 for name, value in {
     "jax_compilation_cache_dir": str(Path(__file__).parent.parent / ".cache" / "jax"),
     "jax_persistent_cache_min_compile_time_secs": 0,

@@ -24,11 +24,11 @@ from scoreode.train.batches import Flipped
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
-    """A directory with a Fashion-MNIST of 60 and 16 pictures, taken for the published one."""
+    """A directory with a Fashion-MNIST of 60 and 6 pictures, taken for the published one."""
     root, patch = tmp_path_factory.mktemp("sets"), pytest.MonkeyPatch()
     (root / "fashion-mnist").mkdir()
     rng = np.random.default_rng(0)
-    for part, n in (("train", 60), ("t10k", 16)):
+    for part, n in (("train", 60), ("t10k", 6)):
         y, x = np.mgrid[:28, :28]
         waves = np.sin(0.2 * (x + rng.uniform(0, 20, (n, 1, 1))) + 0.1 * y)
         content = np.clip(128 + 100 * waves + 5 * rng.normal(size=(n, 28, 28)), 0, 255)
@@ -81,7 +81,7 @@ def test_nll_is_in_bits_per_dimension(cli, run, sets, monkeypatch, tmp_path):
     result = cli("nll", run, "fashion-mnist", "--json", "--out", tmp_path / "rows.csv")
     assert result.code == 0, result.err
     summary = json.loads(result.out)
-    assert (summary["n"], summary["d"]) == (16, 784)
+    assert (summary["n"], summary["d"]) == (6, 784)
     assert summary["bits_per_dim"] == pytest.approx(-summary["nats_mean"] / 784 / np.log(2))
 
 

@@ -19,7 +19,7 @@ from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE, VP
 from scoreode.score import ScoreModel, Velocity
 
-pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.optimised]
+pytestmark = pytest.mark.usefixtures("x64")
 
 SHAPE, D = (8, 12, 3), 8 * 12 * 3
 SMALL = {"image_shape": SHAPE, "width": 8, "multipliers": (1, 2), "depth": 1, "attention": (4,)}

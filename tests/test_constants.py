@@ -15,8 +15,6 @@ from scoreode.flow.likelihood import likelihood_record
 from scoreode.objective import AdaptiveLikelihood, DenoisingScoreMatching, Ramp
 from scoreode.process import VE, VP, SubVP
 
-pytestmark = pytest.mark.optimised
-
 
 class Nothing(eqx.Module):
     """A score of 0 everywhere."""

@@ -11,7 +11,7 @@ from catalogue import ORDERS, PROBES, mixture, random_field
 from scoreode.calculus import Basis, Gaussian, derivatives, divergence
 from scoreode.process import VP
 
-pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.optimised]
+pytestmark = pytest.mark.usefixtures("x64")
 
 T = 0.3
 

@@ -11,8 +11,6 @@ from scipy import stats
 from scoreode import ScoreODE
 from scoreode.network import MLP
 
-pytestmark = pytest.mark.optimised
-
 THIN = 1e-3
 N = 4000
 

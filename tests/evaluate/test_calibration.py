@@ -12,8 +12,6 @@ from scoreode.flow import Refined
 from scoreode.process import VE
 from scoreode.theory import MixtureOracle
 
-pytestmark = pytest.mark.optimised
-
 PROCESS = VE(0.01, 10.0)
 VARIANCES = np.array([0.5, 1.5])
 N = 3000

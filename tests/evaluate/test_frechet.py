@@ -10,8 +10,6 @@ from scipy.stats import ortho_group
 from scoreode.errors import InputError
 from scoreode.evaluate.quality import FEATURES, Moments, class_score, frechet_distance, of_images
 
-pytestmark = pytest.mark.optimised
-
 
 def moments(seed, k):
     rng = np.random.default_rng(seed)

@@ -15,8 +15,6 @@ from scoreode.model.fitted import Fitted
 from scoreode.network import MLP
 from scoreode.process import VP
 
-pytestmark = pytest.mark.optimised
-
 
 def fitted(name, standardise):
     """An untrained run on a toy."""

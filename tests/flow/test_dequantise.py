@@ -13,8 +13,6 @@ from standard_errors import assert_mean
 
 from scoreode.flow import LogitNormal, LogLikelihood, TruncatedNormal, Uniform
 
-pytestmark = pytest.mark.optimised
-
 WEIGHTS = np.array([0.3, 0.5, 0.2])
 MEANS = np.array([0.6, 2.5, 3.4])
 STDS = np.array([0.2, 0.35, 0.5])

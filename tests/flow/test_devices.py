@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.optimised
-
 SCRIPT = """
 import jax, sys
 import jax.numpy as jnp, jax.random as jr, numpy as np

@@ -14,8 +14,6 @@ from scoreode.network import MLP
 from scoreode.process import VE, VP
 from scoreode.score import ScoreModel, Velocity
 
-pytestmark = pytest.mark.optimised
-
 TIGHT = Solver(1e-10, 1e-10, max_steps=100_000)
 KEY = jr.key(0)
 
@@ -200,6 +198,7 @@ def test_the_finest_grid_is_not_below_the_coarsest():
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 @pytest.mark.parametrize("stderr", [0.3, 0.0])
 def test_probes_are_added_until_the_standard_error_is_met(stderr):
     process, d = VE(), 20

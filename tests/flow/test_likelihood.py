@@ -14,8 +14,6 @@ from scoreode.process import VE, VP
 from scoreode.score import ScoreModel, Velocity
 from scoreode.theory import MixtureOracle
 
-pytestmark = pytest.mark.optimised
-
 MEAN, SCALE = 0.7, 0.5
 
 

@@ -12,8 +12,6 @@ from standard_errors import assert_mean
 from scoreode.calculus import Basis
 from scoreode.flow import Likelihood, Solver, map_rows, nll_bound
 
-pytestmark = pytest.mark.optimised
-
 RANDOM = [name for name, make in PROBES.items() if not make().exact]
 MEAN = np.array([0.3, -0.5, 0.1])
 COVARIANCE = np.array([[1.0, 0.6, -0.2], [0.6, 0.5, 0.1], [-0.2, 0.1, 0.8]])
@@ -58,6 +56,7 @@ def mixed():
 
 
 @pytest.mark.slow
+@pytest.mark.optimised
 @pytest.mark.parametrize("name", RANDOM)
 def test_error_bars_are_calibrated(mixed, name):
     """Over many examples: estimates are unbiased and their errors are as large as they say."""

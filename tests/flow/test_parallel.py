@@ -16,8 +16,6 @@ from scoreode.network import UNet
 from scoreode.process import VE
 from scoreode.score import Noise, ScoreModel
 
-pytestmark = pytest.mark.optimised
-
 
 def wave(a, x):
     return jnp.sin(a * x), x.sum()

@@ -20,8 +20,6 @@ from scoreode.flow import (
 )
 from scoreode.process import VE, VP
 
-pytestmark = pytest.mark.optimised
-
 N = 4000
 SAMPLERS = {
     "ode": ODESampler(),

@@ -27,8 +27,6 @@ from scoreode.process import VE
 from scoreode.score import Score, ScoreModel, Velocity
 from scoreode.train.batches import batches
 
-pytestmark = pytest.mark.optimised
-
 PROCESS = VE(sigma_min=0.01, sigma_max=10.0)
 A = np.array([[0.8, -0.5, 0.0], [0.3, 0.0, -1.0]])
 S = np.array([0.4, 0.7])  # of x given c, in standardised units

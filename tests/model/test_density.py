@@ -13,8 +13,6 @@ from scoreode.model.density import Density
 from scoreode.model.standardise import Chain, Whitening
 from scoreode.score import ScoreModel, Velocity
 
-pytestmark = pytest.mark.optimised
-
 MEAN = np.array([3.0, -200.0])
 COVARIANCE = np.array([[0.25, 3.0], [3.0, 100.0]])
 

@@ -24,8 +24,6 @@ from scoreode.network import MLP, CellNoise
 from scoreode.process import VE
 from scoreode.score import ScoreModel, Velocity
 
-pytestmark = pytest.mark.optimised
-
 A, B = 0.4, -0.3  # location and log-scale of the noise in every cell
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(80)
 

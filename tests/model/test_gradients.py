@@ -19,8 +19,6 @@ from scoreode.process import VE
 from scoreode.score import Score, ScoreModel
 from scoreode.theory import AugmentedODE
 
-pytestmark = pytest.mark.optimised
-
 PROCESS = VE(sigma_min=0.01, sigma_max=10.0)
 S = np.array([0.4, 0.7, 1.2])  # of the standardised rows, along the axes of R
 R = np.linalg.qr(np.random.default_rng(4).normal(size=(3, 3)))[0]

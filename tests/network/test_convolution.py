@@ -12,7 +12,7 @@ from jax.test_util import check_grads
 from scoreode.network.convolution import convolve
 from scoreode.network.layers import Conv2d, GroupNorm
 
-pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.optimised]
+pytestmark = pytest.mark.usefixtures("x64")
 
 SIZES = {
     "same": {"stride": (1, 1), "padding": ((1, 1), (1, 1))},

@@ -13,7 +13,7 @@ from scipy.special import expit, softmax
 from scoreode.network import UNet
 from scoreode.network.mlp import LEVELS
 
-pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.optimised]
+pytestmark = pytest.mark.usefixtures("x64")
 
 SHAPE = (8, 12, 2)
 D = 8 * 12 * 2

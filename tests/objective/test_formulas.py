@@ -13,7 +13,7 @@ from scoreode.calculus import Basis, Rademacher
 from scoreode.objective import DenoisingScoreMatching, Ramp
 from scoreode.process import VE, VP, Straight, SubVP
 
-pytestmark = [pytest.mark.usefixtures("x64", "strict"), pytest.mark.optimised]
+pytestmark = pytest.mark.usefixtures("x64", "strict")
 
 CASES = {
     "network-1": (1, VE(), random_field),

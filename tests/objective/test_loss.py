@@ -14,7 +14,7 @@ from standard_errors import assert_mean
 from scoreode.objective import AdaptiveLikelihood, DenoisingScoreMatching, Ramp
 from scoreode.process import VP
 
-pytestmark = [pytest.mark.usefixtures("x64", "strict"), pytest.mark.optimised]
+pytestmark = pytest.mark.usefixtures("x64", "strict")
 
 D, N = 2, 12
 X = np.random.default_rng(0).normal(size=(N, D))

@@ -14,7 +14,7 @@ from scoreode.calculus import Basis, Rademacher
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VP
 
-pytestmark = [pytest.mark.usefixtures("x64", "strict"), pytest.mark.optimised]
+pytestmark = pytest.mark.usefixtures("x64", "strict")
 
 D = 3
 PROCESS = VP()

@@ -13,7 +13,7 @@ from wrong_models import matrix_field, minimisers, sum_field
 from scoreode.objective.separate import Meng, Second, SecondTrace, Third
 from scoreode.process import VE, VP
 
-pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.optimised]
+pytestmark = pytest.mark.usefixtures("x64")
 
 SAMPLES = 20_000
 PROCESSES = {"ve": VE(sigma_max=10.0), "vp": VP()}

@@ -14,8 +14,6 @@ from scoreode.process import VE, VP
 from scoreode.score import SecondScoreModel, ThirdScoreModel, TraceModel
 from scoreode.theory.ladder import noisy_points
 
-pytestmark = pytest.mark.optimised
-
 SPEC = MLP(width=8, depth=1)
 LEVEL = 0.3
 

@@ -12,7 +12,7 @@ from scoreode.flow import Solver, map_rows
 from scoreode.process import VE
 from scoreode.theory import DataPath, MixtureOracle, Wrong
 
-pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.optimised]
+pytestmark = pytest.mark.usefixtures("x64")
 
 PATHS, TIMES = 8, 64
 DISCRETISATION = 0.02  # (Δλ)²/12 = 0.006 per unit of the coefficients' second derivatives

@@ -13,8 +13,6 @@ from scoreode.flow import Solver
 from scoreode.process import VP
 from scoreode.theory.consistency import consistency, round_trip
 
-pytestmark = pytest.mark.optimised
-
 TIGHT = Solver(1e-8, 1e-8)
 
 

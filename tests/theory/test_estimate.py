@@ -7,8 +7,6 @@ from scipy import stats
 
 from scoreode.theory import Estimate, spread_points
 
-pytestmark = pytest.mark.optimised
-
 
 def test_errors_of_independent_samples_are_calibrated():
     samples = np.random.default_rng(0).exponential(size=(400, 64))

@@ -12,7 +12,7 @@ from scoreode.flow import EulerMaruyama, Likelihood, Solver, map_rows
 from scoreode.process import VE, VP
 from scoreode.theory import MixtureOracle, Wrong, sde_density
 
-pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.optimised]
+pytestmark = pytest.mark.usefixtures("x64")
 
 makes = pytest.mark.parametrize("make", [VE, VP])
 

@@ -13,7 +13,7 @@ from scoreode.flow import Likelihood, Solver, map_rows
 from scoreode.process import VE, VP
 from scoreode.theory import Estimate, GridDensity, MixtureOracle, Wrong, curves, log_q_0, theorem_1
 
-pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.optimised]
+pytestmark = pytest.mark.usefixtures("x64")
 
 SIZE = 0.05
 SOLVER = Solver(1e-5, 1e-5)

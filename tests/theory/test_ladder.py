@@ -16,8 +16,6 @@ from scoreode.theory.ladder import error_ladder, noisy_points, slopes, trained_l
 from scoreode.theory.wrong import Wrong
 from scoreode.train import Optimiser, Schedule, adam
 
-pytestmark = pytest.mark.optimised
-
 D = 2
 PROCESS = VP(t_min=0.05)
 SIZES = (1.0, 0.3)

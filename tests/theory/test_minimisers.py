@@ -15,7 +15,7 @@ from scoreode.process import VE, VP
 from scoreode.theory.ladder import noisy_points
 from scoreode.theory.minimisers import Local, Minimisers
 
-pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.optimised]
+pytestmark = pytest.mark.usefixtures("x64")
 
 PROCESSES = {"ve": VE(sigma_max=10.0), "vp": VP()}
 NAMES = ("second", "second_trace", "third", "meng")

@@ -14,7 +14,7 @@ from scoreode.calculus import Basis
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE, VP, SubVP
 
-pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.optimised]
+pytestmark = pytest.mark.usefixtures("x64")
 
 SAMPLES = {1: 40_000, 2: 6000, 5: 4000}
 NAMES = ("first", "second", "second_trace", "third")

@@ -12,7 +12,7 @@ from scoreode.flow import Solver, map_rows
 from scoreode.process import VE, VP
 from scoreode.theory import AugmentedODE, LikelihoodGradient, Wrong
 
-pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.optimised]
+pytestmark = pytest.mark.usefixtures("x64")
 
 TOLERANCE = 1e-9
 MEAN = np.array([0.3, -0.5])

@@ -14,7 +14,7 @@ from standard_errors import assert_covariance, assert_mean
 from scoreode.process import VE, VP
 from scoreode.theory import Wrong, spread_points
 
-pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.optimised]
+pytestmark = pytest.mark.usefixtures("x64")
 
 ends_and_middle = pytest.mark.parametrize("t", [1e-5, 0.4, 0.7, 1.0])
 

@@ -12,7 +12,7 @@ from standard_errors import assert_covariance, assert_mean
 
 from scoreode.process import VE
 
-pytestmark = [pytest.mark.usefixtures("x64"), pytest.mark.optimised]
+pytestmark = pytest.mark.usefixtures("x64")
 
 TIMES = 5
 POINTS = 8

@@ -27,8 +27,6 @@ from scoreode.score import ScoreModel, Velocity
 from scoreode.train import Budget, Optimiser, Rows, Schedule, TrainState, adam, train
 from scoreode.train.batches import WithReference
 
-pytestmark = pytest.mark.optimised
-
 STEPS = 30
 
 

@@ -15,8 +15,6 @@ from scoreode.errors import FailureError
 from scoreode.train import Budget, Optimiser, Rows, Schedule, TrainState, adam, train
 from scoreode.train.loop import CHUNK
 
-pytestmark = pytest.mark.optimised
-
 
 class Mean(eqx.Module):
     """A model of one vector."""

@@ -13,8 +13,6 @@ from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE
 from scoreode.train.validation import Validation
 
-pytestmark = pytest.mark.optimised
-
 ROWS = 2.0 + 3.0 * np.asarray(jr.normal(jr.key(0), (600, 2)), np.float64)
 
 

@@ -26,7 +26,7 @@ for name, value in {
     jax.config.update(name, value)
     os.environ[name.upper()] = str(value)
 
-MAPS = 30_000  # of a worker; above, it forgets what it compiled
+MAPS = 15_000  # of a worker; above, it forgets what it compiled. Its memory grows with them
 
 install_import_hook("scoreode", "typecheck.checked")
 

@@ -77,7 +77,6 @@ def paired(slope, t, weights=None, n=40_000, size=6):
 TERMS = (("first", 1), ("second", 2), ("second_trace", 2), ("third", 3))
 
 
-@pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("probe", [Basis(), Rademacher()], ids=["exact", "probed"])
@@ -90,7 +89,6 @@ def test_the_gradient_has_the_expectation_of_a_draws(term, order, weights, probe
         assert_mean(paired(slope, time_of(process, sigma), weights), 0.0)
 
 
-@pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("term", "order"), TERMS)
@@ -237,7 +235,6 @@ def test_pairs_share_row_and_time_with_opposite_noise(n, below, seed):
             assert np.all(eps[i] != -eps[i - 1])
 
 
-@pytest.mark.optimised
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("below", [None, 0.5])

@@ -38,7 +38,7 @@ def fit(
     width: Annotated[int | None, default("by the data")] = None,
     depth: Annotated[int | None, default("by the data")] = None,
     n_probes: Annotated[int | None, default("1")] = None,
-    n_reference: Annotated[int | None, default("1024 for tables")] = None,
+    n_reference: Annotated[int | None, default("1024 if there are more")] = None,
     weight_decay: Annotated[float | None, default("0.03 for tables")] = None,
     lambda1: Annotated[float | None, default("late in training")] = None,
     lambda2: Annotated[float | None, default("late in training")] = None,

@@ -30,7 +30,8 @@ LATE_LAMBDA2 = objective.Ramp(0.02, 0.8, 0.85)
 
 LATE_EVERY = 4
 
-# Quiet targets: images have no neighbours near enough, and a condition seldom occurs twice.
+# Quiet targets are for tables: images have no neighbours near enough, and a condition seldom occurs
+# twice. Where these rows would be all there are, no noise keeps them from being learnt by heart.
 N_REFERENCE = 1024
 
 
@@ -89,9 +90,10 @@ def for_table(
     if steps is None and seconds is None:
         steps = min(DEFAULT_STEPS, max(LEAST_STEPS, 2 * n))
     table = image_shape is None
-    antithetic = table if antithetic is None else antithetic
+    quiet = table and n > N_REFERENCE
+    antithetic = quiet if antithetic is None else antithetic
     if n_reference is None:
-        n_reference = N_REFERENCE if table and not n_conditions else 0
+        n_reference = N_REFERENCE if quiet and not n_conditions else 0
     score_matching = objective.DenoisingScoreMatching(
         process,
         order,

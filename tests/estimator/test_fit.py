@@ -15,6 +15,7 @@ from scoreode.model.build import prepare
 from scoreode.model.config import PROCESSES
 from scoreode.model.defaults import for_table
 from scoreode.network import MLP
+from scoreode.objective import Antithetic
 from scoreode.process import VP
 from scoreode.score import ScoreModel, Velocity
 from scoreode.train import RunFolder, loop, saved
@@ -272,3 +273,21 @@ def test_a_validation_that_is_no_number_is_no_better_than_another():
         best.update(model, nats)
     assert best.model is models[2]
     assert (best.value, best.waited) == (2.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("n", "options", "quiet"),
+    [
+        (1025, {}, (1024, True)),
+        (1024, {}, (0, False)),
+        (5000, {"n_conditions": 1}, (0, True)),
+        (5000, {"image_shape": (4, 4, 1)}, (0, False)),
+        (5000, {"n_reference": 0}, (0, True)),
+        (100, {"n_reference": 64}, (64, False)),
+    ],
+)
+def test_targets_are_quiet_for_tables_of_many_rows(n, options, quiet):
+    run = for_table(n, 16, process=PROCESSES["ve"], **options)
+    pairs = isinstance(run.objective.noise, Antithetic)
+    assert (run.objective.n_reference, pairs) == quiet
+    assert run.weight_decay == (0.0 if "image_shape" in options else 0.03)

@@ -42,8 +42,12 @@ def events(folder: Path) -> Iterator[Callable[[Numbers, float | None], None]]:
         nonlocal writer
         if writer is None:  # the folder is there from the first report on
             step, every = report.step, _FLUSHED_EVERY
+            # Names are of whole seconds: a run that is resumed at once would lose its first file.
+            own = f".{step}"
             try:
-                writer = SummaryWriter(str(folder), purge_step=step, flush_secs=every)
+                writer = SummaryWriter(
+                    str(folder), purge_step=step, flush_secs=every, filename_suffix=own
+                )
             except OSError as error:
                 raise FailureError(f"cannot write events to {folder}: {error.strerror}") from error
         new = {} if validation is None else {"validation_nats": validation}

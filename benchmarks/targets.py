@@ -25,7 +25,7 @@ from scoreode.data import sources
 from scoreode.model.build import prepare
 from scoreode.model.config import PROCESSES
 from scoreode.model.defaults import for_table
-from scoreode.objective.targets import Cumulants, PosteriorMean, Reference, of_draw
+from scoreode.objective.targets import Cumulants, Diffused, PosteriorMean, Reference, of_draw
 
 TABLES = "kin40k,power_head48k,protein,tamielectric"
 SIZES = (0, 256, 1024, 4096)
@@ -58,8 +58,8 @@ def deviations(rows: jax.Array, key: jax.Array, sigma: jax.Array) -> jax.Array:
     drawn = rows[jr.randint(keys[3], (max(SIZES),), 0, len(rows))]
 
     def over(reference: jax.Array) -> Cumulants:
-        how = PosteriorMean()
-        return how.cumulants(x_0, eps, 1 / sigma, Reference(reference), probe, 3)
+        at = Diffused(x_0, eps, 1 / sigma)
+        return PosteriorMean().cumulants(at, Reference(reference), probe, 3)
 
     # The own row is among all rows: far away here, as it counts by itself.
     own = jnp.all(rows == x_0, 1)

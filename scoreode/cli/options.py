@@ -15,8 +15,13 @@ from scoreode.model.defaults import for_table, options_among
 from scoreode.train import RunFolder, saved
 
 _OF_RUN = (
-    *("steps", "seconds", "batch_size", "learning_rate", "weight_decay"),
-    *("standardise", "patience"),
+    "steps",
+    "seconds",
+    "batch_size",
+    "learning_rate",
+    "weight_decay",
+    "standardise",
+    "patience",
 )
 _DECISIVE = 2**20  # rows of a part, at most, that decide which columns are discrete
 
@@ -121,8 +126,8 @@ class FitOptions:
     def resolved(self, run: Run) -> "FitOptions":
         """These options, with those that were left out as the run has them."""
         matching, network = run.objective, run.network
-        chosen = {"width": network.width, "depth": network.depth, "n_probes": matching.n_probes}
-        chosen["n_reference"] = matching.n_reference
+        chosen = {"width": network.width, "depth": network.depth}
+        chosen |= {"n_probes": matching.n_probes, "n_reference": matching.n_reference}
         chosen |= {name: getattr(run, name) for name in _OF_RUN}
         left_out = {name: value for name, value in chosen.items() if getattr(self, name) is None}
         return replace(self, **left_out)

@@ -40,6 +40,7 @@ from scoreode.objective.targets import (
     AbstractNoise,
     AbstractTargets,
     Cumulants,
+    Diffused,
     Draw,
     Independent,
     Reference,
@@ -175,9 +176,8 @@ class DenoisingScoreMatching(eqx.Module):
         eps, zero = eps.ravel(), jnp.zeros((), x_0.dtype)
         known = of_draw(eps)
         if reference is not None:
-            known = self.targets.cumulants(
-                x_0.ravel(), eps, alpha / sigma, reference, probes, order
-            )
+            at = Diffused(x_0.ravel(), eps, alpha / sigma)
+            known = self.targets.cumulants(at, reference, probes, order)
         residual = sigma * record.s + known.mean
         J1, J2, J2_tr, J3 = jnp.sum(residual**2), zero, zero, zero
         l1 = jax.lax.stop_gradient(residual)

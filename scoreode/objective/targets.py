@@ -51,6 +51,14 @@ class Cumulants(NamedTuple):
     third: AlongProbes | Scalar
 
 
+class Diffused(NamedTuple):
+    """An example: its row x_0, its noise ε, and α/σ at its time."""
+
+    x_0: Flat
+    eps: Flat
+    ratio: Scalar
+
+
 class Reference(NamedTuple):
     """The other rows that an example may have come from.
 
@@ -78,15 +86,9 @@ class AbstractTargets(eqx.Module):
 
     @abc.abstractmethod
     def cumulants(
-        self,
-        x_0: Flat,
-        eps: Flat,
-        ratio: Scalar,
-        reference: Reference,
-        probes: ProbeDraw,
-        order: int,
+        self, at: Diffused, reference: Reference, probes: ProbeDraw, order: int
     ) -> Cumulants:
-        """The cumulants up to this order, at one (x_0, ε, t) with `ratio` α/σ."""
+        """The cumulants up to this order."""
 
 
 def of_draw(eps: Flat) -> Cumulants:
@@ -109,15 +111,9 @@ class Draw(AbstractTargets):
         return 0
 
     def cumulants(
-        self,
-        x_0: Flat,
-        eps: Flat,
-        ratio: Scalar,
-        reference: Reference,
-        probes: ProbeDraw,
-        order: int,
+        self, at: Diffused, reference: Reference, probes: ProbeDraw, order: int
     ) -> Cumulants:
-        return of_draw(eps)
+        return of_draw(at.eps)
 
 
 class PosteriorMean(AbstractTargets):
@@ -138,16 +134,11 @@ class PosteriorMean(AbstractTargets):
         return self.rows
 
     def cumulants(
-        self,
-        x_0: Flat,
-        eps: Flat,
-        ratio: Scalar,
-        reference: Reference,
-        probes: ProbeDraw,
-        order: int,
+        self, at: Diffused, reference: Reference, probes: ProbeDraw, order: int
     ) -> Cumulants:
         # All is relative to x_0, which then drops out exactly where no other row is near.
-        w, rows = _weights(x_0, eps, ratio, reference), reference.rows
+        (x_0, eps, ratio), rows = at, reference.rows
+        w = _weights(at, reference)
         shift = _moment(w, rows, x_0)
         mean = eps - ratio * shift
         if order == 1:
@@ -165,9 +156,9 @@ class PosteriorMean(AbstractTargets):
         return Cumulants(mean, second, -(ratio**3) * third)
 
 
-def _weights(x_0: Flat, eps: Flat, ratio: Scalar, reference: Reference) -> Float[Array, " rows"]:
+def _weights(at: Diffused, reference: Reference) -> Float[Array, " rows"]:
     """The posterior weights w_j of the reference rows; what is left of 1 is the own row's."""
-    rows, same = reference
+    (x_0, eps, ratio), (rows, same) = at, reference
     # log w_j − log w_0 = ‖ε‖²/2 − ‖e_j‖²/2, by one product of matrices for a batch.
     log_w = jnp.matmul(rows, ratio * eps + ratio**2 * x_0, precision=_EXACT)
     log_w = log_w - ratio**2 / 2 * jnp.sum(rows**2, 1)

@@ -15,7 +15,7 @@ from scoreode._typing import Pairs, Referenced
 from scoreode.calculus import Basis, ProbeDraw, Rademacher
 from scoreode.objective import Antithetic, DenoisingScoreMatching, Draw, Independent, PosteriorMean
 from scoreode.objective import targets as module
-from scoreode.objective.targets import Reference
+from scoreode.objective.targets import Diffused, Reference
 from scoreode.objective.weighting import UniformTime
 from scoreode.process import VE, VP
 
@@ -117,7 +117,9 @@ def test_over_all_rows_it_is_the_closed_form_of_the_mixture(dtype, sigma):
     rows, alpha, sigma = (jnp.asarray(a, dtype) for a in (ROWS, 0.8, sigma))
     eps = jnp.asarray([0.7, -1.1], dtype)
     probes = ProbeDraw(jnp.eye(D, dtype=dtype), jnp.ones((), dtype), jnp.zeros((), dtype))
-    found = PosteriorMean().cumulants(rows[0], eps, alpha / sigma, Reference(rows[1:]), probes, 3)
+    found = PosteriorMean().cumulants(
+        Diffused(rows[0], eps, alpha / sigma), Reference(rows[1:]), probes, 3
+    )
 
     # In float64 always: in float32 the derivatives would lose more than what is tested.
     with jax.enable_x64(True):
@@ -144,7 +146,9 @@ def test_where_other_rows_are_far_it_is_the_draw_bit_for_bit(order):
     probes = Rademacher().draw(jr.key(1), 2, 5, jnp.dtype("float32"))
     eps = jnp.asarray(rng.normal(size=5), jnp.float32)
     ratio = jnp.float32(1 / 0.01)
-    found = PosteriorMean().cumulants(rows[0], eps, ratio, Reference(rows[1:]), probes, order)
+    found = PosteriorMean().cumulants(
+        Diffused(rows[0], eps, ratio), Reference(rows[1:]), probes, order
+    )
     np.testing.assert_array_equal(found.mean, eps)
     np.testing.assert_array_equal(found.second, np.zeros_like(found.second))
     np.testing.assert_array_equal(found.third, np.zeros_like(found.third))
@@ -159,7 +163,9 @@ def test_float32_suffices_where_rows_are_near_and_sigma_is_small():
         arrays = (jnp.asarray(a, dtype) for a in (eps, 100.0, near, v))
         eps_, ratio, rows, vectors = arrays
         probes = ProbeDraw(vectors, jnp.ones((), dtype), jnp.zeros((), dtype))
-        return PosteriorMean().cumulants(rows[0], eps_, ratio, Reference(rows[1:]), probes, 3)
+        return PosteriorMean().cumulants(
+            Diffused(rows[0], eps_, ratio), Reference(rows[1:]), probes, 3
+        )
 
     low = cumulants(jnp.float32)
     with jax.enable_x64(True):

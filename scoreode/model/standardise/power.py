@@ -202,14 +202,13 @@ class _Columns:
 
     def _transform(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """z, log dz/du, and the derivatives (2, 2, n, d) of both by the parameters."""
-        if self.two_sided.all() or not self.two_sided.any():
-            transform = _two_tails if self.two_sided.all() else _one_tail
-            z, log_slope, derivatives = transform(self.u, *parameters)
-            return z, log_slope, np.asarray(derivatives)
         z, log_slope = np.empty(self.u.shape), np.empty(self.u.shape)
         derivatives = np.empty((2, 2, *self.u.shape))
         for two, transform in ((False, _one_tail), (True, _two_tails)):
             columns = self.two_sided == two
+            if columns.all():  # as they are, without copies
+                z, log_slope, rates = transform(self.u, *parameters)
+                return z, log_slope, np.asarray(rates)
             values = transform(self.u[:, columns], *parameters[:, columns])
             z[:, columns], log_slope[:, columns], derivatives[..., columns] = values
         return z, log_slope, derivatives

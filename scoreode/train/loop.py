@@ -110,8 +110,14 @@ def adam(
 
 
 def _is_weight(tree: PyTree) -> PyTree[bool]:
-    """Whether a leaf is the weight of a linear map or a convolution, not a bias or a constant."""
-    is_weight = lambda path, _: getattr(path[-1], "name", None) == "weight"  # noqa: E731
+    """Whether a leaf is the weight of a linear map or a convolution.
+
+    Those are not biases, constants, or the scales of a normalisation, which are vectors.
+    """
+
+    def is_weight(path: tuple, leaf: Array) -> bool:
+        return getattr(path[-1], "name", None) == "weight" and leaf.ndim > 1
+
     return jax.tree_util.tree_map_with_path(is_weight, tree)
 
 

@@ -102,12 +102,13 @@ def test_adam_clips_and_forgets_as_it_is_defined():
 
 def test_weights_of_linear_maps_decay_and_nothing_else_does():
     layer = eqx.nn.Linear(2, 2, key=jr.key(0))
-    network = {"layer": layer, "constant": Mean(jnp.ones(3))}
+    network = {"layer": layer, "norm": eqx.nn.LayerNorm(2), "constant": Mean(jnp.ones(3))}
     without = jax.tree.map(jnp.zeros_like, network)
     moments = adam(weight_decay=0.1).init(network)
     updates, _ = adam(weight_decay=0.1).update(without, moments, network)
     np.testing.assert_allclose(updates["layer"].weight, 0.1 * layer.weight, rtol=1e-6)
-    for leaf in (updates["layer"].bias, updates["constant"].value):
+    others = updates["norm"].weight, updates["norm"].bias, updates["constant"].value
+    for leaf in (updates["layer"].bias, *others):
         np.testing.assert_array_equal(leaf, jnp.zeros_like(leaf))
 
 

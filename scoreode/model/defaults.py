@@ -6,7 +6,14 @@ from dataclasses import fields, replace
 from typing import Any
 
 from scoreode import objective, process
-from scoreode.errors import InputError, check_counts, check_not_negative, check_positive, is_number
+from scoreode.errors import (
+    InputError,
+    check_counts,
+    check_not_negative,
+    check_positive,
+    is_number,
+    whole,
+)
 from scoreode.model.config import AUTO, DEQUANTISATIONS, STANDARDISATIONS, Run, lookup
 from scoreode.model.learnt_noise import LearntNoise
 from scoreode.network import MLP, Specification, UNet
@@ -78,7 +85,6 @@ def for_table(
         steps=steps,
         batch_size=batch_size,
         n_probes=n_probes,
-        n_reference=n_reference or None,
         patience=others.get("patience"),
         micro_batches=others.get("micro_batches"),
     )
@@ -92,8 +98,8 @@ def for_table(
     table = image_shape is None
     quiet = table and n > N_REFERENCE
     antithetic = quiet if antithetic is None else antithetic
-    if n_reference is None:
-        n_reference = N_REFERENCE if quiet and not n_conditions else 0
+    usual = N_REFERENCE if quiet and not n_conditions else 0
+    n_reference = usual if n_reference is None else whole("n_reference", n_reference, 0)
     score_matching = objective.DenoisingScoreMatching(
         process,
         order,

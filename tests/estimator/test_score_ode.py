@@ -263,6 +263,8 @@ def test_few_rows_and_no_validation(X):
         ({"batch_size": 0}, "batch_size"),
         ({"learning_rate": -1.0}, "learning_rate"),
         ({"n_probes": 0}, "n_probes"),
+        ({"n_reference": -1}, "n_reference -1: must be a whole number, at least 0"),
+        ({"weight_decay": -0.1}, "weight_decay"),
         ({"network": MLP(width=0)}, "width"),
         ({"network": MLP(depth=-1)}, "depth"),
         ({"process": "vee"}, "did you mean 've'"),

@@ -137,7 +137,7 @@ def main() -> None:
     )
     if fitted.dequantisation is not None:
         rows = fitted.dequantisation.dequantise(rows, 0)
-    z, *_ = fitted.density.standardised(rows)
+    z, *_ = fitted.density.standardise(rows)
     model = fitted.density.score_model
     jacobian = jax.jit(partial(integrated_jacobian, model, args.nodes))
     matrices = [np.asarray(jacobian(row), np.float64) for row in z[: args.matrices]]

@@ -286,7 +286,7 @@ def differences(log_p: Callable[[np.ndarray], Any], x: np.ndarray, h: np.ndarray
     return ((values[0] - values[1]) / (2 * h[:, None])).T
 
 
-def compared(law: Law, est: ScoreODE, seed: int, n_test: int, n_score: int) -> dict[str, Any]:
+def compare(law: Law, est: ScoreODE, seed: int, n_test: int, n_score: int) -> dict[str, Any]:
     """The figures of a fitted model."""
     rng = np.random.default_rng([seed, 1])
     many, test = law.draw(rng, MILLION), law.draw(rng, n_test)
@@ -364,7 +364,7 @@ def main() -> None:
             "seconds": est.fitted_.seconds,
             "standardise": est.fitted_.run.standardise,
             "warned": [str(w.message) for w in warned if w.category is TiesWarning],
-            **compared(law, est, args.seed, args.test, args.score),
+            **compare(law, est, args.seed, args.test, args.score),
             "cores": os.cpu_count(),
             "machine": platform.machine(),
         }

@@ -54,14 +54,14 @@ Scheme = Callable[[np.ndarray], tuple[np.ndarray, float]]
 """Rows to log-densities in nats, and the mean number of evaluations a row."""
 
 
-def doubled(tree: Any) -> Any:
+def double(tree: Any) -> Any:
     """The same arrays in float64."""
     return jax.tree.map(lambda a: a.astype(np.float64) if eqx.is_inexact_array(a) else a, tree)
 
 
 def reference(model: ScoreModel, z: np.ndarray) -> np.ndarray:
     with jax.enable_x64(True):
-        exact = doubled(model)
+        exact = double(model)
         how = Likelihood(Basis(), solver=Solver(1e-11, 1e-11, 100_000, dfx.Dopri8()))
         shared = exact, exact.process, jr.key(0)
         return map_rows(how, shared, (z.astype(np.float64),), min(64, len(z))).nats
@@ -128,7 +128,7 @@ def schemes(model: ScoreModel, peers: bool) -> dict[str, dict[str, Scheme]]:
     return found
 
 
-def chosen(found: dict[str, dict[str, Scheme]], only: list[str]) -> dict[str, dict[str, Scheme]]:
+def choose(found: dict[str, dict[str, Scheme]], only: list[str]) -> dict[str, dict[str, Scheme]]:
     """Of all schemes those named, with these of their settings; all of them by default."""
     if not only:
         return found
@@ -136,7 +136,7 @@ def chosen(found: dict[str, dict[str, Scheme]], only: list[str]) -> dict[str, di
     return {name: {key: found[name][key] for key in keys.split(",")} for name, keys in pairs}
 
 
-def measured(
+def measure(
     found: dict[str, dict[str, Scheme]], z: np.ndarray, truth: np.ndarray, repeats: int
 ) -> list[dict[str, Any]]:
     """Error and seconds of every setting; all settings take turns in every repeat."""
@@ -217,10 +217,10 @@ def main() -> None:
     rows = sources.load_data(args.data, 0).test if named else tables.read(args.data)[0]["test"]
     if fitted.dequantisation is not None:
         rows = fitted.dequantisation.dequantise(rows, 0)
-    z, *_ = fitted.density.standardised(np.resize(rows, (max(args.rows), rows.shape[1])))
+    z, *_ = fitted.density.standardise(np.resize(rows, (max(args.rows), rows.shape[1])))
     model = fitted.density.score_model
     truth = reference(model, z[: args.checked])
-    found = chosen(schemes(model, args.peers), args.only)
+    found = choose(schemes(model, args.peers), args.only)
     results: list[dict[str, Any]] = []
     machine = {
         "cores": os.cpu_count(),
@@ -228,7 +228,7 @@ def main() -> None:
         "jax": metadata.version("jax"),
     }
     for n in args.rows:
-        results += measured(found, z[:n], truth[:n], args.repeats)
+        results += measure(found, z[:n], truth[:n], args.repeats)
         best = cheapest(results, n)
         found = fastest(found, best)
         for name, row in best.items():

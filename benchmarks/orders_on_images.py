@@ -24,7 +24,7 @@ from scoreode.model.fitted import Fitted
 from scoreode.network import UNet
 from scoreode.objective import DenoisingScoreMatching, Ramp
 from scoreode.process import VE
-from scoreode.reproduce.orders import ORDERS, trained
+from scoreode.reproduce.orders import ORDERS, train
 from scoreode.train import RunFolder, saved
 
 PROBES = 2
@@ -52,18 +52,18 @@ def main() -> None:
 
     before = run_of(args, data.image_shape, 1)
     if args.start is None:
-        first = trained(folder, "pre-trained", replace(before, seconds=args.seconds), data)
+        first = train(folder, "pre-trained", replace(before, seconds=args.seconds), data)
     else:
         first = saved.load(args.start)
-    found = {"pre-trained": measured(first, test)}
+    found = {"pre-trained": measure(first, test)}
     gentle = args.learning_rate / 4
     for order in ORDERS:
         run = replace(run_of(args, data.image_shape, order), learning_rate=gentle, steps=args.steps)
-        fitted = trained(folder, f"order-{order}", run, data, first.density)
-        found[f"order {order}"] = measured(fitted, test)
+        fitted = train(folder, f"order-{order}", run, data, first.density)
+        found[f"order {order}"] = measure(fitted, test)
     run = replace(before, learning_rate=gentle, seconds=fitted.seconds)
-    longer = trained(folder, "order-1-longer", run, data, first.density)
-    found["order 1, as long as order 3"] = measured(longer, test)
+    longer = train(folder, "order-1-longer", run, data, first.density)
+    found["order 1, as long as order 3"] = measure(longer, test)
     report(args, found)
 
 
@@ -80,7 +80,7 @@ def run_of(args: argparse.Namespace, shape: Any, order: int) -> Run:
     )
 
 
-def measured(fitted: Fitted, test: np.ndarray) -> dict[str, Any]:
+def measure(fitted: Fitted, test: np.ndarray) -> dict[str, Any]:
     """Bits/dim of every image, and what training took."""
     records = table.as_records(fitted.log_likelihood(test, n_probes=PROBES))
     bits = fitted.bits_per_dim(records["nats"])

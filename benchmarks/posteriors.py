@@ -117,7 +117,7 @@ class TwoMoons:
         return drawn[rng.permutation(len(drawn))[:n]]
 
 
-def classified(p: np.ndarray, q: np.ndarray, seed: int) -> float:
+def classifier_accuracy(p: np.ndarray, q: np.ndarray, seed: int) -> float:
     """Accuracy by five-fold cross-validation of the better of two classifiers."""
     X, y = np.concatenate([p, q]), np.repeat([0, 1], [len(p), len(q)])
     hidden = (10 * p.shape[1],) * 2
@@ -130,7 +130,7 @@ def classified(p: np.ndarray, q: np.ndarray, seed: int) -> float:
     return max(cross_val_score(c, X[order], y[order], cv=5).mean() for c in classifiers)
 
 
-def measured(est: ScoreODE, task: Gaussian | TwoMoons, args: argparse.Namespace) -> dict[str, Any]:
+def measure(est: ScoreODE, task: Gaussian | TwoMoons, args: argparse.Namespace) -> dict[str, Any]:
     """KL over fresh pairs, and C2ST by observation."""
     rng = np.random.default_rng([args.seed, 1])
     theta, x = task.pairs(args.rows, rng)
@@ -145,7 +145,7 @@ def measured(est: ScoreODE, task: Gaussian | TwoMoons, args: argparse.Namespace)
         "kl_rows": len(theta),
         "unconverged": int(np.sum(~found.converged)),
         "observations": observed.tolist(),
-        "c2st": [classified(p, drawn[:, i], args.seed) for i, p in enumerate(exact)],
+        "c2st": [classifier_accuracy(p, drawn[:, i], args.seed) for i, p in enumerate(exact)],
         "c2st_draws": args.draws,
     }
 
@@ -180,7 +180,7 @@ def main() -> None:
         "seconds": time.perf_counter() - began,
         "processor_seconds": time.process_time() - processor,
         "cores": len(os.sched_getaffinity(0)),
-        **measured(est, task, args),
+        **measure(est, task, args),
     }
     args.out.write_text(json.dumps(result, indent=1) + "\n")
     print(

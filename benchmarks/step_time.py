@@ -65,7 +65,7 @@ class Bench:
         jax.block_until_ready(terms)
         return (time.perf_counter() - started) / steps
 
-    def counted(self) -> tuple[float, float]:
+    def count(self) -> tuple[float, float]:
         """Operations of one loss and gradient, and bytes of their intermediate results."""
         x = self.sampler(jr.key(0), self.optimiser.batch_size)
 
@@ -109,7 +109,7 @@ def main() -> None:
     for bench in benches.values():
         bench(1)
     rounds = [{k: bench(args.steps) for k, bench in benches.items()} for _ in range(args.repeats)]
-    counts = {k: bench.counted() for k, bench in benches.items()}
+    counts = {k: bench.count() for k, bench in benches.items()}
     orders = {
         str(k): {
             "ms_per_step": 1e3 * statistics.median(times[k] for times in rounds),

@@ -31,7 +31,7 @@ TABLES = "kin40k,power_head48k,protein,tamielectric"
 SIZES = (0, 256, 1024, 4096)
 
 
-def standardised(file: Path) -> jax.Array:
+def standard_rows(file: Path) -> jax.Array:
     """The training rows as the network gets them."""
     data = sources.load_data(str(file))
     _, density = prepare(for_table(*data.train.shape, process=PROCESSES["ve"], steps=1), data)
@@ -83,7 +83,7 @@ def main() -> None:
     sigmas = np.geomspace(0.01, 10, 19)
     results: dict[str, Any] = {"sigmas": sigmas.tolist(), "sizes": SIZES, "tables": {}}
     for table in args.tables.split(","):
-        rows = standardised(args.folder / f"{table}.npz")
+        rows = standard_rows(args.folder / f"{table}.npz")
         by_sigma = []
         for sigma in sigmas:
             keys = jr.split(jr.key(0), args.examples)

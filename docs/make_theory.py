@@ -48,7 +48,7 @@ RESULTS = HERE / "theory.json"
 PROCESSES: dict[str, AbstractProcess] = {"VE": VE(0.01, 10.0), "VP": VP()}
 
 
-def standardised(
+def standardise(
     weights: np.ndarray, means: np.ndarray, covariances: np.ndarray, process: AbstractProcess
 ) -> MixtureOracle:
     """A mixture, moved and scaled to mean 0 and mean variance 1."""
@@ -64,7 +64,7 @@ def mixtures() -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """The paper's in 1-D; five components in 2-D; four in 5-D."""
     rng = np.random.default_rng(0)
 
-    def drawn(k: int, d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def draw(k: int, d: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         factors = 0.25 * rng.normal(size=(k, d, d))
         covariances = factors @ factors.transpose(0, 2, 1) + 0.03 * np.eye(d)
         weights = rng.dirichlet(np.full(k, 5.0))
@@ -72,8 +72,8 @@ def mixtures() -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
 
     return {
         "1-D, 3 components": Mixture().components(),
-        "2-D, 5 components": drawn(5, 2),
-        "5-D, 4 components": drawn(4, 5),
+        "2-D, 5 components": draw(5, 2),
+        "5-D, 4 components": draw(4, 5),
     }
 
 
@@ -91,7 +91,7 @@ def stages(oracle: MixtureOracle, steps: int) -> Iterator[tuple[str, ScoreModel]
             yield ("trained" if report.step == steps else "half-trained"), report.state.ema
 
 
-def doubled(tree: Any) -> Any:
+def double(tree: Any) -> Any:
     """The same arrays in float64."""
     return jax.tree.map(lambda a: a.astype(np.float64) if eqx.is_inexact_array(a) else a, tree)
 
@@ -120,21 +120,21 @@ def measure_theorem_1(quick: bool) -> list[dict[str, Any]]:
     rows, steps = [], 200 if quick else 1600
     for name, components in mixtures().items():
         for process_name, process in PROCESSES.items():
-            oracle = standardised(*components, process)
+            oracle = standardise(*components, process)
             for stage, model in stages(oracle, steps):
                 started = time.perf_counter()
                 with jax.enable_x64(True):
-                    truth = standardised(*components, process)
+                    truth = standardise(*components, process)
                     key = jr.fold_in(jr.key(2), len(rows))
-                    terms = to_precision(truth, doubled(model), key, quick)
+                    terms = to_precision(truth, double(model), key, quick)
                 row = {"data": name, "process": process_name, "stage": stage}
-                row |= described(terms) | {"seconds": time.perf_counter() - started}
+                row |= describe(terms) | {"seconds": time.perf_counter() - started}
                 rows.append(row)
                 print(row, flush=True)
     return rows
 
 
-def described(terms: Theorem1) -> dict[str, Any]:
+def describe(terms: Theorem1) -> dict[str, Any]:
     """Values and standard errors in nats; the two sides' difference in standard errors."""
 
     def pair(estimate: Estimate) -> list[float]:
@@ -155,7 +155,7 @@ def measure_theorem_2(quick: bool) -> dict[str, Any]:
     found: dict[str, Any] = {"sizes": {}}
     for size in (0.01, 0.03, 0.1):
         with jax.enable_x64(True):
-            oracle = standardised(*mixtures()["1-D, 3 components"], PROCESSES["VE"])
+            oracle = standardise(*mixtures()["1-D, 3 components"], PROCESSES["VE"])
             score = Wrong.random(oracle, oracle.process, jnp.float64(size), 1, jr.key(3))
             x_0 = np.asarray(oracle.sample(jr.key(4), 4 if quick else 10))
             # In one dimension the bound is at places an equality: steps and solver have to be fine.
@@ -179,7 +179,7 @@ LADDER = ("second", "second_trace", "third", "third_bound", "third_printed", "me
 def measure_ladder(quick: bool) -> dict[str, Any]:
     """Errors of the minimisers of separate objectives as δ1 shrinks, in 2-D."""
     with jax.enable_x64(True):
-        oracle = standardised(*mixtures()["2-D, 5 components"], PROCESSES["VP"])
+        oracle = standardise(*mixtures()["2-D, 5 components"], PROCESSES["VP"])
         wrong = Wrong.random(oracle, oracle.process, jnp.float64(1), 2, jr.key(5))
         sizes = jnp.logspace(-3, 0, 10)
         x, t = noisy_points(oracle, jr.key(6), 1000 if quick else 10_000)
@@ -197,7 +197,7 @@ def measure_proposition_1(quick: bool) -> dict[str, Any]:
     found = {}
     one = np.array([1.0]), np.zeros((1, 1)), np.ones((1, 1, 1))
     for name, components in {"Gaussian": one, "mixture": Mixture().components()}.items():
-        oracle = standardised(*components, PROCESSES["VE"])
+        oracle = standardise(*components, PROCESSES["VE"])
         score = (
             oracle
             if name == "Gaussian"

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from scoreode.data import sources
-from scoreode.progress import shown
+from scoreode.progress import show
 from scoreode.report import figures, pixels
 from scoreode.reproduce import checkerboard, paper
 from scoreode.train import RunFolder
@@ -22,7 +22,7 @@ from scoreode.train.trainer import fit
 def digits(folder: Path) -> None:
     """Trains on scikit-learn's digits; prints bits/dim of held-out digits, and draws new ones."""
     data = sources.load_data("digits")
-    with shown("digits") as observe:
+    with show("digits") as observe:
         fitted = fit(paper.digits_run(), data, path=folder, observe=observe)
     record = fitted.log_likelihood(data.test)
     stderr = np.std(record.nats) / len(data.test) ** 0.5
@@ -36,7 +36,7 @@ def digits(folder: Path) -> None:
 
 
 def main() -> None:
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else _unused(Path("demo"))
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else _free_path(Path("demo"))
     started = time.perf_counter()
     print("checkerboard: VE diffusion ODEs of orders 1, 2, 3, the same network and steps")
     print(checkerboard(RunFolder.create(folder / "checkerboard"), quick=True, seed=0).text)
@@ -45,7 +45,7 @@ def main() -> None:
     print(f"\n{time.perf_counter() - started:.0f} s in all; everything is in {folder}/")
 
 
-def _unused(path: Path) -> Path:
+def _free_path(path: Path) -> Path:
     """The path, or the first of path-2, path-3 … that does not exist."""
     number, free = 2, path
     while free.exists():

@@ -36,7 +36,7 @@ class TiesWarning(UserWarning):
         super().__init__(printable(message))
 
 
-def listed(items: Sequence[Any]) -> str:
+def listing(items: Sequence[Any]) -> str:
     """The first items for a message, and their number if these are not all."""
     shown = ", ".join(str(item) for item in items[:_LISTED])
     return shown + (f", … ({len(items)} in all)" if len(items) > _LISTED else "")

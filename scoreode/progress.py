@@ -52,7 +52,7 @@ def seconds_left(report: Step) -> float:
     return report.seconds * (1 - report.progress) / max(report.progress, 1e-9)
 
 
-def described(report: Step, validation: float | None) -> str:
+def describe(report: Step, validation: float | None) -> str:
     """The speed, the loss and the latest validation NLL, short enough for a line with a bar."""
     parts = [f"{report.steps_per_second:.0f} steps/s", f"loss {report.terms['loss']:.4g}"]
     if validation is not None:
@@ -73,7 +73,7 @@ class PlainLines:
             self._printed = time.monotonic()
             note(
                 f"{self._label} {report.progress:4.0%}  step {report.step}  "
-                f"{described(report, self._validation)}  {seconds_left(report):.0f} s left"
+                f"{describe(report, self._validation)}  {seconds_left(report):.0f} s left"
             )
 
 
@@ -87,7 +87,7 @@ class Bar:
     def __call__(self, report: Step, validation: float | None) -> None:
         self._validation = self._validation if validation is None else validation
         self._progress.update(
-            self._task, completed=report.progress, state=described(report, self._validation)
+            self._task, completed=report.progress, state=describe(report, self._validation)
         )
 
 
@@ -104,7 +104,7 @@ class Counted:
 
 
 @contextmanager
-def shown(label: str) -> Iterator[Bar | PlainLines]:
+def show(label: str) -> Iterator[Bar | PlainLines]:
     """An observer that shows the progress of training on standard error."""
     if _quiet.get() or not sys.stderr.isatty() or find_spec("rich") is None:
         yield PlainLines(label)

@@ -68,9 +68,9 @@ class ScoreModel(eqx.Module):
     """s_θ(x, t) ≈ ∇log q_t(x) for one standardised example; a conditional model: ∇log q_t(x | c).
 
     The diffusion acts on x only, so for a fixed c everything works as without conditions:
-    `given(c)` is a function of (x, t), which objectives match and flows integrate. `noise` is the
-    trained dequantisation noise for data on a grid, if the model has one. It is no part of the
-    score.
+    `condition_on(c)` is a function of (x, t), which objectives match and flows integrate. `noise`
+    is the trained dequantisation noise for data on a grid, if the model has one. It is no part of
+    the score.
 
     Beyond `radius`, in y = x_t / √(α² + σ²), no training row came near, and what a network makes of
     it may drive the ODE to infinity. There F goes to 0, smoothly and within half a radius.
@@ -100,26 +100,26 @@ class ScoreModel(eqx.Module):
         """Number of values in the network's largest hidden state; 0 if the network does not say."""
         return getattr(self.network, "hidden_size", 0)
 
-    def given(self, c: Float[Array, " k"]) -> Self:
+    def condition_on(self, c: Float[Array, " k"]) -> Self:
         """s_θ(·, · | c) for one standardised c."""
         return type(self)(self.process, self.parametrisation, self.network, c, radius=self.radius)
 
-    def dropping(self, key: PRNGKeyArray) -> Self:
+    def with_dropout(self, key: PRNGKeyArray) -> Self:
         """The score model with this key's dropout mask; itself if the network has no dropout."""
-        network_dropping = getattr(self.network, "dropping", None)
-        if network_dropping is None:
+        network_with_dropout = getattr(self.network, "with_dropout", None)
+        if network_with_dropout is None:
             return self
-        return eqx.tree_at(lambda model: model.network, self, network_dropping(key))
+        return eqx.tree_at(lambda model: model.network, self, network_with_dropout(key))
 
 
-def dropping(score: Any, key: PRNGKeyArray) -> Any:
-    """`score.dropping(key)` for a `ScoreModel`; any other score unchanged."""
-    return score.dropping(key) if isinstance(score, ScoreModel) else score
+def with_dropout(score: Any, key: PRNGKeyArray) -> Any:
+    """`score.with_dropout(key)` for a `ScoreModel`; any other score unchanged."""
+    return score.with_dropout(key) if isinstance(score, ScoreModel) else score
 
 
-def given(score: Any, c: Float[Array, " k"] | None) -> Any:
-    """`score.given(c)`; the score unchanged if c is None."""
-    return score if c is None else score.given(c)
+def condition_on(score: Any, c: Float[Array, " k"] | None) -> Any:
+    """`score.condition_on(c)`; the score unchanged if c is None."""
+    return score if c is None else score.condition_on(c)
 
 
 class SecondScoreModel(eqx.Module):
@@ -180,4 +180,4 @@ class Given(eqx.Module):
 
     def __call__(self, score: Any, *arguments: Any) -> Any:
         *others, c = arguments
-        return self.function(given(score, c), *others)
+        return self.function(condition_on(score, c), *others)

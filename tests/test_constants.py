@@ -84,13 +84,13 @@ def test_the_adaptive_weighting_moves_and_draws_as_it_is_defined():
     places = np.repeat([0.5 / 40, 1.5 / 40], [3, 30])  # in the first bin of forty and the second
     t = jax.vmap(process.t_of_log_snr)(low + (high - low) * jnp.asarray(places))
     terms = jnp.asarray(np.where(places < 1 / 40, 2.0, 0.001))
-    seen = weighting.updated(process, t, terms)
+    seen = weighting.update(process, t, terms)
     expected = np.ones(40)
     expected[0] += 0.03 * (4 - 1)
     expected[1] += 0.2 * (1e-6 - 1)
     np.testing.assert_allclose(seen.mean_square, expected, rtol=1e-9)
     for _ in range(60):
-        seen = seen.updated(process, t, terms)
+        seen = seen.update(process, t, terms)
     assert seen.mean_square[1] < 1e-4, "where sizes have a floor: a bin is never left for good"
     size = np.sqrt(np.maximum(np.asarray(seen.mean_square), 1e-4))
     probability = 0.15 / 40 + 0.85 * size / size.sum()

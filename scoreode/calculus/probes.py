@@ -48,7 +48,7 @@ class AbstractProbe(eqx.Module):
         """n probes of dimension d (`Basis` ignores n and gives d vectors)."""
 
 
-def _equally_weighted(vectors: Float[Array, "k d"], variance: float = 1.0) -> ProbeDraw:
+def _weigh_equally(vectors: Float[Array, "k d"], variance: float = 1.0) -> ProbeDraw:
     weight, variance_ = (jnp.asarray(c, vectors.dtype) for c in (1 / len(vectors), variance))
     return ProbeDraw(vectors, weight, variance_)
 
@@ -59,7 +59,7 @@ class Rademacher(AbstractProbe):
     exact = False
 
     def draw(self, key: PRNGKeyArray, n: int, d: int, dtype: jnp.dtype) -> ProbeDraw:
-        return _equally_weighted(jr.rademacher(key, (n, d), dtype))
+        return _weigh_equally(jr.rademacher(key, (n, d), dtype))
 
 
 class Gaussian(AbstractProbe):
@@ -68,7 +68,7 @@ class Gaussian(AbstractProbe):
     exact = False
 
     def draw(self, key: PRNGKeyArray, n: int, d: int, dtype: jnp.dtype) -> ProbeDraw:
-        return _equally_weighted(jr.normal(key, (n, d), dtype))
+        return _weigh_equally(jr.normal(key, (n, d), dtype))
 
 
 class Sphere(AbstractProbe):
@@ -79,7 +79,7 @@ class Sphere(AbstractProbe):
     def draw(self, key: PRNGKeyArray, n: int, d: int, dtype: jnp.dtype) -> ProbeDraw:
         normals = jr.normal(key, (n, d), dtype)
         length = jnp.linalg.norm(normals, axis=1, keepdims=True)
-        return _equally_weighted(math.sqrt(d) * normals / length)
+        return _weigh_equally(math.sqrt(d) * normals / length)
 
 
 class Hadamard(AbstractProbe):
@@ -101,7 +101,7 @@ class Hadamard(AbstractProbe):
         shared = rows[:, None] & jnp.arange(d, dtype=jnp.uint32)[None]
         signs = 1 - 2 * (jax.lax.population_count(shared) & 1).astype(dtype)
         signs = signs * jr.rademacher(key_signs, (1, d), dtype)
-        return _equally_weighted(signs, 1 - n / D)
+        return _weigh_equally(signs, 1 - n / D)
 
 
 class Basis(AbstractProbe):

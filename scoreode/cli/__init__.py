@@ -16,7 +16,7 @@ import scoreode
 from scoreode import progress
 from scoreode.cli import failures, streams
 from scoreode.cli.arguments import Debug
-from scoreode.cli.config import configured
+from scoreode.cli.config import configure
 from scoreode.cli.evaluation import compare, nll, quality, report, verify
 from scoreode.cli.models import convert, export, sample
 from scoreode.cli.names import list_, reproduce
@@ -119,7 +119,7 @@ def _code(argv: Sequence[str]) -> int:
     except Exception as error:
         if "--debug" in argv:
             raise
-        streams.say(f"scoreode: {failures.explained(error)}")
+        streams.say(f"scoreode: {failures.explain(error)}")
         return 2 if isinstance(error, InputError) else 1
     return 0
 
@@ -128,4 +128,4 @@ def _run(argv: Sequence[str]) -> None:
     if list(argv) == ["--version"]:
         print(f"scoreode {scoreode.__version__}")
     else:
-        _call(configured(COMMANDS, argv), argv)
+        _call(configure(COMMANDS, argv), argv)

@@ -25,10 +25,10 @@ _given: ContextVar[frozenset[str]] = ContextVar("given", default=frozenset())
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
 
 
-def configured(commands: Mapping[str, Command], argv: Sequence[str]) -> dict[str, Command]:
+def configure(commands: Mapping[str, Command], argv: Sequence[str]) -> dict[str, Command]:
     """The commands, of which the one that is called has its `--config` for defaults.
 
-    From now on `options_given` is about this call.
+    From now on `given_options` is about this call.
 
     **Raises:** `InputError` for a file that cannot be read, unknown keys, values of another kind.
     """
@@ -47,13 +47,13 @@ def configured(commands: Mapping[str, Command], argv: Sequence[str]) -> dict[str
     return dict(commands)
 
 
-def options_given() -> frozenset[str]:
+def given_options() -> frozenset[str]:
     """Names of the options that stand on the command line or in its file, whatever their values."""
     return _given.get()
 
 
 def read(file: Path, command: Command) -> dict[str, Any]:
-    """The values of a command's options in a file. **Raises:** `InputError` as `configured`."""
+    """The values of a command's options in a file. **Raises:** `InputError` as `configure`."""
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
@@ -66,10 +66,10 @@ def read(file: Path, command: Command) -> dict[str, Any]:
     for key, value in document.items():
         name = key.replace("-", "_")
         if name not in kinds:
-            raise InputError(f"{file}: {unknown('option', key, map(_shown, kinds))}")
+            raise InputError(f"{file}: {unknown('option', key, map(_hyphenate, kinds))}")
         if name in found:
             raise InputError(f"{file}: {key} is there twice")
-        found[name] = _converted(kinds[name], value, f"{file}: {key} = {value!r}")
+        found[name] = _convert(kinds[name], value, f"{file}: {key} = {value!r}")
     return found
 
 
@@ -84,17 +84,17 @@ def with_defaults(command: Command, values: Mapping[str, Any]) -> Command:
         parameters.append(parameter)
 
     @functools.wraps(command)
-    def configured(*args: Any, **kwargs: Any) -> None:
+    def call(*args: Any, **kwargs: Any) -> None:
         command(*args, **kwargs)
 
-    configured.__signature__ = signature.replace(parameters=parameters)  # pyright: ignore
-    return configured
+    call.__signature__ = signature.replace(parameters=parameters)  # pyright: ignore
+    return call
 
 
-def written(values: Mapping[str, Any]) -> str:
+def to_toml(values: Mapping[str, Any]) -> str:
     """Options as TOML that `read` reads; those that are None are left out."""
     given = {name: value for name, value in values.items() if value is not None and value != ()}
-    return "".join(f"{_shown(name)} = {_toml(value)}\n" for name, value in given.items())
+    return "".join(f"{_hyphenate(name)} = {_toml(value)}\n" for name, value in given.items())
 
 
 def _toml(value: Any) -> str:
@@ -106,24 +106,24 @@ def _toml(value: Any) -> str:
     return repr(value).lower()
 
 
-def _shown(name: str) -> str:
+def _hyphenate(name: str) -> str:
     return name.replace("_", "-")
 
 
-def _converted(kind: Any, value: Any, place: str) -> Any:
+def _convert(kind: Any, value: Any, place: str) -> Any:
     """The value as the option has it. **Raises:** `InputError` if it is of another kind."""
     options = [k for k in get_args(kind) if k is not NoneType]
     origin = get_origin(kind)
     if origin in (Union, UnionType):
         kind = str if str in options and isinstance(value, str) else options[0]
-        return _converted(kind, value, place)
+        return _convert(kind, value, place)
     if origin is Literal:
         if value in options and type(value) is not bool:
             return value
         raise InputError(f"{place}: choose from {', '.join(map(str, options))}")
     if origin is tuple:
         if isinstance(value, list) and (options[-1] is ... or len(value) == len(options)):
-            return tuple(_converted(options[0], entry, place) for entry in value)
+            return tuple(_convert(options[0], entry, place) for entry in value)
         many = "values" if options[-1] is ... else f"{len(options)} values"
         raise InputError(f"{place}: give a list of {many}")
     if kind is float and type(value) is int:

@@ -10,7 +10,7 @@ _SMALLER = (
 )
 
 
-def explained(error: Exception) -> str:
+def explain(error: Exception) -> str:
     """Why a command failed, for whoever typed it."""
     if isinstance(error, InputError | FailureError):
         return str(error)

@@ -62,7 +62,7 @@ class FitOptions:
     def data(self, source: str) -> Dataset:
         """The data set of the columns that are chosen, given those that are conditions, on its
         grid if it has one."""
-        pick, chooser = self._chosen()
+        pick, chooser = self._pick()
         place = self.seed, self.validation_fraction, self.data_dir
         data = sources.load_data(source, *place, pick)
         if chooser is not None and (data.sampler is not None or data.image_shape is not None):
@@ -72,7 +72,7 @@ class FitOptions:
         widths = self._bin_widths(data)
         return data if widths is None else on_grid(data, widths)
 
-    def _chosen(self) -> tuple[Pick, str | None]:
+    def _pick(self) -> tuple[Pick, str | None]:
         """Of all columns those that are read, and the option that says so."""
         if self.columns is not None and self.drop is not None:
             raise InputError("give --columns or --drop, not both")
@@ -123,7 +123,7 @@ class FitOptions:
         given = {name: size for name, size in sizes.items() if size is not None}
         return replace(run, network=replace(run.network, **given))
 
-    def resolved(self, run: Run) -> "FitOptions":
+    def resolve(self, run: Run) -> "FitOptions":
         """These options, with those that were left out as the run has them."""
         matching, network = run.objective, run.network
         chosen = {"width": network.width, "depth": network.depth}

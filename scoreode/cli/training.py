@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from scoreode.cli.arguments import Config, DataDir, Debug, Flag, Json, MaybeData, Quiet, default
-from scoreode.cli.config import options_given, written
+from scoreode.cli.config import given_options, to_toml
 from scoreode.errors import InputError
 
 _ALSO_RESUMED = {
@@ -117,7 +117,7 @@ def fit(
         print_config: print what --config reads, with what is chosen by the data, and do not train.
     """
     values = locals()
-    asked = options_given() | _chosen(fit, values)
+    asked = given_options() | _non_defaults(fit, values)
     if distributed:
         from scoreode.train import devices
 
@@ -141,13 +141,13 @@ def fit(
     options = {field.name: values[field.name] for field in fields(training.FitOptions)}
     meant = training.FitOptions(**options)
     if print_config:
-        found = asdict(training.resolved(data, meant, asked))
-        print(written({"data": data, "out": out} | found), end="")
+        found = asdict(training.resolve(data, meant, asked))
+        print(to_toml({"data": data, "out": out} | found), end="")
     else:
         training.fit(data, out, meant, training.Output(json, tensorboard), asked)
 
 
-def _chosen(command: Callable[..., None], values: Mapping[str, object]) -> set[str]:
+def _non_defaults(command: Callable[..., None], values: Mapping[str, object]) -> set[str]:
     """The names of the options that differ from their defaults."""
     parameters = inspect.signature(command).parameters
     return {name for name, option in parameters.items() if values[name] != option.default}

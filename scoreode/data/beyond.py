@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from scoreode.data.description import Description
-from scoreode.errors import listed
+from scoreode.errors import listing
 
 Apart = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
 
@@ -41,7 +41,7 @@ class Beyond:
             self.rows += int(outside.any(1).sum())
             self._columns |= outside.any(0)
 
-    def counted(self, parts: Iterator[np.ndarray], apart: Apart) -> Iterator[np.ndarray]:
+    def watch(self, parts: Iterator[np.ndarray], apart: Apart) -> Iterator[np.ndarray]:
         """Yields the same parts and counts them; `apart` separates rows and conditions."""
         for rows in parts:
             self.add(*apart(rows))
@@ -59,6 +59,6 @@ class Beyond:
             return None
         rows = f"{self.rows} row{'s lie' if self.rows > 1 else ' lies'}"
         return (
-            f"{rows} beyond the range of the training rows, in {listed(self.columns)}: tails beyond"
-            " the data are the model's guess"
+            f"{rows} beyond the range of the training rows, in {listing(self.columns)}: tails"
+            " beyond the data are the model's guess"
         )

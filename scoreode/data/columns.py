@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Callable, Sequence
 
-from scoreode.errors import InputError, listed, unknown
+from scoreode.errors import InputError, listing, unknown
 
 Pick = Callable[[tuple[str, ...], str], tuple[str, ...]]
 """Maps a source's columns and its name, for messages, to the columns to read, in order."""
@@ -54,12 +54,12 @@ def check_named(names: Sequence[str], columns: Sequence[str], source: str) -> No
     if len(missing) == 1:
         raise InputError(f"{source}: {unknown('column', missing[0], columns)}")
     if missing:
-        raise InputError(f"{source}: has no columns {listed(missing)}; it has {listed(columns)}")
+        raise InputError(f"{source}: has no columns {listing(missing)}; it has {listing(columns)}")
     if len(set(names)) < len(names):
         raise InputError(f"{source}: {', '.join(names)}: name every column once")
 
 
-def unnamed(n: int) -> tuple[str, ...]:
+def default_names(n: int) -> tuple[str, ...]:
     """Default names for n columns."""
     return tuple(f"x{i}" for i in range(n))
 

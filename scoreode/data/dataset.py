@@ -12,7 +12,7 @@ from scoreode.data import stored
 from scoreode.data.images import Images, Pixels
 from scoreode.data.stored import Stored, blocks
 from scoreode.data.toy import AbstractToy
-from scoreode.errors import InputError, listed
+from scoreode.errors import InputError, listing
 
 Part = np.ndarray | Stored
 
@@ -124,7 +124,7 @@ def named_columns(columns: Sequence[str], names: Sequence[str], source: str) -> 
     missing = [name for name in names if name not in columns]
     if missing:
         raise InputError(
-            f"{source}: has no column {listed(missing)} to condition on; it has {listed(columns)}"
+            f"{source}: has no column {listing(missing)} to condition on; it has {listing(columns)}"
         )
     if len(set(names)) < len(names):
         raise InputError(f"{source}: conditions {', '.join(names)}: name every column once")
@@ -132,14 +132,14 @@ def named_columns(columns: Sequence[str], names: Sequence[str], source: str) -> 
 
 
 def split(rows: Part, seed: int, validation: float, test: float = 0.0) -> list[Part]:
-    """[train, validation, test], disjoint parts of the rows, as `parted` numbers them.
+    """[train, validation, test], disjoint parts of the rows, as `split_numbers` numbers them.
 
     Parts of a large array are not copied.
     """
-    return [stored.take(rows, part) for part in parted(len(rows), seed, validation, test)]
+    return [stored.take(rows, part) for part in split_numbers(len(rows), seed, validation, test)]
 
 
-def parted(n: int, seed: int, validation: float, test: float = 0.0) -> list[np.ndarray]:
+def split_numbers(n: int, seed: int, validation: float, test: float = 0.0) -> list[np.ndarray]:
     """The numbers of [train, validation, test] among n rows, shuffled by the seed.
 
     A positive fraction takes at least one row; training keeps at least one.
@@ -165,7 +165,7 @@ def parted(n: int, seed: int, validation: float, test: float = 0.0) -> list[np.n
 
 def origins(n: int, seed: int, validation: float, test: float = 0.0) -> dict[str, Origin]:
     """Those of the parts that `split` holds out."""
-    _, *held_out = parted(n, seed, validation, test)
+    _, *held_out = split_numbers(n, seed, validation, test)
     return dict(zip(("validation", "test"), map(Origin, held_out), strict=True))
 
 
@@ -223,7 +223,7 @@ def from_images(name: str, images: Images, seed: int, validation: float) -> Data
     rows, columns = flat(images.train)
     train, held_out, _ = split(rows, seed, validation)
     test, shape = flat(images.test)[0], images.train.shape[1:]
-    drawn = {"validation": Origin(parted(len(rows), seed, validation)[1])}
+    drawn = {"validation": Origin(split_numbers(len(rows), seed, validation)[1])}
     return Dataset(
         name, train, held_out, test, columns, bin_width=1.0, image_shape=shape, origins=drawn
     )
@@ -254,13 +254,13 @@ def check_varied(
     constant = [columns[j] for j in numbers if low[j] == high[j]]
     if constant:
         raise InputError(
-            f"{source}: constant column{'s' * (len(constant) > 1)} {listed(constant)}: a constant"
+            f"{source}: constant column{'s' * (len(constant) > 1)} {listing(constant)}: a constant"
             f" {remedy} (among the {len(rows)} rows for training)"
         )
     thin = [columns[j] for j in numbers if high[j] - low[j] < _LEAST_SPREAD]
     if thin:
         raise InputError(
-            f"{source}: column{'s' * (len(thin) > 1)} {listed(thin)}: values differ by less than"
+            f"{source}: column{'s' * (len(thin) > 1)} {listing(thin)}: values differ by less than"
             f" {_LEAST_SPREAD:g}, and their squares are 0; multiply them by a power of ten"
         )
 

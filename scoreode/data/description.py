@@ -65,16 +65,16 @@ class Description:
         **Raises:** `TypeError` for what is no description.
         """
         known = {field.name for field in fields(cls)}
-        return cls(**{name: _frozen(value) for name, value in document.items() if name in known})
+        return cls(**{name: _freeze(value) for name, value in document.items() if name in known})
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
-def _frozen(value: Any) -> Any:
+def _freeze(value: Any) -> Any:
     """Tuples in place of JSON's lists."""
-    return tuple(map(_frozen, value)) if isinstance(value, list) else value
+    return tuple(map(_freeze, value)) if isinstance(value, list) else value
 
 
 def _range(data: Dataset, rows: Part) -> Range | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scoreode.errors import InputError, listed
+from scoreode.errors import InputError, listing
 
 _LARGEST = 1e150  # beyond it the square overflows, and with it the variance
 _EXACT = 2**53  # float64 represents every whole number up to this one
@@ -29,7 +29,7 @@ def from_frame(
     arrays = {str(name): _values(frame[name]) for name in frame.columns}
     parsed = {name: _numbers(values) for name, values in arrays.items()}
     text = {name: i for name, (_, i) in parsed.items() if i is not None}
-    merged = {name: pair for name, values in arrays.items() if (pair := _merged(values))}
+    merged = {name: pair for name, values in arrays.items() if (pair := _merged_pair(values))}
     numeric = [name for name in columns if name not in text]
     rows = np.stack([numbers for numbers, _ in parsed.values()], axis=1)
     numbers = rows[:, [columns.index(name) for name in numeric]]
@@ -42,7 +42,7 @@ def from_frame(
     return rows, columns
 
 
-def checked(
+def numeric_rows(
     rows: np.ndarray, columns: Sequence[str], source: str, first_row: int = 0
 ) -> np.ndarray:
     """The rows (n, d) in float64.
@@ -69,14 +69,16 @@ def checked(
 def check_whole(rows: np.ndarray, columns: Sequence[str], source: str) -> None:
     """Raises `InputError` if different whole numbers in rows (n, d) are equal in float64."""
     pairs = zip(columns, rows.T, strict=True)
-    _refuse(source, [_merged_problem({name: pair for name, v in pairs if (pair := _merged(v))})])
+    _refuse(
+        source, [_merged_problem({name: pair for name, v in pairs if (pair := _merged_pair(v))})]
+    )
 
 
 def check_repeated(columns: Sequence[str | None], source: str) -> None:
     """Raises `InputError` if several columns have the same name."""
     repeated = sorted({str(name) for name in columns if columns.count(name) > 1})
     if repeated:
-        raise InputError(f"{source}: several columns are called {listed(repeated)}; rename them")
+        raise InputError(f"{source}: several columns are called {listing(repeated)}; rename them")
 
 
 def _refuse(source: str, problems: Iterable[str]) -> None:
@@ -108,7 +110,7 @@ def _missing(value: Any) -> bool:
     return value is None or type(value).__name__ in ("NAType", "NaTType")  # pandas' own
 
 
-def _merged(values: np.ndarray) -> tuple[int, int] | None:
+def _merged_pair(values: np.ndarray) -> tuple[int, int] | None:
     """Two different whole numbers that are equal in float64; None if there are none."""
     if values.dtype.kind == "O":
         large = sorted({v for v in values if type(v) is int and _EXACT <= abs(v) < _LARGEST})
@@ -129,7 +131,7 @@ def _text_problem(texts: dict[str, tuple[int, Any]]) -> str:
         ((name, value),) = values.items()
         remedy = points or "; encode it as numbers or drop the column"
         return f"column {name!r} is not numeric: {value}{remedy}"
-    names = listed([f"{name!r} ({value})" for name, value in values.items()])
+    names = listing([f"{name!r} ({value})" for name, value in values.items()])
     remedy = points or "; encode them as numbers or drop the columns"
     return f"columns are not numeric: {names}{remedy}"
 
@@ -139,7 +141,7 @@ def _merged_problem(merged: dict[str, tuple[int, int]]) -> str:
         return ""
     (a, b), column = next(iter(merged.values())), f"column{'s' * (len(merged) > 1)}"
     return (
-        f"{column} {listed(list(merged))}: whole numbers beyond 2^53, such as {a} and {b}, are"
+        f"{column} {listing(list(merged))}: whole numbers beyond 2^53, such as {a} and {b}, are"
         f" equal in float64; subtract a constant from them, or drop the {column}"
     )
 
@@ -151,8 +153,8 @@ def _missing_problem(rows: np.ndarray, columns: Sequence[str], first_row: int) -
     numbers = (np.flatnonzero(bad.any(axis=1)) + first_row + 1).tolist()
     names = [columns[i] for i in np.flatnonzero(bad.any(axis=0)).tolist()]
     return (
-        f"missing, infinite or huge values in row{'s' * (len(numbers) > 1)} {listed(numbers)},"
-        f" column{'s' * (len(names) > 1)} {listed(names)} (the first is {_text(rows[bad][0])});"
+        f"missing, infinite or huge values in row{'s' * (len(numbers) > 1)} {listing(numbers)},"
+        f" column{'s' * (len(names) > 1)} {listing(names)} (the first is {_text(rows[bad][0])});"
         " fill them in or drop the rows"
     )
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from scoreode.data.columns import Pick, everything
 from scoreode.data.frames import from_frame
-from scoreode.data.images import Images, Pixels, stacked
-from scoreode.errors import InputError, listed
+from scoreode.data.images import Images, Pixels, stack
+from scoreode.errors import InputError, listing
 
 PREFIX = "hf:"
 _PARTS = {"train": "train", "validation": "validation", "valid": "validation", "test": "test"}
@@ -34,12 +34,12 @@ def read(
     """
     splits = _splits(source)
     if "train" not in splits:
-        raise InputError(f"{source}: has no train part, but {listed(list(splits))}")
+        raise InputError(f"{source}: has no train part, but {listing(list(splits))}")
     pictures = [
         name for name, kind in splits["train"].features.items() if type(kind).__name__ == "Image"
     ]
     if len(pictures) > 1:
-        raise InputError(f"{source}: has several columns of images, {listed(pictures)}")
+        raise InputError(f"{source}: has several columns of images, {listing(pictures)}")
     if pictures:
         parts = {part: _images(split, pictures[0], source) for part, split in splits.items()}
         test = parts.get("test", parts.get("validation", parts["train"][:0]))
@@ -69,4 +69,4 @@ def _splits(source: str) -> dict[str, Any]:
 
 def _images(split: Any, column: str, source: str) -> Pixels:
     images = ((f"image {i}", image) for i, image in enumerate(split[column], 1))
-    return stacked(f"{source}: ", images)
+    return stack(f"{source}: ", images)

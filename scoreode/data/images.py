@@ -179,7 +179,7 @@ def folder(path: str | os.PathLike[str]) -> Pixels:
     **Raises:** `InputError` with the first file that differs from the others or is damaged.
     """
     images = ((file.name, _open(file)) for file in files(path))
-    return stacked(f"{path}{os.sep}", images)
+    return stack(f"{path}{os.sep}", images)
 
 
 def files(path: str | os.PathLike[str]) -> list[Path]:
@@ -213,7 +213,7 @@ def _open(file: Path) -> Any:
         raise InputError(f"{file}: cannot be read: {error}; remove or replace it") from error
 
 
-def stacked(where: str, images: Iterable[tuple[str, Any]]) -> Pixels:
+def stack(where: str, images: Iterable[tuple[str, Any]]) -> Pixels:
     """Pillow images as one array.
 
     **Arguments:** `where`, the prefix of names in messages; `images`, pairs of a name and an image.

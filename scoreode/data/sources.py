@@ -15,8 +15,8 @@ from scoreode.data.dataset import (
     from_images,
     from_rows,
     from_sampler,
-    parted,
     split,
+    split_numbers,
 )
 from scoreode.errors import InputError, check_seed, unknown
 
@@ -98,7 +98,7 @@ def _from_parts(
     held_out, test = (parts.get(part, none) for part in ("validation", "test"))
     if len(held_out):
         return Dataset(source, train, held_out, test, columns)
-    origins = {"validation": Origin(parted(len(train), seed, validation)[1], "train")}
+    origins = {"validation": Origin(split_numbers(len(train), seed, validation)[1], "train")}
     train, held_out, _ = split(train, seed, validation)
     return Dataset(source, train, held_out, test, columns, origins=origins)
 

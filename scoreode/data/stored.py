@@ -35,7 +35,7 @@ class Stored:
         """The same rows in their order in the array."""
         return Stored(self._rows, np.sort(self._order))
 
-    def taken(self, numbers: np.ndarray) -> "Stored":
+    def take(self, numbers: np.ndarray) -> "Stored":
         """The rows with these numbers, not read yet."""
         return Stored(self._rows, self._order[numbers])
 
@@ -43,7 +43,7 @@ class Stored:
 def take(rows: np.ndarray | Stored, numbers: np.ndarray) -> np.ndarray | Stored:
     """The rows with these numbers; those of a large array are not copied."""
     if isinstance(rows, Stored):
-        return rows.taken(numbers)
+        return rows.take(numbers)
     return Stored(rows, numbers) if rows.nbytes > LARGE else rows[numbers]
 
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from scoreode.data import stored, text
-from scoreode.data.columns import Pick, everything, unnamed
+from scoreode.data.columns import Pick, default_names, everything
 from scoreode.data.formats import FRAMES, Content
-from scoreode.data.frames import checked, from_frame
+from scoreode.data.frames import from_frame, numeric_rows
 from scoreode.errors import InputError
 
 SUFFIXES = (".csv", ".parquet", ".npy", ".npz")  # formats that can also be written
@@ -110,7 +110,7 @@ def _numpy_blocks(
     if rows is None or len(rows) == 0:
         raise InputError(f"{source.name}: has no {part} rows")
     starts = range(0, len(rows), size)
-    return columns, (checked(rows[i : i + size], columns, source.name, i) for i in starts)
+    return columns, (numeric_rows(rows[i : i + size], columns, source.name, i) for i in starts)
 
 
 def _frame_blocks(frame: Any, source: _Source, size: int) -> Iterator[np.ndarray]:
@@ -181,9 +181,11 @@ def _read_numpy(source: _Source, pick: Pick) -> tuple[dict[str, np.ndarray], tup
     sources = {part: f"{name}[{key}]" for part, key in PARTS.items()} | {"all": name}
     if source.kind == ".npy" and parts["all"].nbytes > stored.LARGE:
         for i in range(0, len(parts["all"]), stored.BLOCK):
-            checked(parts["all"][i : i + stored.BLOCK], columns, name, i)
+            numeric_rows(parts["all"][i : i + stored.BLOCK], columns, name, i)
         return parts, columns
-    return {part: checked(rows, columns, sources[part]) for part, rows in parts.items()}, columns
+    return {
+        part: numeric_rows(rows, columns, sources[part]) for part, rows in parts.items()
+    }, columns
 
 
 def _arrays(source: _Source, pick: Pick) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
@@ -199,7 +201,7 @@ def _arrays(source: _Source, pick: Pick) -> tuple[dict[str, np.ndarray], tuple[s
             " x_val and x_test"
         )
     first = next(iter(parts.values()))
-    columns = unnamed(first.shape[1] if first.ndim > 1 else 1)
+    columns = default_names(first.shape[1] if first.ndim > 1 else 1)
     selection = pick(columns, name)
     # Parts with different shapes are refused later, when they are checked.
     equal_shapes = all(rows.shape[1:] == (len(columns),) for rows in parts.values())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from scoreode.data.frames import check_repeated
-from scoreode.errors import InputError, listed
+from scoreode.errors import InputError, listing
 
 _HEAD = 2**16  # bytes from which the kind of text is detected
 _LINES = 5  # lines that must have the same number of fields
@@ -26,7 +26,7 @@ def options(content: Path | bytes, name: str, separator: str) -> dict[str, Any]:
     **Raises:** `InputError` for another separator, decimal commas, another encoding, or damage.
     """
     try:
-        with opened(content) as file:
+        with open_bytes(content) as file:
             head = file.read(_HEAD)
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{name}: cannot be read: {error}") from error
@@ -41,7 +41,7 @@ def options(content: Path | bytes, name: str, separator: str) -> dict[str, Any]:
 
 def not_utf8(content: Path | bytes) -> str:
     """The message for a text that is not UTF-8: the line, the byte and the remedy."""
-    with opened(content) as file:
+    with open_bytes(content) as file:
         for number, line in enumerate(file, 1):
             try:
                 line.decode()
@@ -54,7 +54,7 @@ def not_utf8(content: Path | bytes) -> str:
 
 
 @contextmanager
-def opened(content: Path | bytes) -> Iterator[io.BufferedIOBase]:
+def open_bytes(content: Path | bytes) -> Iterator[io.BufferedIOBase]:
     """The bytes of a text, decompressed if they are gzip."""
     with io.BytesIO(content) if isinstance(content, bytes) else open(content, "rb") as file:
         compressed = file.read(len(_GZIP)) == _GZIP
@@ -106,7 +106,7 @@ def check_header(names: tuple[str | None, ...], source: str) -> None:
     if missing:
         raise InputError(
             f"{source}: the header has no name for column{'s' * (len(missing) > 1)}"
-            f" {listed(missing)}; name it, or drop it if it only counts the rows"
+            f" {listing(missing)}; name it, or drop it if it only counts the rows"
         )
     numbers = [str(i) for i in range(len(names))]  # pandas' header for columns without names
     if list(names) != numbers and all(map(_is_number, names)):

@@ -14,7 +14,7 @@ import numpy as np
 from scoreode.data.columns import as_text
 from scoreode.data.dataset import Dataset
 from scoreode.data.grids import detected_width, width_of
-from scoreode.errors import listed
+from scoreode.errors import listing
 
 _ROWS, _VALUES = 2**17, 2**23  # at most this many rows and values are examined
 _EVEN = 320  # values in the middle 80 % of rows; with more, cells are narrower than σ_min
@@ -54,21 +54,21 @@ class Ties:
             names = "auto" if self.automatic else list(self.grids)
             widths = [f"{name} (multiples of {width:g})" for name, width in self.grids.items()]
             messages.append(
-                f"{_columns(self.grids)} {listed(widths)}: all values lie on a grid and repeat, so"
+                f"{_columns(self.grids)} {listing(widths)}: all values lie on a grid and repeat, so"
                 " that a continuous density would consist of spikes. Declare them as discrete:"
                 f" {declared(names)}"
             )
         if self.scattered:
             counts = [f"{name} ({k} values)" for name, k in self.scattered.items()]
             messages.append(
-                f"{_columns(self.scattered)} {listed(counts)}: a few values repeat and lie on no"
+                f"{_columns(self.scattered)} {listing(counts)}: a few values repeat and lie on no"
                 " grid, so that they have no density. Replace them by whole numbers and declare the"
                 f" {_columns(self.scattered)} as discrete: {declared(list(self.scattered))}"
             )
         if self.atoms:
             shares = [f"{name} ({_shares(atoms)})" for name, atoms in self.atoms.items()]
             messages.append(
-                f"{_columns(self.atoms)} {listed(shares)}: these values have no density but are"
+                f"{_columns(self.atoms)} {listing(shares)}: these values have no density but are"
                 " spikes. Drop their rows, or model separately whether a row holds such a value"
             )
         if self.repeated:
@@ -91,10 +91,10 @@ def find(data: Dataset) -> Ties:
         return nothing
     most = min(_ROWS, max(_VALUES // len(data.columns), 1))
     rows = np.asarray(data.train[:most], np.float64)[:, free] + 0.0  # −0 is 0
-    return _found(rows, [data.columns[j] for j in free])
+    return _find(rows, [data.columns[j] for j in free])
 
 
-def _found(rows: np.ndarray, columns: Sequence[str]) -> Ties:
+def _find(rows: np.ndarray, columns: Sequence[str]) -> Ties:
     detected = np.array([detected_width(column) for column in rows.T])
     grids = {columns[j]: float(detected[j]) for j in np.flatnonzero(detected).tolist()}
     automatic, scattered, atoms = bool(grids), dict[str, int](), dict[str, dict[float, float]]()
@@ -113,7 +113,7 @@ def _found(rows: np.ndarray, columns: Sequence[str]) -> Ties:
         elif column_atoms:
             atoms[name] = column_atoms
     reported = any(columns[j] in found for found in (grids, scattered, atoms) for j in free)
-    repeated = _repeated(counts) if not reported else 0.0
+    repeated = _repeat_share(counts) if not reported else 0.0
     return Ties(grids, scattered, atoms, repeated, automatic)
 
 
@@ -129,7 +129,7 @@ def _distinct(rows: np.ndarray, free: Sequence[int]) -> tuple[np.ndarray, np.nda
     return rows[first], counts
 
 
-def _repeated(counts: np.ndarray) -> float:
+def _repeat_share(counts: np.ndarray) -> float:
     """The share of rows that repeat others; 0 if it is below half and no row stands out."""
     n, extra = int(counts.sum()), int(counts.sum() - len(counts))
     most = int(counts.max())

@@ -53,7 +53,7 @@ def with_names(C: Any, n: int, taken: Sequence[str]) -> tuple[np.ndarray, tuple[
     return c, names
 
 
-def checked(C: Any, names: Sequence[str]) -> np.ndarray | None:
+def for_density(C: Any, names: Sequence[str]) -> np.ndarray | None:
     """Conditions (m, k) for a density with these, or None for one without.
 
     Of one dimension, they are one row, or, where there is one condition, one column.
@@ -85,7 +85,7 @@ def checked(C: Any, names: Sequence[str]) -> np.ndarray | None:
     return c
 
 
-def repeated(c: np.ndarray | None, n: int) -> np.ndarray | None:
+def repeat(c: np.ndarray | None, n: int) -> np.ndarray | None:
     """Conditions for n rows: as many, or one for all. **Raises:** `InputError` for others."""
     if c is None or len(c) == n:
         return c

@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, validate_data
 
 from scoreode.data import Description
-from scoreode.data.frames import check_whole, checked, from_frame
+from scoreode.data.frames import check_whole, from_frame, numeric_rows
 from scoreode.data.output import by_column, whole_columns
 from scoreode.errors import InputError
 
@@ -75,7 +75,7 @@ def rows_of(estimator: BaseEstimator, X: Any, *, fitting: bool) -> np.ndarray:
         columns = names_of(estimator)
         if isinstance(flat, np.ndarray):  # before what float64 does not hold is lost
             check_whole(flat, columns, "X")
-    rows = checked(rows, columns, "X")
+    rows = numeric_rows(rows, columns, "X")
     if fitting and len(rows) < 2:
         raise InputError(f"X has {len(rows)} sample (row); a density needs at least 2")
     return rows

@@ -80,10 +80,10 @@ def run_of(est: Parameters, data: Dataset, seed: int, before: Fitted | None) -> 
         n_conditions=data.n_conditions,
         **{name: given[name] for name in options_among(given)} | decided,
     )
-    return run if before is None else _continued(run, data, before)
+    return run if before is None else _continuation(run, data, before)
 
 
-def _continued(run: Run, data: Dataset, before: Fitted) -> Run:
+def _continuation(run: Run, data: Dataset, before: Fitted) -> Run:
     """`run` for the model of a fitted one. **Raises:** `InputError` if it is for another."""
     given = () if data.conditions is None else tuple(data.conditions.columns)
     pairs = {

@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
 from scoreode.data import Discrete, ties
-from scoreode.data.columns import unnamed
+from scoreode.data.columns import default_names
 from scoreode.errors import (
     InputError,
     TiesWarning,
@@ -30,7 +30,7 @@ from scoreode.model.build import check_continuous
 from scoreode.model.fitted import Fitted
 from scoreode.network import Specification
 from scoreode.process import AbstractProcess
-from scoreode.progress import shown
+from scoreode.progress import show
 from scoreode.train import RunFolder, saved
 from scoreode.train.observers import Observer, combine_observers, no_observer, recovery
 from scoreode.train.trainer import fit
@@ -166,7 +166,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         check_continuous(data)  # what is refused comes before what is only noted
         for problem in ties.find(data).messages(ties.in_python):
             warnings.warn(TiesWarning(problem), stacklevel=2)
-        with shown(f"order {self.order}") if self.verbose else nullcontext(no_observer) as bar:
+        with show(f"order {self.order}") if self.verbose else nullcontext(no_observer) as bar:
             start = None if before is None else before.density
             self.fitted_ = fit(run, data, start=start, observe=combine_observers(bar, observe))
         if self.fitted_.recoveries:
@@ -260,9 +260,9 @@ class ScoreODE(DensityMixin, BaseEstimator):
         check_is_fitted(self)
         inputs.check_output(output)
         n, seed = whole("n", n), inputs.seed_of(random_state)
-        c = conditions.checked(C, self.fitted_.data.conditions)
+        c = conditions.for_density(C, self.fitted_.data.conditions)
         if c is None or len(c) == 1:
-            drawn = self.fitted_.sample(n, seed, c=conditions.repeated(c, n))
+            drawn = self.fitted_.sample(n, seed, c=conditions.repeat(c, n))
             return inputs.as_output(drawn, self.fitted_.data, output)
         if output != "numpy":
             raise InputError(f"output {output!r}: draw given one condition at a time")
@@ -370,7 +370,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         )
         estimator.fitted_ = fitted
         estimator.n_features_in_ = len(columns)
-        if columns != unnamed(len(columns)):
+        if columns != default_names(len(columns)):
             estimator.feature_names_in_ = np.asarray(columns, dtype=object)
         return estimator
 
@@ -378,5 +378,5 @@ class ScoreODE(DensityMixin, BaseEstimator):
         """The rows, and what each is conditioned on."""
         check_is_fitted(self)
         rows = inputs.rows_of(self, X, fitting=False)
-        c = conditions.checked(C, self.fitted_.data.conditions)
-        return rows, conditions.repeated(c, len(rows))
+        c = conditions.for_density(C, self.fitted_.data.conditions)
+        return rows, conditions.repeat(c, len(rows))

@@ -57,7 +57,7 @@ def alike(paths: Sequence[Path], options: Options) -> list[tuple[Subject, Fitted
     return models
 
 
-def summarised(found: Sequence[Evaluated], to: str) -> dict[str, Any]:
+def summarise(found: Sequence[Evaluated], to: str) -> dict[str, Any]:
     """Every run beside the reference, "first" or "best", in nats and, on a grid, bits/dim.
 
     A difference is significant if that of a fair coin would be so large in less than `LEVEL` of

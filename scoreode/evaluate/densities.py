@@ -59,16 +59,16 @@ class Evaluated:
     summary: dict[str, Any]
 
 
-def examined(subjects: Sequence[Subject], options: Options) -> list[Examined]:
+def examine(subjects: Sequence[Subject], options: Options) -> list[Examined]:
     """Samples and held-out rows of the runs that have a model; of equal data the same rows.
 
     **Raises:** `InputError` for data that were given and cannot be used.
     """
     sources = Sources(options)
-    return [_examined(s, s.fitted, sources, options) for s in subjects if s.fitted is not None]
+    return [_examine(s, s.fitted, sources, options) for s in subjects if s.fitted is not None]
 
 
-def _examined(subject: Subject, fitted: Fitted, sources: Sources, options: Options) -> Examined:
+def _examine(subject: Subject, fitted: Fitted, sources: Sources, options: Options) -> Examined:
     n_samples = options.samples or _samples(fitted)
     try:
         held_out = sources.of(fitted, shown=n_samples)
@@ -94,7 +94,7 @@ def _beside(rows: np.ndarray, c: np.ndarray | None) -> np.ndarray:
     return rows if c is None else np.concatenate([rows, c], axis=1)
 
 
-def evaluated(examined: Examined) -> Evaluated | None:
+def evaluate(examined: Examined) -> Evaluated | None:
     """The log-densities of a run's held-out rows, if it has any."""
     if isinstance(examined.held_out, str):
         return None

@@ -12,7 +12,7 @@ from scoreode.evaluate import table
 from scoreode.evaluate.rows import blocks, columns_of, with_conditions
 from scoreode.model.config import Run
 from scoreode.model.fitted import Fitted
-from scoreode.train.saved import trained_on
+from scoreode.train.saved import training_data
 
 
 @dataclass(frozen=True)
@@ -93,16 +93,16 @@ class Sources:
         if own:
             key += (run.seed, run.validation_fraction, fitted.data.fingerprint)
         if key not in self._known:
-            rows = self._not_trained_on(fitted) if own else self._given(fitted, name, seed)
-            self._known[key] = _chosen(rows, options.rows_of(fitted), shown, options.seed, seed)
+            rows = self._own_rows(fitted) if own else self._other_rows(fitted, name, seed)
+            self._known[key] = _choose(rows, options.rows_of(fitted), shown, options.seed, seed)
         found = self._known[key]
         with_conditions(fitted, found.columns, name)  # raises, of the source as the user calls it
         return found
 
-    def _not_trained_on(self, fitted: Fitted) -> _Rows:
+    def _own_rows(self, fitted: Fitted) -> _Rows:
         """The test rows of a run's own file, or those that chose its weights."""
         name = fitted.data.name
-        data = trained_on(fitted.run, fitted.data, self._options.data_dir)
+        data = training_data(fitted.run, fitted.data, self._options.data_dir)
         chose = "validation rows of {}, which chose the weights"
         parts = {"test": "test rows of {}", "validation": chose}
         for part, what in parts.items():
@@ -112,22 +112,22 @@ class Sources:
                     rows = np.concatenate([rows, getattr(given, part)], axis=1)
                     columns += given.columns
                 origin = data.origins.get(part, Origin(np.arange(len(rows)), part))
-                counted = _counted(name, origin.part)
+                counted = _numbering(name, origin.part)
                 found = what.format(name), columns, [rows], counted
                 return _Rows(*found, origin.numbers, _files(name))
         raise InputError(f"{name} was trained on whole; give other rows")
 
-    def _given(self, fitted: Fitted, name: str, seed: int) -> _Rows:
+    def _other_rows(self, fitted: Fitted, name: str, seed: int) -> _Rows:
         """The test part of a set that has parts, or all rows of a file."""
         wanted = columns_of(fitted)
         columns, parts = blocks(name, "test", seed, self._options.data_dir, wanted)
         if sources.is_named(name):
-            return _Rows(f"test rows of {name}", columns, parts, _counted(name, "test"))
+            return _Rows(f"test rows of {name}", columns, parts, _numbering(name, "test"))
         which = " (of its test part, if it has parts)" if Path(name).suffix == ".npz" else ""
         return _Rows(name, columns, parts, f"the rows of {name}{which}", files=_files(name))
 
 
-def _counted(name: str, part: str) -> str:
+def _numbering(name: str, part: str) -> str:
     return f"the rows of the {part} part of {name}" if part else f"the rows of {name}"
 
 
@@ -143,7 +143,7 @@ def evaluation_seed(data: Description, run: Run, options: Options) -> int:
     return run.seed if whole and options.data is None else options.seed
 
 
-def _chosen(source: _Rows, evaluated: int, shown: int, choice: int, seed: int) -> HeldOut:
+def _choose(source: _Rows, evaluated: int, shown: int, choice: int, seed: int) -> HeldOut:
     """Rows as likely as any by the seed `choice`, in their order; not all need fit into memory."""
     rng, most = np.random.default_rng(choice), max(evaluated, shown)
     keys, numbers, rows, total = np.empty(0), np.empty(0, int), None, 0

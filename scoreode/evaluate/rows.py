@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from scoreode.data import flat, sources, split_columns, tables
-from scoreode.data.columns import if_there, unnamed
-from scoreode.errors import InputError, listed
+from scoreode.data.columns import default_names, if_there
+from scoreode.errors import InputError, listing
 from scoreode.evaluate import table
 from scoreode.model.fitted import Fitted, check_columns
 
@@ -34,14 +34,14 @@ def blocks(
         rows, columns = flat(pixels)
     elif not named and tables.is_table(source):
         # The first columns of an array that has more are any: their names say nothing.
-        first = set(wanted) == set(unnamed(len(wanted))) and not tables.has_names(source)
+        first = set(wanted) == set(default_names(len(wanted))) and not tables.has_names(source)
         return tables.blocks(source, part, table.BLOCK, if_there(wanted, alone=first))
     else:
         data = sources.load_data(source, seed, data_dir=data_dir)
         rows, columns = getattr(data, part), data.columns
         if len(rows) == 0:
             there = [name for name in tables.PARTS if len(getattr(data, name))]
-            raise InputError(f"{source}: has no {part} rows, only {listed(there)}")
+            raise InputError(f"{source}: has no {part} rows, only {listing(there)}")
     starts = range(0, len(rows), table.BLOCK)
     return columns, (rows[i : i + table.BLOCK] for i in starts)
 

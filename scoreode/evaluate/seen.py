@@ -12,7 +12,7 @@ from scoreode.data import Dataset, sources, stored
 from scoreode.data.beyond import Apart
 from scoreode.errors import InputError
 from scoreode.model.fitted import Fitted
-from scoreode.train.saved import trained_on
+from scoreode.train.saved import training_data
 
 _SIGMAS = 3  # standard errors above the chance level from which matches are reported
 
@@ -46,7 +46,7 @@ class Seen:
         """The number of rows that equal a training row; None if these are unknown."""
         return None if self._keys is None else self._equal
 
-    def counted(self, parts: Iterator[np.ndarray], apart: Apart) -> Iterator[np.ndarray]:
+    def watch(self, parts: Iterator[np.ndarray], apart: Apart) -> Iterator[np.ndarray]:
         """Yields the same parts and counts them; `apart` separates rows and conditions."""
         for rows in parts:
             if self._keys is not None:
@@ -75,7 +75,7 @@ def _data(fitted: Fitted, source: str, data_dir: Path | None) -> Dataset | None:
         return None
     for location in (record, replace(record, name=source, path=None)):
         try:
-            return trained_on(fitted.run, location, data_dir)
+            return training_data(fitted.run, location, data_dir)
         except InputError:
             continue
     return None

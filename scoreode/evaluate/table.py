@@ -19,7 +19,7 @@ import numpy as np
 
 from scoreode._files import lock
 from scoreode.data import tables
-from scoreode.errors import FailureError, InputError, listed
+from scoreode.errors import FailureError, InputError, listing
 from scoreode.flow import LogLikelihood
 from scoreode.model.fitted import Fitted
 
@@ -119,7 +119,7 @@ def journal(out: Path | None, identity: dict[str, Any], force: bool) -> Iterator
         yield Journal(out.with_name(f"{out.name}.journal"), identity, force)
 
 
-def evaluated(
+def evaluate_blocks(
     blocks: Iterator[np.ndarray],
     evaluate: Evaluate,
     journal: Journal,
@@ -165,7 +165,7 @@ def measure(
     started = time.perf_counter()
     found = fitted.log_likelihood(rows, seed, **for_means(fitted), c=c)
     records = as_records(found)
-    return found, records, summarised(fitted, records, time.perf_counter() - started)
+    return found, records, summarise(fitted, records, time.perf_counter() - started)
 
 
 def as_records(found: Any) -> np.ndarray:
@@ -196,7 +196,7 @@ def digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def summarised(fitted: Fitted, records: np.ndarray, seconds: float) -> dict[str, Any]:
+def summarise(fitted: Fitted, records: np.ndarray, seconds: float) -> dict[str, Any]:
     """Means over rows that converged, with standard errors; nats are log-densities or -masses."""
     good = records[records["converged"]]
     nats, nfe = good["nats"], records["nfe"]
@@ -243,6 +243,6 @@ def readable(fitted: Fitted, summary: dict[str, Any]) -> str:
         f" {summary['seconds']:.1f} s"
     )
     left_out = summary["unconverged_rows"]
-    some = f"{len(left_out)} rows not converged, left out: {listed(left_out)}"
+    some = f"{len(left_out)} rows not converged, left out: {listing(left_out)}"
     lines.append(some if left_out else "all rows converged")
     return "\n".join(lines)

@@ -24,7 +24,7 @@ _ROUNDING = 1e-3  # error of float32 and the solver, relative to the bound
 _PATHS = 64  # paths of the data ODE, for Theorem 2
 
 
-def verified(
+def checks(
     fitted: Fitted, rows: np.ndarray, seed: int = 0, c: np.ndarray | None = None
 ) -> dict[str, Any]:
     """All checks that are possible for this run, by section.
@@ -37,7 +37,7 @@ def verified(
     key, n = jr.key(seed), _DRAWS_A_ROW * len(rows)
     if fitted.dequantisation is not None:
         rows = fitted.dequantisation.dequantise(rows, seed)
-    z, _, c = fitted.density.standardised(rows, c)
+    z, _, c = fitted.density.standardise(rows, c)
     sections = {
         "objectives": _objectives(fitted, z, c, key),
         "itself": _consistency(fitted, z, c, key),

@@ -20,7 +20,7 @@ from scoreode.flow.likelihood import (
     tangents,
 )
 from scoreode.flow.ode import Solver, scales, standard_velocity, velocity
-from scoreode.flow.parallel import chunked, map_rows, rows_at_once
+from scoreode.flow.parallel import map_chunks, map_rows, rows_at_once
 from scoreode.flow.refine import Refined
 from scoreode.flow.sampling import (
     AbstractSampler,
@@ -51,9 +51,9 @@ __all__ = [
     "Solver",
     "TruncatedNormal",
     "Uniform",
-    "chunked",
     "draw_probes",
     "logit_normal",
+    "map_chunks",
     "map_rows",
     "mean_and_error",
     "nll_bound",

@@ -79,16 +79,16 @@ class AbstractDequantisation(eqx.Module):
             log_ratios.append(records[-1].nats - log_r)
         weights = softmax(log_ratios, axis=0)
 
-        def stacked(name: str) -> np.ndarray:
+        def stack(name: str) -> np.ndarray:
             return np.stack([getattr(record, name) for record in records])
 
         return LogLikelihood(
             nats=np.logaddexp.reduce(log_ratios) - math.log(samples),
-            stderr=np.sqrt(np.sum((weights * stacked("stderr")) ** 2, 0)),
-            nfe=stacked("nfe").sum(0),
-            converged=np.all(stacked("converged"), axis=0),
+            stderr=np.sqrt(np.sum((weights * stack("stderr")) ** 2, 0)),
+            nfe=stack("nfe").sum(0),
+            converged=np.all(stack("converged"), axis=0),
             latent=records[0].latent,
-            error=np.sum(weights * stacked("error"), 0),
+            error=np.sum(weights * stack("error"), 0),
         )
 
     def bits_per_dim(self, nats: Nats, d: int) -> Nats | None:

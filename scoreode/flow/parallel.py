@@ -50,7 +50,7 @@ def rows_at_once(size: int, tangents: int, hidden: int = 0) -> int:
 
 
 @eqx.filter_jit
-def _vmapped(function: Callable, shared: tuple[Any, ...], rows: tuple, mesh: Mesh) -> Any:
+def _vmap(function: Callable, shared: tuple[Any, ...], rows: tuple, mesh: Mesh) -> Any:
     arrays, static = eqx.partition((function, shared), eqx.is_array)
 
     def over_rows(arrays: Any, rows: tuple) -> Any:
@@ -65,7 +65,7 @@ def _vmapped(function: Callable, shared: tuple[Any, ...], rows: tuple, mesh: Mes
     )(arrays, rows)
 
 
-def chunked(
+def map_chunks(
     function: Callable, shared: tuple[Any, ...], rows: tuple[Any, ...], chunk: int = CHUNK
 ) -> Iterator[tuple[slice, Any]]:
     """Yields (slice of rows, results as NumPy arrays), each for one chunk per device.
@@ -85,7 +85,7 @@ def chunked(
         index = np.minimum(np.arange(start, start + chunk), n - 1)
         batch = tuple(None if array is None else array[index] for array in rows)
         with jax.enable_x64(x64):
-            results = _vmapped(function, shared, batch, mesh)
+            results = _vmap(function, shared, batch, mesh)
             return slice(start, stop), jax.tree.map(partial(_first, stop - start), results)
 
     yield from _in_threads(evaluate, range(0, n, chunk), _n_threads(mesh))
@@ -120,6 +120,6 @@ def _first(count: int, leaf: jax.Array) -> np.ndarray:
 def map_rows(
     function: Callable, shared: tuple[Any, ...], rows: tuple[Any, ...], chunk: int = CHUNK
 ) -> Any:
-    """The results of `chunked` for all rows, concatenated."""
-    parts = [result for _, result in chunked(function, shared, rows, chunk)]
+    """The results of `map_chunks` for all rows, concatenated."""
+    parts = [result for _, result in map_chunks(function, shared, rows, chunk)]
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)

@@ -95,11 +95,11 @@ def fresh_density(run: Run, data: Dataset) -> Density:
 
 def _fitted_density(run: Run, data: Dataset, rows: np.ndarray, some: np.ndarray) -> Density:
     """`fresh_density`, by these rows, which have these numbers."""
-    bijection = Chain.fitted(STANDARDISATIONS[run.standardise], rows)
+    bijection = Chain.fit(STANDARDISATIONS[run.standardise], rows)
     if data.conditions is None:
         return Density(bijection, _new_score_model(run, rows.shape[1]))
     c, z = data.conditions.train[some].astype(np.float64), np.asarray(bijection.forward(rows)[0])
-    bijection = replace(bijection, condition=Conditioning.fitted(c, z, _of_residuals(run)))
+    bijection = replace(bijection, condition=Conditioning.fit(c, z, _of_residuals(run)))
     return Density(bijection, _new_score_model(run, rows.shape[1], c.shape[1]))
 
 
@@ -119,7 +119,7 @@ def _radius(bijection: Chain, data: Dataset, rows: np.ndarray, some: np.ndarray)
     2^¼, so that models of like data share what is compiled."""
     c = None
     if data.conditions is not None and bijection.condition is not None:
-        c = bijection.condition.standardised(data.conditions.train[some].astype(np.float64))
+        c = bijection.condition.standardise(data.conditions.train[some].astype(np.float64))
     z = np.asarray(bijection.forward(rows, c)[0])
     least = max(float(np.sqrt(np.max(np.sum(z**2, 1)))), math.sqrt(z.shape[1]) + _FAR)
     return 2 ** (math.ceil(4 * math.log2(_MARGIN * least)) / 4)

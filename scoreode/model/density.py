@@ -47,7 +47,7 @@ class Density(eqx.Module):
     bijection: Chain
     score_model: ScoreModel
 
-    def standardised(
+    def standardise(
         self, x: Rows, c: Conditions | None = None
     ) -> tuple[Float[np.ndarray, "n d"], Float[np.ndarray, " n"], Conditions | None]:
         """z = T(x) in float32, log |det ∂T/∂x| in float64, and the standardised c in float32.
@@ -71,7 +71,7 @@ class Density(eqx.Module):
             raise InputError(f"conditions of shape {shape}: this density takes {expected}")
         if condition is None or c is None:
             return None
-        return np.asarray(condition.standardised(np.asarray(c, np.float64)))
+        return np.asarray(condition.standardise(np.asarray(c, np.float64)))
 
     def log_likelihood(
         self,
@@ -87,7 +87,7 @@ class Density(eqx.Module):
 
         **Returns:** a `LogLikelihood` of NumPy arrays over rows.
         """
-        z, log_det, c = self.standardised(x, c)
+        z, log_det, c = self.standardise(x, c)
         process = self.score_model.process
         shared, d = (self.score_model, process, jr.key(seed)), x.shape[1]
         if isinstance(how, Refined):
@@ -101,7 +101,7 @@ class Density(eqx.Module):
         self, x: Rows, seed: int = 0, c: Conditions | None = None
     ) -> Float[np.ndarray, " n"]:
         """An upper bound on −log p^SDE(x) of every row in nats; see `flow.nll_bound`."""
-        z, log_det, c = self.standardised(x, c)
+        z, log_det, c = self.standardise(x, c)
         shared = self.score_model, self.score_model.process
         keyed = jr.split(jr.key(seed), len(z)), z, c
         return map_rows(Given(nll_bound), shared, keyed, rows_at_once(x.shape[1], 0)) - log_det
@@ -212,7 +212,7 @@ class Density(eqx.Module):
         """log p if t = 0, log q_t if t > 0."""
         if t != 0:
             return self._differentiable(x, c, self._network_groups(x, t))
-        z, _, c_float32 = self.standardised(x, c)
+        z, _, c_float32 = self.standardise(x, c)
         key, score = jr.key(seed), self.score_model
         _, grids = how.solve(score, score.process, key, z, c=c_float32)
         return self._differentiable(x, c, [(ODEScore(grid, key), rows) for grid, rows in grids])

@@ -63,7 +63,7 @@ class AbstractTrainingNoise(abc.ABC):
         """The loss that trains the model, and the noise where it is learnt."""
 
     @abc.abstractmethod
-    def evaluated(self, density: Density, uniform: Uniform) -> AbstractDequantisation:
+    def dequantisation(self, density: Density, uniform: Uniform) -> AbstractDequantisation:
         """The noise that log-masses are evaluated with, on the grid of this uniform one."""
 
 
@@ -87,7 +87,7 @@ class UniformNoise(AbstractTrainingNoise):
     def loss(self, loss: Loss, bijection: Chain, bin_width: Any) -> Loss:
         return loss
 
-    def evaluated(self, density: Density, uniform: Uniform) -> AbstractDequantisation:
+    def dequantisation(self, density: Density, uniform: Uniform) -> AbstractDequantisation:
         return uniform
 
 
@@ -123,7 +123,7 @@ class DiffusionNoise(AbstractTrainingNoise):
     def loss(self, loss: Loss, bijection: Chain, bin_width: Any) -> Loss:
         return loss
 
-    def evaluated(self, density: Density, uniform: Uniform) -> AbstractDequantisation:
+    def dequantisation(self, density: Density, uniform: Uniform) -> AbstractDequantisation:
         process = density.score_model.process
         std = _noise_to_signal(process, process.t_min) * _units(density.bijection)
         return TruncatedNormal(uniform.bin_width, std, uniform.bin_edge)

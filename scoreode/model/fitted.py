@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from scoreode.data import Description, beyond, check_grid
-from scoreode.data.columns import unnamed
-from scoreode.errors import InputError, listed
+from scoreode.data.columns import default_names
+from scoreode.errors import InputError, listing
 from scoreode.flow import (
     DEFAULT_PROBES,
     AbstractDequantisation,
@@ -59,7 +59,9 @@ class Fitted:
     def dequantisation(self) -> AbstractDequantisation | None:
         """For data on a declared grid."""
         uniform = uniform_noise(self.data.bin_width, self.data.bin_edge)
-        return None if uniform is None else self.run.dequantise.evaluated(self.density, uniform)
+        return (
+            None if uniform is None else self.run.dequantise.dequantisation(self.density, uniform)
+        )
 
     def log_likelihood(
         self,
@@ -145,11 +147,11 @@ def check_columns(fitted: Fitted, columns: Sequence[str], source: str) -> None:
     if len(columns) != len(trained):
         raise InputError(
             f"{source}: {len(columns)} columns, but the run was trained on {len(trained)}"
-            f" ({listed(trained)})"
+            f" ({listing(trained)})"
         )
-    nameless = list(unnamed(len(trained)))
+    nameless = list(default_names(len(trained)))
     if list(columns) != trained and nameless not in (list(columns), trained):
         raise InputError(
-            f"{source}: has the columns {listed(columns)}, but the run was trained on"
-            f" {listed(trained)}; name and order them so"
+            f"{source}: has the columns {listing(columns)}, but the run was trained on"
+            f" {listing(trained)}; name and order them so"
         )

@@ -32,7 +32,7 @@ from scoreode.model.dequantised import AbstractTrainingNoise, AddNoise, check_gr
 from scoreode.model.standardise import Chain
 from scoreode.network import CellNoise, Specification
 from scoreode.process import AbstractProcess
-from scoreode.score import ScoreModel, given
+from scoreode.score import ScoreModel, condition_on
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ class LearntNoise(AbstractTrainingNoise):
         return None
 
     def network(self, d: int, key: PRNGKeyArray) -> CellNoise | None:
-        return CellNoise.built(self.specification, d, key)
+        return CellNoise.build(self.specification, d, key)
 
     def loss(self, loss: Loss, bijection: Chain, bin_width: Any) -> Loss:
         return WithNoise.of(loss, bijection, bin_width)
 
-    def evaluated(self, density: Density, uniform: Uniform) -> AbstractDequantisation:
+    def dequantisation(self, density: Density, uniform: Uniform) -> AbstractDequantisation:
         width = np.asarray(uniform.bin_width)
         return LogitNormal(width, uniform.bin_edge, partial(_cells, density, width))
 
@@ -114,7 +114,7 @@ class WithNoise(eqx.Module):
         constant_model = eqx.combine(jax.lax.stop_gradient(arrays), static)
 
         def bound(key: PRNGKeyArray, z: Array, c: Array | None) -> Scalar:
-            return nll_bound(given(constant_model, c), model.process, key, z, n_times=1)
+            return nll_bound(condition_on(constant_model, c), model.process, key, z, n_times=1)
 
         keys = jr.split(key_bound, len(z))
         nats = jnp.mean(jax.vmap(bound)(keys, z, c) - log_det + log_r)

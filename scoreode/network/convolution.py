@@ -33,13 +33,13 @@ def convolve(
     return _convolution.bind(x, weight, **sizes)
 
 
-def _computed(x: Array, weight: Array, *, stride, padding, x_dilation, dilation) -> Array:
+def _compute(x: Array, weight: Array, *, stride, padding, x_dilation, dilation) -> Array:
     channels_last = ("NHWC", "HWIO", "NHWC")
     return lax.conv_general_dilated(x, weight, stride, padding, x_dilation, dilation, channels_last)
 
 
 def _shape(x: Any, weight: Any, **sizes: Any) -> Any:
-    y = jax.eval_shape(partial(_computed, **sizes), x, weight)
+    y = jax.eval_shape(partial(_compute, **sizes), x, weight)
     return x.update(shape=y.shape, dtype=y.dtype, weak_type=False)
 
 
@@ -56,7 +56,7 @@ def _extents(x: Any, weight: Any, y: Any, *, stride, x_dilation, dilation) -> li
     ]
 
 
-def _transposed_to_x(y: Array, x: Any, weight: Array, *, padding, **sizes: Any) -> Array:
+def _transpose_to_x(y: Array, x: Any, weight: Array, *, padding, **sizes: Any) -> Array:
     """The cotangent of x: y's cotangent convolve with the weights rotated by 180°."""
     extents = _extents(x.aval, weight, y, **sizes)
     pads = []
@@ -69,7 +69,7 @@ def _transposed_to_x(y: Array, x: Any, weight: Array, *, padding, **sizes: Any) 
     )
 
 
-def _transposed_to_weight(y: Array, x: Array, weight: Any, *, padding, **sizes: Any) -> Array:
+def _transpose_to_weight(y: Array, x: Array, weight: Any, *, padding, **sizes: Any) -> Array:
     """The cotangent of the weights: x correlated with y's cotangent, examples as channels."""
     extents = _extents(x, weight.aval, y, **sizes)
     pads = []
@@ -85,19 +85,19 @@ def _transposed_to_weight(y: Array, x: Array, weight: Any, *, padding, **sizes: 
     ).transpose(1, 2, 0, 3)
 
 
-def _batched(rows: tuple[Array, Array], axes: tuple[Any, Any], **sizes: Any) -> tuple[Array, int]:
+def _batch(rows: tuple[Array, Array], axes: tuple[Any, Any], **sizes: Any) -> tuple[Array, int]:
     (x, weight), (x_axis, weight_axis) = rows, axes
     if weight_axis is None:
         x = jnp.moveaxis(x, x_axis, 0)
         y = convolve(x.reshape(-1, *x.shape[2:]), weight, **sizes)
         return y.reshape(*x.shape[:2], *y.shape[1:]), 0
     # Weights differ between examples only in per-example gradients.
-    return jax.vmap(partial(_computed, **sizes), axes)(x, weight), 0
+    return jax.vmap(partial(_compute, **sizes), axes)(x, weight), 0
 
 
 _convolution = Primitive("convolution_with_channels_last")
-_convolution.def_impl(_computed)
+_convolution.def_impl(_compute)
 _convolution.def_abstract_eval(_shape)
-mlir.register_lowering(_convolution, mlir.lower_fun(_computed, multiple_results=False))
-ad.defbilinear(_convolution, _transposed_to_x, _transposed_to_weight)
-batching.primitive_batchers[_convolution] = _batched
+mlir.register_lowering(_convolution, mlir.lower_fun(_compute, multiple_results=False))
+ad.defbilinear(_convolution, _transpose_to_x, _transpose_to_weight)
+batching.primitive_batchers[_convolution] = _batch

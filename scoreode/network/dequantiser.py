@@ -23,7 +23,7 @@ class CellNoise(eqx.Module):
     log_scale: Network
 
     @classmethod
-    def built(cls, spec: Specification, d: int, key: PRNGKeyArray) -> "CellNoise":
+    def build(cls, spec: Specification, d: int, key: PRNGKeyArray) -> "CellNoise":
         """Newly initialised networks for examples of shape (d,)."""
         return cls(*(spec.build((d,), key) for key in jr.split(key)))
 

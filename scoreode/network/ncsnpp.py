@@ -35,7 +35,7 @@ Resampling = Callable[[Image], Image]
 _FIR = (1.0, 3.0, 3.0, 1.0)
 
 
-def _variance_scaled(scale: float, key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
+def _variance_scaling(scale: float, key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
     """Uniform weights of variance scale / mean(fan-in, fan-out); scale 0 stands for 1e-10."""
     initialiser = jax.nn.initializers.variance_scaling(
         scale or 1e-10, "fan_avg", "uniform", in_axis=1, out_axis=0
@@ -48,12 +48,12 @@ def _conv(
 ) -> Conv2d:
     padding = size // 2 if stride == 1 else 0
     conv = eqx.filter_eval_shape(Conv2d, n_in, n_out, size, stride, padding, key=key)
-    return with_weight(conv, _variance_scaled(scale, key, conv.weight.shape))
+    return with_weight(conv, _variance_scaling(scale, key, conv.weight.shape))
 
 
 def _dense(n_in: int, n_out: int, key: PRNGKeyArray) -> eqx.nn.Linear:
     layer = eqx.filter_eval_shape(eqx.nn.Linear, n_in, n_out, key=key)
-    return with_weight(layer, _variance_scaled(1.0, key, layer.weight.shape))
+    return with_weight(layer, _variance_scaling(1.0, key, layer.weight.shape))
 
 
 def _norm(channels: int) -> GroupNorm:
@@ -223,7 +223,7 @@ class PlusPlus(eqx.Module):
         """The number of values in the largest hidden state, the one at the finest resolution."""
         return math.prod(self.spec.image_shape[:2]) * self.spec.width
 
-    def dropping(self, key: PRNGKeyArray) -> Self:
+    def with_dropout(self, key: PRNGKeyArray) -> Self:
         """The network with this key's dropout mask; itself if `dropout` is 0."""
         if self.spec.dropout == 0:
             return self

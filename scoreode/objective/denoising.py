@@ -48,7 +48,7 @@ from scoreode.objective.targets import (
 )
 from scoreode.objective.weighting import AbstractWeighting, UniformTime
 from scoreode.process import AbstractProcess
-from scoreode.score import dropping, given
+from scoreode.score import condition_on, with_dropout
 
 Flat = Float[Array, " d"]
 AlongProbes = Float[Array, "k d"]
@@ -213,7 +213,7 @@ class DenoisingScoreMatching(eqx.Module):
             def example_terms(row: Array, eps: Example, t: Scalar, key: PRNGKeyArray) -> Terms:
                 c_row = None if c is None else c[row]
                 # One dropout mask for all derivatives at an example.
-                score = dropping(given(model, c_row), jr.fold_in(key, _DROPPING))
+                score = with_dropout(condition_on(model, c_row), jr.fold_in(key, _DROPPING))
                 reference = None if reference_of is None else reference_of(c_row)
                 return self.terms(score, x[row], eps, t, key, order, reference)
 
@@ -256,5 +256,5 @@ class DenoisingScoreMatching(eqx.Module):
             "second_trace": means.second_trace,
             "third": means.third,
         }
-        weighting = self.weighting.updated(self.process, t, jax.lax.stop_gradient(J1 / d))
+        weighting = self.weighting.update(self.process, t, jax.lax.stop_gradient(J1 / d))
         return loss, (values, eqx.tree_at(lambda loss: loss.weighting, self, weighting))

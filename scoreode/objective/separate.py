@@ -81,7 +81,7 @@ class AbstractSeparate(eqx.Module):
         batch_terms = jax.vmap(lambda x_0, eps, t: self.term(model, x_0, eps, t))
         terms = batch_terms(x, eps, t) / d**self.order
         loss = jnp.mean(weight * terms)
-        weighting = self.weighting.updated(self.process, t, jax.lax.stop_gradient(terms))
+        weighting = self.weighting.update(self.process, t, jax.lax.stop_gradient(terms))
         return loss, ({"loss": loss}, eqx.tree_at(lambda loss: loss.weighting, self, weighting))
 
 

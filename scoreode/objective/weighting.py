@@ -44,7 +44,7 @@ class AbstractWeighting(eqx.Module):
         """Times t and weights w, each of shape (n,), with E[w h(t)] = ∫ λ(t) h(t) dt."""
 
     @abc.abstractmethod
-    def updated(self, process: AbstractProcess, t: Times, terms: Times) -> Self:
+    def update(self, process: AbstractProcess, t: Times, terms: Times) -> Self:
         """The weighting after a batch with these times and unweighted terms."""
 
 
@@ -57,7 +57,7 @@ class UniformTime(AbstractWeighting):
         t = process.t_min + (process.t_max - process.t_min) * _uniform(key, n, self.stratified)
         return t, jnp.ones_like(t)
 
-    def updated(self, process: AbstractProcess, t: Times, terms: Times) -> Self:
+    def update(self, process: AbstractProcess, t: Times, terms: Times) -> Self:
         return self
 
 
@@ -77,7 +77,7 @@ class Likelihood(AbstractWeighting):
         t = process.t_min + span * u
         return t, -span * jax.vmap(jax.grad(process.log_snr))(t) / (high - low)
 
-    def updated(self, process: AbstractProcess, t: Times, terms: Times) -> Self:
+    def update(self, process: AbstractProcess, t: Times, terms: Times) -> Self:
         return self
 
 
@@ -111,7 +111,7 @@ class AdaptiveLikelihood(AbstractWeighting):
         t = jax.vmap(process.t_of_log_snr)(low + (high - low) * place)
         return t, 1 / (_BINS * probabilities[_bin(place)])
 
-    def updated(self, process: AbstractProcess, t: Times, terms: Times) -> Self:
+    def update(self, process: AbstractProcess, t: Times, terms: Times) -> Self:
         low, high = process.log_snr_range(t.dtype)
         bins = _bin((jax.vmap(process.log_snr)(t) - low) / (high - low))
         count = jnp.zeros(_BINS, t.dtype).at[bins].add(1.0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from scoreode.evaluate import calibration
+from scoreode.evaluate.calibration import LEVELS, coverage, pit_histogram, squared_norms
 from scoreode.evaluate.densities import Evaluated, difference
 from scoreode.evaluate.held_out import HeldOut
 from scoreode.evaluate.text import NONE, of, plus_minus, value
@@ -56,7 +56,7 @@ def likelihood(found: Sequence[Evaluated]) -> Section:
     blocks: list[Any] = [
         Text(_LIKELIHOOD),
         *(Text(_rows_of(group[0].held_out)) for group in groups.values()),
-        _filled([*head, "not converged"], rows),
+        _without_empty_columns([*head, "not converged"], rows),
         Charts([_histograms(nats, "NLL of every row", "nats")]),
     ]
     for group in groups.values():
@@ -64,7 +64,7 @@ def likelihood(found: Sequence[Evaluated]) -> Section:
     return Section("Log-likelihood", blocks)
 
 
-def _filled(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def _without_empty_columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     """A table without its empty columns."""
     filled = [i for i in range(len(head)) if any(row[i] != NONE for row in rows)]
     return Table([head[i] for i in filled], [[row[i] for i in filled] for row in rows])
@@ -120,11 +120,11 @@ def _histograms(each: dict[int, np.ndarray], title: str, unit: str, log: bool = 
         for number, values in each.items()
     ]
     below, above = all_values[all_values < edges[0]], all_values[all_values > edges[-1]]
-    note = _not_drawn(*((np.exp(below), np.exp(above)) if log else (below, above)))
+    note = _omission_note(*((np.exp(below), np.exp(above)) if log else (below, above)))
     return Chart(title, unit, "rows", curves, log="x" if log else "", note=note)
 
 
-def _not_drawn(below: np.ndarray, above: np.ndarray) -> str:
+def _omission_note(below: np.ndarray, above: np.ndarray) -> str:
     """The note about values outside of a chart."""
     parts = [f"{len(below)} below, down to {value(np.min(below), '.4g')}"] if len(below) else []
     parts += [f"{len(above)} above, up to {value(np.max(above), '.4g')}"] if len(above) else []
@@ -164,21 +164,21 @@ def _worst(group: Sequence[Evaluated]) -> Iterator[Any]:
         yield Pictures([Picture("These rows, in this order", picture)])
 
 
-def calibrated(found: Sequence[Evaluated]) -> Section:
+def calibration(found: Sequence[Evaluated]) -> Section:
     """The probability integral transforms of every run, and the coverage of central regions."""
     found = [evaluated for evaluated in found if len(evaluated.z) > 1]
     if not found:
         return Section("Calibration", [Text("two held-out rows that converged.", "note")])
     charts = [chart for evaluated in found for chart in _pit_charts(evaluated, found)]
     rows = [row for evaluated in found for row in _coverage(evaluated, found)]
-    head = ["", *(f"{100 * level:g} %" for level in calibration.LEVELS)]
+    head = ["", *(f"{100 * level:g} %" for level in LEVELS)]
     return Section(
         "Calibration", [Text(_CALIBRATION), Charts(charts), Text(_COVERAGE), Table(head, rows)]
     )
 
 
 def _coverage(evaluated: Evaluated, found: Sequence[Evaluated]) -> Iterator[list[str]]:
-    covered, whose = calibration.coverage(evaluated.z), of(evaluated.subject, found)
+    covered, whose = coverage(evaluated.z), of(evaluated.subject, found)
     yield [f"coordinates{whose}, %", *(f"{100 * level.coordinates}" for level in covered)]
     yield [f"rows{whose}, %", *(f"{100 * level.rows}" for level in covered)]
 
@@ -186,8 +186,8 @@ def _coverage(evaluated: Evaluated, found: Sequence[Evaluated]) -> Iterator[list
 def _pit_charts(evaluated: Evaluated, found: Sequence[Evaluated]) -> Iterator[Chart]:
     """Two charts for every run, because the bands depend on its number of rows."""
     number, whose = evaluated.subject.number, of(evaluated.subject, found)
-    pit = calibration.pit_histogram(evaluated.z)
-    norms = calibration.squared_norms(evaluated.z)
+    pit = pit_histogram(evaluated.z)
+    norms = squared_norms(evaluated.z)
     lengths = np.sum(evaluated.z.astype(np.float64) ** 2, 1)
     # Outliers would squeeze the other points.
     top = max(figures.ends(lengths)[1], norms.high[-1])
@@ -203,7 +203,7 @@ def _pit_charts(evaluated: Evaluated, found: Sequence[Evaluated]) -> Iterator[Ch
         Curve(norms.x, norms.expected),
         Curve(norms.x, found_below, "dots", run=number),
     ]
-    note = _not_drawn(lengths[:0], lengths[lengths > top])
+    note = _omission_note(lengths[:0], lengths[lengths > top])
     title = f"Squared length{whose}"
     yield Chart(title, "quantiles of χ²", "empirical quantiles", ranked, note=note)
 

@@ -33,7 +33,7 @@ def _mean(evaluated: Evaluated, found: Sequence[Evaluated]) -> str:
 
 def _ahead(found: Sequence[Evaluated]) -> str:
     """The run with the lowest NLL and its lead, as in `scoreode compare --to best`."""
-    summary = compare.summarised(found, "best")
+    summary = compare.summarise(found, "best")
     best = summary["reference"]
     others = [run for run in summary["runs"] if run["label"] != best]
     by = "; ".join(_by(run) for run in others)

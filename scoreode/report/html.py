@@ -126,7 +126,7 @@ class Section:
     blocks: Sequence[Any]
 
 
-def rendered(
+def render(
     title: str,
     runs: Sequence[str],
     headline: Sequence[str],

@@ -82,7 +82,7 @@ def _facts(subject: Subject) -> dict[str, str]:
         "given": ", ".join(data.conditions) or "nothing",
         "grid": _grid(data),
         "order": f"{run.objective.order}",
-        "process": _called(run.objective.process),
+        "process": _describe(run.objective.process),
         "network": f"{kind}, {', '.join(f'{k} {_short(v)}' for k, v in sizes.items())}",
         "standardisation": run.standardise,
         "budget": budget,
@@ -112,7 +112,7 @@ def _recoveries(fitted: Fitted | None) -> str:
     return f"to step {', '.join(map(str, fitted.recoveries))}, each time with half the rate"
 
 
-def _called(component: Any) -> str:
+def _describe(component: Any) -> str:
     fields = to_json(component)
     kind = fields.pop("type")
     return f"{kind}, {', '.join(f'{k} {_short(v)}' for k, v in fields.items())}"

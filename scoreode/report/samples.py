@@ -28,7 +28,7 @@ def samples(found: Sequence[Examined]) -> Section:
     each, rows = [], []
     for i, examined in enumerate(found):
         shown = any(examined.held_out is other.held_out for other in found[:i])
-        compared = _compared(examined)
+        compared = _comparison(examined)
         each.append([*_pictures(examined, compared, shown, of(examined.subject, found))])
         rows += [_row(column, of(examined.subject, found)) for column in compared[:_LISTED]]
     if max(map(len, each)) == 1:
@@ -41,7 +41,7 @@ def samples(found: Sequence[Examined]) -> Section:
     return Section("Samples", blocks)
 
 
-def _compared(examined: Examined) -> list[calibration.Column]:
+def _comparison(examined: Examined) -> list[calibration.Column]:
     """The columns of samples compared with held-out rows; empty for images or without rows."""
     if examined.fitted.data.image_shape:
         return []
@@ -90,7 +90,7 @@ def _images(examined: Examined, data: np.ndarray | None, whose: str) -> Iterator
     yield Picture(f"Samples{whose}, {len(samples)} rows", sheet(samples))
 
 
-def _shown(rows: np.ndarray, *sides: tuple[float, float]) -> str:
+def _row_count(rows: np.ndarray, *sides: tuple[float, float]) -> str:
     """The number of rows, and of those outside of a figure with these sides."""
     outside = figures.outside(rows, *sides)
     return f"{len(rows)} rows" + (f", {outside} outside" if outside else "")
@@ -108,7 +108,7 @@ def _line(examined: Examined, data: np.ndarray | None, whose: str) -> Picture:
     nats = examined.fitted.density.log_likelihood(x[:, None], how=_COARSE).nats
     curves = {name: histogram, "model": np.exp(nats)}
     label = examined.fitted.data.columns[0]
-    title = f"Density{whose}, {name}: {_shown(rows, sides)}"
+    title = f"Density{whose}, {name}: {_row_count(rows, sides)}"
     return Picture(title, figures.lines(x, {"": curves}, label))
 
 
@@ -119,9 +119,9 @@ def _plane(
     box = figures.around(rows if data is None else data)
     if data is not None and not shown:
         picture = figures.points(data, columns, box, figures.DATA)
-        yield Picture(f"Data, {_shown(data, box[:2], box[2:])}", picture)
+        yield Picture(f"Data, {_row_count(data, box[:2], box[2:])}", picture)
     picture = figures.points(rows, columns, box, figures.SAMPLES)
-    yield Picture(f"Samples{whose}, {_shown(rows, box[:2], box[2:])}", picture)
+    yield Picture(f"Samples{whose}, {_row_count(rows, box[:2], box[2:])}", picture)
     grid = figures.grid(box, _GRID)
     nats = np.asarray(examined.fitted.density.log_likelihood(grid, how=_COARSE).nats)
     yield Picture(f"Log-density{whose}", figures.log_density(nats, columns, box))

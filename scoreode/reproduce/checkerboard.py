@@ -9,7 +9,7 @@ from scoreode.data import sources
 from scoreode.flow import GridLikelihood
 from scoreode.report import figures
 from scoreode.reproduce import paper
-from scoreode.reproduce.orders import ORDERS, Reproduced, measured, table, trained
+from scoreode.reproduce.orders import ORDERS, Reproduced, nll_and_kl, table, train
 from scoreode.train import RunFolder
 
 _TEST_ROWS = {True: 4000, False: 20_000}  # by `quick`
@@ -31,8 +31,8 @@ def checkerboard(folder: RunFolder, *, quick: bool, seed: int) -> Reproduced:
     orders: dict[str, Any] = {}
     for order in ORDERS:
         run = replace(paper.checkerboard(order, quick=quick), seed=seed)
-        fitted = trained(folder, f"order-{order}", run, data)
-        orders[str(order)] = measured(fitted, test, entropy)
+        fitted = train(folder, f"order-{order}", run, data)
+        orders[str(order)] = nll_and_kl(fitted, test, entropy)
         panels[f"order {order}"] = np.exp(fitted.density.log_likelihood(grid, how=_FOR_EYES).nats)
     figures.write(figures.densities(panels), folder.path / "densities.png")
     summary = {"name": "checkerboard", "quick": quick, "entropy": entropy, "orders": orders}

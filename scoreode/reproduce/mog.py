@@ -18,7 +18,7 @@ from scoreode.flow import map_rows
 from scoreode.model.fitted import Fitted
 from scoreode.report import figures
 from scoreode.reproduce import paper
-from scoreode.reproduce.orders import ORDERS, Reproduced, measured, table, trained
+from scoreode.reproduce.orders import ORDERS, Reproduced, nll_and_kl, table, train
 from scoreode.theory import (
     AugmentedODE,
     Curves,
@@ -56,19 +56,19 @@ def mog(folder: RunFolder, *, quick: bool, seed: int, constants: str = "ours") -
     entropy = sources.TOYS["mixture"].entropy
     settings = {k: paper.mog(k, quick=quick, constants=constants) for k in ORDERS}
     models = {
-        str(k): trained(folder, f"order-{k}", replace(run, seed=seed), data)
+        str(k): train(folder, f"order-{k}", replace(run, seed=seed), data)
         for k, run in settings.items()
     }
     if not quick:
         longer = replace(models["1"].run, steps=None, seconds=models[str(ORDERS[-1])].seconds)
-        models["1, longer"] = trained(folder, "order-1-longer", longer, data)
+        models["1, longer"] = train(folder, "order-1-longer", longer, data)
 
     test, key = data.test[: _TEST_ROWS[quick]], jr.key(seed)
     orders: dict[str, Any] = {}
     over_time: dict[str, Curves] = {}
     for name, fitted in models.items():
         J, over_time[f"order {name}"] = _over_time(fitted, key, quick=quick)
-        orders[name] = measured(fitted, test, entropy) | {
+        orders[name] = nll_and_kl(fitted, test, entropy) | {
             "kl": _kl(fitted),
             "J_SM": float(J.SM.value),
             "J_Fisher": float(J.Fisher.value),
@@ -111,7 +111,7 @@ def _kl(fitted: Fitted) -> float:
     oracle, density = oracle_of(fitted), fitted.density
     z = np.linspace(-4.0, 4.0, _NODES)[:, None]
     x = np.asarray(density.bijection.inverse(z))
-    log_p = density.log_likelihood(x).nats - density.standardised(x)[1]
+    log_p = density.log_likelihood(x).nats - density.standardise(x)[1]
     return GridDensity(z[:, 0], np.exp(log_p)).kl_from(log_q_0(oracle, z))
 
 
@@ -121,7 +121,7 @@ def _densities(models: dict[str, Fitted]) -> Figure:
 
     def panel(fitted: Fitted) -> dict[str, np.ndarray]:
         oracle, density = oracle_of(fitted), fitted.density
-        z, log_det, _ = density.standardised(x[:, None])
+        z, log_det, _ = density.standardise(x[:, None])
         sde = sde_density(density.score_model, density.score_model.process, *_CELLS)
         return {
             "data": np.exp(log_q_0(oracle, z) + log_det),

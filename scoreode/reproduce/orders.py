@@ -9,7 +9,7 @@ from scoreode.evaluate.table import measure
 from scoreode.model.config import Run
 from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted
-from scoreode.progress import shown
+from scoreode.progress import show
 from scoreode.train import RunFolder
 from scoreode.train.trainer import fit
 
@@ -23,16 +23,16 @@ class Reproduced(NamedTuple):
     text: str
 
 
-def trained(
+def train(
     parent: RunFolder, name: str, run: Run, data: Dataset, start: Density | None = None
 ) -> Fitted:
     """Trains into parent/name, from fresh weights or from `start`, with progress shown."""
-    with shown(name) as observe:
+    with show(name) as observe:
         path, command = parent.path / name, parent.command
         return fit(run, data, start=start, path=path, command=command, observe=observe)
 
 
-def measured(fitted: Fitted, test: np.ndarray, entropy: float) -> dict[str, Any]:
+def nll_and_kl(fitted: Fitted, test: np.ndarray, entropy: float) -> dict[str, Any]:
     """NLL on test rows and what remains of it above the entropy, KL(q_0 ‖ p_0), in nats."""
     *_, summary = measure(fitted, test)
     nats = summary["nats_mean"]

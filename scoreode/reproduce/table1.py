@@ -27,7 +27,7 @@ from scoreode.network.unet import halvings
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE
 from scoreode.report import figures, pixels
-from scoreode.reproduce.orders import Reproduced, trained
+from scoreode.reproduce.orders import Reproduced, train
 from scoreode.reproduce.paper import PRIOR, TABLE_1, data_of_row
 from scoreode.train import RunFolder
 
@@ -138,10 +138,10 @@ def table1(folder: RunFolder, data: Dataset, *, name: str, preset: str, seed: in
     height, width, colours = data.image_shape
     shape = height, width, colours
     before, after = (_run(row, size, shape, order, i) for i, order in enumerate((1, row.order)))
-    first = trained(folder, "pre-trained", replace(before, seed=seed), data)
+    first = train(folder, "pre-trained", replace(before, seed=seed), data)
     after = replace(after, seed=seed)
-    second = trained(folder, "fine-tuned", after, data, carried_over(first.density, after))
-    bits, measured = zip(*(_measured(fitted, test) for fitted in (first, second)), strict=True)
+    second = train(folder, "fine-tuned", after, data, carry_over(first.density, after))
+    bits, measured = zip(*(_measure(fitted, test) for fitted in (first, second)), strict=True)
     change = bits[1] - bits[0]
     summary = {
         "name": name,
@@ -216,7 +216,7 @@ def _run(row: Row, size: Preset, shape: tuple[int, int, int], order: int, stage:
     )
 
 
-def carried_over(density: Density, run: Run) -> Density:
+def carry_over(density: Density, run: Run) -> Density:
     """The same arrays in the run's network, which may compute its gradients in another way."""
     network, spec = density.score_model.network, cast(NCSNpp | UNet, run.network)
     size = (math.prod(spec.image_shape),)
@@ -225,7 +225,7 @@ def carried_over(density: Density, run: Run) -> Density:
     return eqx.tree_at(lambda density: density.score_model.network, density, network)
 
 
-def _measured(fitted: Fitted, test: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
+def _measure(fitted: Fitted, test: np.ndarray) -> tuple[np.ndarray, dict[str, Any]]:
     """Bits/dim of every test row; their summary, and what training took."""
     _, records, summary = table.measure(fitted, test)
     bits = fitted.bits_per_dim(records["nats"])

@@ -64,7 +64,7 @@ def error_ladder(
     """
 
     def rung(size: Scalar) -> Errors:
-        score = _resized(wrong, size)
+        score = _resize(wrong, size)
         truth = Minimisers(oracle, score, Jacobian(score) if jacobian else None)
         return jax.tree.map(_rms, jax.vmap(lambda x, t: _in_noise(truth, x, t).errors())(x, t))
 
@@ -152,7 +152,7 @@ def trained_ladder(
 
     rungs = []
     for size in sizes:
-        score = _resized(wrong, jnp.asarray(size, x.dtype))
+        score = _resize(wrong, jnp.asarray(size, x.dtype))
         s2 = fit(second, Second(process, score))
         s2_meng = fit(second, Meng(process, score))
         s3 = fit(third, Third(process, score, s2))
@@ -184,7 +184,7 @@ def _rung(
     return Rung(_rms(points.delta1), *(model.summary() for model in models))
 
 
-def _resized(wrong: Wrong, size: Scalar) -> Wrong:
+def _resize(wrong: Wrong, size: Scalar) -> Wrong:
     return eqx.tree_at(lambda wrong: wrong.size, wrong, size)
 
 

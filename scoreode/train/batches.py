@@ -37,15 +37,15 @@ def batches(
     if the data are not, chosen by the `seed`; `n_reference`, the rows that come beside a batch.
     """
 
-    def referenced(sampler: RowSampler) -> Sampler:
+    def with_reference(sampler: RowSampler) -> Sampler:
         return WithReference(sampler, n_reference) if n_reference else sampler
 
     if data.sampler is not None:
-        return referenced(Standardised(data.sampler, bijection))
+        return with_reference(Standardised(data.sampler, bijection))
     c = _conditions(data, bijection)
 
     def sampler_of(x: np.ndarray) -> Sampler:
-        return referenced(_sampler(data, x, c, bijection, dequantise, flip))
+        return with_reference(_sampler(data, x, c, bijection, dequantise, flip))
 
     if isinstance(data.train, Stored):
         return Windows(data.train, window, seed, sampler_of)
@@ -65,10 +65,12 @@ def _sampler(
     if noise is None:
         # In float64, rounded at the end: residuals of a regression may have a tiny scale.
         z, _ = bijection.forward(np.asarray(x, np.float64), c)
-        return Rows.padded(_with_conditions(jnp.asarray(z, jnp.float32), c), data.train_weights)
+        return Rows.with_padding(
+            _with_conditions(jnp.asarray(z, jnp.float32), c), data.train_weights
+        )
     dtype = x.dtype if x.dtype == np.uint8 else np.float32
     stored = jnp.asarray(x, dtype)  # uint8 saves memory until a batch is drawn
-    rows = Rows.padded(_with_conditions(stored, c), data.train_weights)
+    rows = Rows.with_padding(_with_conditions(stored, c), data.train_weights)
     sampler = Dequantised(rows, dequantise.in_batches(noise))
     if flip and data.image_shape is not None:
         sampler = Flipped(sampler, data.image_shape)
@@ -79,7 +81,7 @@ def _conditions(data: Dataset, bijection: Chain) -> np.ndarray | None:
     """The standardised conditions of the training rows, in float64."""
     if data.conditions is None or bijection.condition is None:
         return None
-    c = bijection.condition.standardised(np.asarray(data.conditions.train, np.float64))
+    c = bijection.condition.standardise(np.asarray(data.conditions.train, np.float64))
     return np.asarray(c)
 
 

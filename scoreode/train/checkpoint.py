@@ -38,7 +38,7 @@ def _is_array(leaf: Any) -> bool:
     return isinstance(leaf, (jax.Array, np.ndarray))
 
 
-def _filled(like: Any, arrays: dict[str, np.ndarray], source: Path) -> Any:
+def _fill(like: Any, arrays: dict[str, np.ndarray], source: Path) -> Any:
     """`like` with these arrays. **Raises:** `InputError` for other names, shapes or dtypes."""
     expected = _leaves(like)
     for name, leaf in expected.items():
@@ -104,7 +104,7 @@ def load_arrays(path: Path, like: Any) -> Any:
         raise InputError(f"{path}: damaged ({error}); train again or restore a copy") from error
     if checksum != str(_checksum(arrays.values())):
         raise InputError(f"{path}: damaged (its checksum differs); train again or restore a copy")
-    return _filled(like, arrays, path)
+    return _fill(like, arrays, path)
 
 
 @contextmanager
@@ -212,7 +212,7 @@ class Checkpoints:
         arrays = {name: np.asarray(restored.arrays[name]) for name in _leaves(like)}
         if restored.record.get("crc32") != _checksum(arrays.values()):
             return None
-        return _filled(like, arrays, self._folder), restored.record
+        return _fill(like, arrays, self._folder), restored.record
 
     def close(self) -> None:
         """Releases the storage layer's threads."""

@@ -108,7 +108,7 @@ def here(tree: Tree) -> Tree:
     return jax.tree.map(lambda a: local(a) if isinstance(a, jax.Array) else a, tree)
 
 
-def agreed(numbers: Sequence[Any]) -> list[Any]:
+def broadcast(numbers: Sequence[Any]) -> list[Any]:
     """The numbers of the first process, in all processes."""
     if jax.process_count() == 1:
         return list(numbers)

@@ -65,7 +65,7 @@ class Rows(eqx.Module):
     ends: UInt32[Array, " ends"] | None = None
 
     @classmethod
-    def padded(
+    def with_padding(
         cls, rows: PyTree[Real[Array, "rows ..."]], weights: np.ndarray | None = None
     ) -> "Rows":
         """These rows, padded to a power of two, so that a compiled step serves many tables.
@@ -338,7 +338,7 @@ def train(
     progress, recoveries = budget.progress(step, elapsed), tuple(recoveries)
     while progress < 1:
         started = time.perf_counter()
-        n, increment = devices.agreed(budget.chunk(step, started - begin, rate))
+        n, increment = devices.broadcast(budget.chunk(step, started - begin, rate))
         counts = jnp.asarray(int(n)), jnp.float32(progress), jnp.float32(increment)
         inputs = _attempt(key, len(recoveries)), *counts, jnp.float32(0.5 ** len(recoveries))
         inputs = devices.everywhere(inputs, mesh)
@@ -352,8 +352,8 @@ def train(
         elif len(recoveries) < RECOVERIES:
             recoveries = (*recoveries, step)
         else:
-            raise FailureError(_diverged(terms["loss"], step, int(n), recoveries))
-        (progress,) = devices.agreed([budget.progress(step, now - begin)])
+            raise FailureError(_failure_message(terms["loss"], step, int(n), recoveries))
+        (progress,) = devices.broadcast([budget.progress(step, now - begin)])
         if finite:
             speed = n / (now - started)
             local = devices.here(state)
@@ -365,7 +365,7 @@ def _attempt(key: PRNGKeyArray, number: int) -> PRNGKeyArray:
     return jr.fold_in(key, 2**31 + number) if number else key  # steps are below 2³¹
 
 
-def _diverged(loss: float, step: int, n: int, recoveries: tuple[int, ...]) -> str:
+def _failure_message(loss: float, step: int, n: int, recoveries: tuple[int, ...]) -> str:
     what = "a weight" if math.isfinite(loss) else "the loss"
     became = "no longer finite" if math.isfinite(loss) else f"{loss}"
     return (

@@ -123,7 +123,7 @@ def _blank(folder: RunFolder, run: Run, d: int, n_conditions: int) -> Density:
         ) from error
 
 
-def trained_on(run: Run, known: Description, data_dir: Path | None, remedy: str = "") -> Dataset:
+def training_data(run: Run, known: Description, data_dir: Path | None, remedy: str = "") -> Dataset:
     """The data set that a run was begun on. **Raises:** `InputError` if it is another by now."""
     source = place(known, remedy)
     pick = if_there([*known.columns, *known.conditions])

@@ -75,7 +75,7 @@ def resume(path: Path, data: Dataset, observe: Observer = no_observer) -> Fitted
     folder = RunFolder.existing(path)
     with folder.hold() if devices.is_first() else nullcontext():
         run, _ = read_config(folder)
-        return Trainer.resumed(run, data, folder).fit(observe)
+        return Trainer.resume(run, data, folder).fit(observe)
 
 
 def check_batch(run: Run) -> None:
@@ -129,7 +129,7 @@ class Trainer:
         self._validation = Validation(run, data)
 
     @classmethod
-    def resumed(cls, run: Run, data: Dataset, folder: RunFolder) -> Self:
+    def resume(cls, run: Run, data: Dataset, folder: RunFolder) -> Self:
         """The trainer at the newest checkpoint. **Raises:** `InputError` if none is whole."""
         blank = _blank(folder, run, len(data.columns), data.n_conditions)
         trainer = cls(run, data, blank, folder if devices.is_first() else None)
@@ -247,7 +247,7 @@ class Trainer:
         best, last = self._density(self._best.model), self._density(self._state.ema)
         fitted = Fitted(
             self.run,
-            self._validation.chosen(best, last),
+            self._validation.choose(best, last),
             Description.of(self.data),
             self.step,
             self._elapsed,

@@ -36,7 +36,7 @@ class Validation:
         x, c, log_r = self._dequantise(density, *self._bound_rows)
         return self._mean(density.nll_bound(x, c=c) + log_r)
 
-    def chosen(self, best: Density, last: Density) -> Density:
+    def choose(self, best: Density, last: Density) -> Density:
         """The best model by `nats`; if that is a bound, the last one if its exact NLL is lower."""
         if self.absent or self._exact or best.score_model is last.score_model:
             return best
@@ -50,14 +50,14 @@ class Validation:
 
     def _mean(self, nats: np.ndarray) -> float:
         weights = None if self._weights is None else self._weights[: len(nats)]
-        (mean,) = devices.agreed([np.average(nats, weights=weights)])
+        (mean,) = devices.broadcast([np.average(nats, weights=weights)])
         return float(mean)
 
     def _dequantise(self, density: Density, x: np.ndarray, c: np.ndarray | None) -> tuple:
         """Rows with fixed noise if they lie on a grid, their c, and log r of the noise."""
         if self._grid is None:
             return x, c, 0.0
-        x, log_r = self._noise.evaluated(density, self._grid).add_noise(x)
+        x, log_r = self._noise.dequantisation(density, self._grid).add_noise(x)
         return x, c, log_r
 
 

@@ -51,7 +51,7 @@ def file(tmp_path_factory):
 @given(chosen, texts)
 def test_what_is_written_is_read(file, chosen, data):
     options = FitOptions(**chosen)
-    file.write_text(config.written({"data": data} | asdict(options)), encoding="utf-8")
+    file.write_text(config.to_toml({"data": data} | asdict(options)), encoding="utf-8")
     found = config.read(file, fit)
     assert found.pop("data") == data
     assert FitOptions(**found) == options
@@ -64,7 +64,7 @@ def test_resolved_options_mean_the_same_run(chosen, d, timed):
     budget = {"steps": None} if timed else {"seconds": None}
     options = FitOptions(**chosen | budget | {"flip": False})
     run = options.run(1000, d, None)
-    resolved = options.resolved(run)
+    resolved = options.resolve(run)
     assert to_json(resolved.run(1000, d, None)) == to_json(run)
     # Chosen from now on, not by the data.
     assert to_json(resolved.run(10, d, None)) == to_json(run)

@@ -72,6 +72,6 @@ def test_reproduce(cli, tmp_path, monkeypatch):
 def test_an_evaluation_that_goes_on_says_so_unless_quiet(capsys):
     with progress.quiet():
         progress.note("going on")
-        with progress.shown("order 1") as observe:
+        with progress.show("order 1") as observe:
             assert isinstance(observe, progress.PlainLines)
     assert capsys.readouterr().err == ""

@@ -79,6 +79,6 @@ def test_a_run_from_before_places_were_kept(cli, project, tmp_path, monkeypatch)
 @pytest.mark.usefixtures("project")
 def test_a_run_is_measured_on_rows_that_it_held_out(cli, monkeypatch):
     seen = []
-    monkeypatch.setattr("scoreode.evaluate.verify.verified", lambda _, x, *__: seen.append(x) or {})
+    monkeypatch.setattr("scoreode.evaluate.verify.checks", lambda _, x, *__: seen.append(x) or {})
     assert cli("verify", "run", "--json").code == 0
     assert len(seen[0]) == 20, "a tenth of 200"

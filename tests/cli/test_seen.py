@@ -76,7 +76,7 @@ def test_codes_that_coincide_by_chance_are_no_leak(copied):
     train, held_out, new = (rng.poisson(1.0, (n, 4)).astype(float) for n in (900, 100, 500))
     seen = Seen(np.unique(_keys(train)), _keys(held_out))
     rows = train[:500] if copied else new
-    assert sum(map(len, seen.counted(iter([rows[:200], rows[200:]]), lambda x: (x, None)))) == 500
+    assert sum(map(len, seen.watch(iter([rows[:200], rows[200:]]), lambda x: (x, None)))) == 500
     expected = {tuple(row) for row in train}
     assert seen.count == sum(tuple(row) in expected for row in rows) > 250
     assert bool(str(seen)) == copied

@@ -90,7 +90,7 @@ def test_a_published_number_stands_beside_its_own_set_alone(cli, tmp_path, small
         """By order 1, which compiles fast: it is the row's number that counts."""
         return trained(folder, name, replace(run, objective=DenoisingScoreMatching(VE())), *data)
 
-    monkeypatch.setattr(table1, "trained", quickly)
+    monkeypatch.setattr(table1, "train", quickly)
     options = ("--preset", "cpu-10min", "--data", small, "--out", out)
     result = cli("reproduce", "imagenet32-ve-third", *options)
     assert result.code == 0, result.err
@@ -136,7 +136,7 @@ def test_weights_are_carried_over_to_a_network_that_recomputes():
     run = Run(DenoisingScoreMatching(VE()), network=spec, standardise="centre")
     density = blank_density(run, 192)
     again = replace(run, network=replace(spec, recompute=True))
-    carried = table1.carried_over(density, again)
+    carried = table1.carry_over(density, again)
     assert carried.score_model.network.spec.recompute
     x, t = jr.normal(jr.key(0), (192,)), jnp.asarray(0.3)
     np.testing.assert_allclose(

@@ -129,7 +129,7 @@ def test_memory_is_the_least_of_what_limits_it():
     "error", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nat 0x1")]
 )
 def test_memory_that_runs_out(error):
-    said = failures.explained(error)
+    said = failures.explain(error)
     assert said.startswith("out of memory (")
     assert "--batch-size" in said
     assert "\n" not in said

@@ -38,7 +38,7 @@ def test_it_reads_like_an_array(data):
     np.testing.assert_array_equal(found[part], expected[part])
     picked = np.array(data.draw(st.lists(st.integers(0, len(order) - 1))), int)
     np.testing.assert_array_equal(found[picked], expected[picked])
-    np.testing.assert_array_equal(found.taken(picked)[:], expected[picked])
+    np.testing.assert_array_equal(found.take(picked)[:], expected[picked])
     np.testing.assert_array_equal(found.along[:], rows[np.sort(order)])
 
 

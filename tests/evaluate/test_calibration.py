@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from scoreode.evaluate import calibration
-from scoreode.evaluate.held_out import _chosen, _Rows
+from scoreode.evaluate.held_out import _choose, _Rows
 from scoreode.flow import Refined
 from scoreode.process import VE
 from scoreode.theory import MixtureOracle
@@ -105,7 +105,7 @@ def test_columns_are_compared_as_scipy_does():
 def test_rows_are_drawn_alike_whatever_the_blocks():
     rows = np.arange(100.0)[:, None]
     whole, parts = (
-        _chosen(_Rows("rows", ("x",), blocks), 10, 30, 1, 0)
+        _choose(_Rows("rows", ("x",), blocks), 10, 30, 1, 0)
         for blocks in ([rows], np.split(rows, [1, 40, 41]))
     )
     np.testing.assert_array_equal(whole.rows, parts.rows)
@@ -116,6 +116,6 @@ def test_rows_are_drawn_alike_whatever_the_blocks():
     np.testing.assert_array_equal(whole.rows[:, 0] + 1, whole.numbers)
     counts = np.zeros(100)
     for seed in range(600):
-        found = _chosen(_Rows("rows", ("x",), [rows]), 10, 0, seed, 0)
+        found = _choose(_Rows("rows", ("x",), [rows]), 10, 0, seed, 0)
         counts[found.numbers - 1] += 1
     assert stats.chisquare(counts).pvalue > 1e-3

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from scoreode.calculus import Hadamard
 from scoreode.flow import Refined, map_rows, parallel, rows_at_once
-from scoreode.flow.parallel import chunked
+from scoreode.flow.parallel import map_chunks
 from scoreode.network import UNet
 from scoreode.process import VE
 from scoreode.score import Noise, ScoreModel
@@ -50,7 +50,7 @@ def test_what_fails_in_a_chunk_is_raised():
     rows = np.arange(64.0, dtype=np.float32)[:, None]
     seen = []
     with pytest.raises(Exception, match="above 40"):
-        seen.extend(done for done, _ in chunked(refusing, (), (rows,), chunk=8))
+        seen.extend(done for done, _ in map_chunks(refusing, (), (rows,), chunk=8))
     assert seen == [slice(i, i + 8) for i in range(0, 40, 8)]
 
 

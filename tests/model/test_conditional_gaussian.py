@@ -184,7 +184,7 @@ def test_objectives_match_the_score_given_each_rows_own_c(order):
         return loss(model, batch, jr.key(3), jnp.asarray(1.0))[0]
 
     a, b = one[0], other[0]
-    alone = [of(model.given(c), x) for c in (a, b)]
+    alone = [of(model.condition_on(c), x) for c in (a, b)]
     halves = [jnp.repeat(jnp.stack(pair), 4, axis=0) for pair in ((a, b), (b, a))]
     mixed = [of(model, Pairs(x, c)) for c in halves]
     np.testing.assert_allclose(sum(mixed), sum(alone), rtol=1e-4)

@@ -24,7 +24,7 @@ def rows(n, seed=0):
 def untrained(families, x):
     """Velocity zero: in standardised units the density is N(0, (1 + σ²(t_min)) I), almost."""
     model = ScoreModel(PROCESSES["ve"](), Velocity(), lambda x, _: jnp.zeros_like(x))
-    return Density(Chain.fitted(families, x), model)
+    return Density(Chain.fit(families, x), model)
 
 
 @pytest.mark.slow

@@ -82,7 +82,7 @@ COLUMNS = {
 def test_derivatives_of_a_gaussian_in_any_units(family, columns):
     shift, scale = COLUMNS[columns]
     x = shift + scale * rows()
-    bijection = Chain.fitted((family,), x)
+    bijection = Chain.fit((family,), x)
     density = Density(bijection, model())
     z, _ = bijection.forward(x)
     J = (bijection.forward(x[:1] + np.diag(scale))[0] - bijection.forward(x[:1])[0]).T  # per scale
@@ -106,7 +106,7 @@ def test_derivatives_through_every_standardisation(name):
     rng = np.random.default_rng(1)
     scale = np.array([0.3, 1.0, 3.0])
     table = scale * np.exp(0.5 * rng.normal(size=(400, 3)))
-    bijection = Chain.fitted(STANDARDISATIONS[name], table)
+    bijection = Chain.fit(STANDARDISATIONS[name], table)
     density = Density(bijection, model())
     # Inside, as differences see both sides of a seam at the least value.
     x = table[np.all(table > table.min(0) + 0.05 * scale, 1)][:30]
@@ -135,7 +135,7 @@ def test_derivatives_through_every_standardisation(name):
 def test_a_row_at_the_least_value_has_a_score(name):
     """Between those of both sides, where a transform has a seam; not half of either."""
     table = np.exp(0.5 * np.random.default_rng(1).normal(size=(400, 3)))
-    bijection = Chain.fitted(STANDARDISATIONS[name], table)
+    bijection = Chain.fit(STANDARDISATIONS[name], table)
     x, h = table[np.argmin(table, 0)], 1e-4
     found = np.diag(Density(bijection, model()).score(x))
     here = log_density(bijection, x)
@@ -153,11 +153,11 @@ def test_derivatives_given_conditions():
     rng = np.random.default_rng(2)
     c = rng.normal(size=(400, 2))
     table = np.array([5.0, 0.0, -1.0]) + np.exp(rows(400) + c @ A.T)
-    inner = Chain.fitted((STANDARDISATIONS["power"][0],), table)
+    inner = Chain.fit((STANDARDISATIONS["power"][0],), table)
     conditions = np.array([10.0, 0.0]) + np.array([3.0, 0.1]) * c
-    condition = Conditioning.fitted(conditions, inner.forward(table)[0], Whitening)
+    condition = Conditioning.fit(conditions, inner.forward(table)[0], Whitening)
     density = Density(Chain(inner.parts, condition), model())
-    standard = condition.standardised(conditions)
+    standard = condition.standardise(conditions)
     keep = np.flatnonzero(np.all(table > table.min(0) + 0.05, 1))[:20]
     x, c, given = table[keep], standard[keep], conditions[keep]
     at = lambda x: log_density(density.bijection, x, c)  # noqa: E731
@@ -225,14 +225,14 @@ def wide():
     """A density of 40 columns by a random network, and rows."""
     d = 40
     x = np.random.default_rng(0).normal(size=(100, d)) * np.geomspace(0.1, 10, d)
-    return Density(Chain.fitted((Scaling,), x), random_model(PROCESS, d, 0.5)), x[:4]
+    return Density(Chain.fit((Scaling,), x), random_model(PROCESS, d, 0.5)), x[:4]
 
 
 @pytest.mark.slow
 def test_above_32_dimensions_derivatives_are_those_of_the_estimate(wide):
     """With its very probes, which depend on the row's bits and are constant all the same."""
     density, table = wide
-    z, _, _ = density.standardised(table)
+    z, _, _ = density.standardise(table)
     found = density.score(table, seed=3, how=ONE)
     for i in range(2):
         x = table[i : i + 1]
@@ -298,7 +298,7 @@ def test_the_networks_score_at_later_times():
     """In float64 where the columns ask for it: the same closed form with more noise."""
     shift, scale = COLUMNS["offset"]
     x = shift + scale * rows()
-    bijection = Chain.fitted((Whitening,), x)
+    bijection = Chain.fit((Whitening,), x)
     density, t = Density(bijection, model()), 0.5
     z, _ = bijection.forward(x)
     J = bijection.parts[0].W / bijection.parts[0].scale[:, None]

@@ -28,7 +28,7 @@ def lognormal_rows(n=500):
 
 
 ROWS = lognormal_rows()
-FITTED = {name: Chain.fitted(families, ROWS) for name, families in BIJECTIONS.items()}
+FITTED = {name: Chain.fit(families, ROWS) for name, families in BIJECTIONS.items()}
 
 # In units of a column's scale above the least value seen: far beyond the rows on both sides.
 elements = st.floats(-30, 60).filter(lambda u: abs(u) > 1e-6)
@@ -176,7 +176,7 @@ def test_normal_columns_stay_straight():
     """Bending what is normal would only move its tails, and what is linear between columns."""
     x = np.random.default_rng(1).normal(size=(4000, 3))
     x = np.column_stack([x, x[:, 0] + x[:, 1] + 1e-4 * np.random.default_rng(2).normal(size=4000)])
-    fitted = Power.fitted(x)
+    fitted = Power.fit(x)
     np.testing.assert_array_equal(fitted.first, 1)
     np.testing.assert_array_equal(fitted.two_sided, 0)
 
@@ -192,7 +192,7 @@ def test_a_product_becomes_linear():
 def gaussian_nll_of(families, x):
     """As `gaussian_nll`, of other rows than fitted."""
     half = len(x) // 2
-    z, log_det = Chain.fitted((*families, Whitening), x[:half]).forward(x[half:])
+    z, log_det = Chain.fit((*families, Whitening), x[:half]).forward(x[half:])
     return np.mean(0.5 * np.sum(z**2, 1) - log_det)
 
 
@@ -200,7 +200,7 @@ def gaussian_nll_of(families, x):
 def test_extreme_scales(scale):
     x = scale * np.random.default_rng(0).normal(size=(500, 2))
     for families in BIJECTIONS.values():
-        chain = Chain.fitted(families, x)
+        chain = Chain.fit(families, x)
         z, log_det = chain.forward(x)
         np.testing.assert_allclose(log_det, -2 * np.log(scale), atol=2)
         np.testing.assert_allclose(chain.inverse(z) / scale, x / scale, atol=1e-9)
@@ -213,12 +213,12 @@ def test_covariances_of_few_rows_are_shrunk():
     loadings = rng.normal(size=(120, 5))
     covariance = loadings @ loadings.T + np.eye(120)
     x = rng.multivariate_normal(np.zeros(120), covariance, size=500)
-    fitted = Whitening.fitted(x)
+    fitted = Whitening.fit(x)
     assert kl_of_whitening(fitted, covariance) < kl_from(
         LedoitWolf().fit(x).covariance_, covariance
     )
     enough = rng.multivariate_normal(np.zeros(3), covariance[:3, :3], size=1000)
-    z, _ = Whitening.fitted(enough).forward(enough)
+    z, _ = Whitening.fit(enough).forward(enough)
     np.testing.assert_allclose(np.cov(z.T, bias=True), np.eye(3), atol=1e-9)
 
 

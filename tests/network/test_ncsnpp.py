@@ -155,11 +155,11 @@ def test_a_network_with_dropout_is_one_smooth_function_a_key():
     net = large(replace(TINY, dropout=0.5))
     of = lambda net: eqx.filter_jit(lambda x: net(x, jnp.asarray(0.4)))  # noqa: E731
     x = jr.normal(jr.key(3), (48,))
-    one, same, other = (of(net.dropping(jr.key(i)))(x) for i in (7, 7, 8))
+    one, same, other = (of(net.with_dropout(jr.key(i)))(x) for i in (7, 7, 8))
     np.testing.assert_array_equal(one, same)
     assert jnp.linalg.norm(one - other) > 0.1 * jnp.linalg.norm(one)
     np.testing.assert_array_equal(of(net)(x), of(large(TINY))(x))
-    assert TINY.build((48,), jr.key(0)).dropping(jr.key(7)).key is None
+    assert TINY.build((48,), jr.key(0)).with_dropout(jr.key(7)).key is None
     block, level = BigGANBlock(8, 8, 4, jr.key(0), dropout=0.5), jr.normal(jr.key(3), (4,))
     block = eqx.tree_at(lambda b: b.last.weight, block, jr.normal(jr.key(1), (8, 8, 3, 3)))
     flat = lambda x: block(x.reshape(2, 2, 8), level, jr.key(4)).ravel()  # noqa: E731

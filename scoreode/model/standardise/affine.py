@@ -27,7 +27,7 @@ class Scaling(AbstractBijection):
     scale: np.ndarray
 
     @classmethod
-    def fitted(cls, x: np.ndarray) -> Self:
+    def fit(cls, x: np.ndarray) -> Self:
         return cls(x.mean(0), deviation(x))
 
     @classmethod
@@ -49,7 +49,7 @@ class Centring(AbstractBijection):
     scale: np.ndarray
 
     @classmethod
-    def fitted(cls, x: np.ndarray) -> Self:
+    def fit(cls, x: np.ndarray) -> Self:
         values = x.reshape(-1, 1)
         return cls(values.mean(0), deviation(values))
 
@@ -79,7 +79,7 @@ class Whitening(AbstractBijection):
     W: np.ndarray
 
     @classmethod
-    def fitted(cls, x: np.ndarray) -> Self:
+    def fit(cls, x: np.ndarray) -> Self:
         mean, scale = x.mean(0), deviation(x)
         standard = (x - mean) / scale
         values, vectors = np.linalg.eigh(standard.T @ standard / len(x))

@@ -18,7 +18,7 @@ class AbstractBijection(eqx.Module):
 
     @classmethod
     @abc.abstractmethod
-    def fitted(cls, x: np.ndarray) -> Self:
+    def fit(cls, x: np.ndarray) -> Self:
         """The bijection of this family fitted to rows (n, d)."""
 
     @classmethod

@@ -19,11 +19,11 @@ class Chain(eqx.Module):
     condition: "Conditioning | None" = None
 
     @classmethod
-    def fitted(cls, families: tuple[type[AbstractBijection], ...], x: np.ndarray) -> Self:
+    def fit(cls, families: tuple[type[AbstractBijection], ...], x: np.ndarray) -> Self:
         """Fits the families in order, each to the outputs of those before it, on rows (n, d)."""
         parts = []
         for family in families:
-            parts.append(family.fitted(x))
+            parts.append(family.fit(x))
             x = parts[-1].forward(x)[0]
         return cls(tuple(parts))
 
@@ -66,14 +66,14 @@ class Conditioning(eqx.Module):
     residual: AbstractBijection | None
 
     @classmethod
-    def fitted(cls, c: np.ndarray, z: np.ndarray, family: type[AbstractBijection] | None) -> Self:
+    def fit(cls, c: np.ndarray, z: np.ndarray, family: type[AbstractBijection] | None) -> Self:
         """Fits the scaling, W and R to conditions c (n, k) and rows z (n, d)."""
-        scaling, W = Scaling.fitted(c), np.zeros((c.shape[1], z.shape[1]))
+        scaling, W = Scaling.fit(c), np.zeros((c.shape[1], z.shape[1]))
         if family is None:
             return cls(scaling, W, None)
         standard, _ = scaling.forward(c)
         W = np.linalg.lstsq(standard, z - z.mean(0))[0]
-        return cls(scaling, W, family.fitted(z - standard @ W))
+        return cls(scaling, W, family.fit(z - standard @ W))
 
     @classmethod
     def identity(cls, k: int, d: int, family: type[AbstractBijection] | None) -> Self:
@@ -81,7 +81,7 @@ class Conditioning(eqx.Module):
         residual = None if family is None else family.identity(d)
         return cls(Scaling.identity(k), np.zeros((k, d)), residual)
 
-    def standardised(self, c: Array) -> Array:
+    def standardise(self, c: Array) -> Array:
         """c (..., k) with mean 0 and variance 1."""
         return self.scaling.forward(c)[0]
 

@@ -47,7 +47,7 @@ def _held_out_nats(
     """The mean log-density of the rows in a fold, in nats up to a constant."""
     train = rows[~np.isin(rows, fold)]
     with np.errstate(all="ignore"):  # a column may be constant in all other folds
-        chain = Chain.fitted(families, x[train])
+        chain = Chain.fit(families, x[train])
         z, log_det = map(np.asarray, chain.forward(x[fold]))
         kernels = np.asarray(chain.forward(x[train[:_KERNELS]])[0])
         gaussian = np.mean(log_det - 0.5 * np.sum(z**2, axis=-1))

@@ -51,7 +51,7 @@ class Power(AbstractBijection):
     # Matrices are small: threads that share one would mostly wait for each other.
     @classmethod
     @threadpool_limits.wrap(limits=1, user_api="blas")
-    def fitted(cls, x: np.ndarray) -> Self:
+    def fit(cls, x: np.ndarray) -> Self:
         """The joint maximum a posteriori fit: λ ~ N(1, 1), weak priors on the other parameters."""
         rows = np.random.default_rng(0).permutation(len(x))[:_FITTED_ROWS]
         low, middle, scale = x.min(0), np.median(x, 0), _unit(x)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import jax.random as jr
 import numpy as np
@@ -15,11 +16,9 @@ from scoreode.data.toy import AbstractToy
 from scoreode.errors import InputError, listing
 
 Part = np.ndarray | Stored
-
+Extremes = tuple[np.ndarray, np.ndarray]
 
 _LEAST_SPREAD = 1e-150  # the square of less is 0, and with it the variance
-
-
 _TO_STANDARDISE = 10_000  # draws of an endless sampler that stand for its training rows
 
 
@@ -31,6 +30,11 @@ class Conditions:
     validation: np.ndarray
     test: np.ndarray
     columns: tuple[str, ...]
+
+    @cached_property
+    def extremes(self) -> Extremes:
+        """The least and the greatest value of every column in training."""
+        return _extremes(self.train)
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,12 @@ class Dataset:
     origins: Mapping[str, Origin] = field(default_factory=dict)
     path: str | None = None
 
+    @cached_property
+    def extremes(self) -> Extremes:
+        """The least and the greatest value of every column in training; large sets are read once,
+        however often this is asked for."""
+        return _extremes(self.train)
+
     def representative(self, most: int) -> np.ndarray:
         """The numbers of at most so many training rows that stand for all; of weighted ones each as
         often as its weight asks for (systematic resampling)."""
@@ -100,7 +110,7 @@ def condition_on(data: Dataset, names: Sequence[str]) -> Dataset:
     c = {part: rows[:, given] for part, rows in parts.items()}
     columns = np.asarray(data.columns, object)
     conditions = Conditions(**c, columns=tuple(columns[given]))
-    check_varied(conditions.train, conditions.columns, data.name, "tells nothing; drop it")
+    check_varied(conditions, data.name, "tells nothing; drop it")
     rows = {part: rows[:, rest] for part, rows in parts.items()}
     return replace(data, **rows, columns=tuple(columns[rest]), conditions=conditions)
 
@@ -236,8 +246,7 @@ def flat(pixels: Pixels) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def check_varied(
-    rows: Part,
-    columns: Sequence[str],
+    known: Dataset | Conditions,
     source: str,
     remedy: str = "has no density; drop it, or declare it discrete",
     among: Sequence[int] | None = None,
@@ -249,13 +258,13 @@ def check_varied(
 
     **Arguments:** `among`, the numbers of the columns that must vary (None: all).
     """
-    low, high = extremes(rows)
+    (low, high), columns, n = known.extremes, known.columns, len(known.train)
     numbers = range(len(columns)) if among is None else among
     constant = [columns[j] for j in numbers if low[j] == high[j]]
     if constant:
         raise InputError(
             f"{source}: constant column{'s' * (len(constant) > 1)} {listing(constant)}: a constant"
-            f" {remedy} (among the {len(rows)} rows for training)"
+            f" {remedy} (among the {n} rows for training)"
         )
     thin = [columns[j] for j in numbers if high[j] - low[j] < _LEAST_SPREAD]
     if thin:
@@ -265,7 +274,6 @@ def check_varied(
         )
 
 
-def extremes(rows: Part) -> tuple[np.ndarray, np.ndarray]:
-    """The least and the greatest value of every column."""
+def _extremes(rows: Part) -> Extremes:
     low, high = zip(*((block.min(0), block.max(0)) for block in blocks(rows)), strict=True)
     return np.min(low, 0), np.max(high, 0)

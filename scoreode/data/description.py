@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from scoreode.data.dataset import Dataset, Part, extremes
+from scoreode.data.dataset import Conditions, Dataset
 from scoreode.data.stored import Stored, blocks
 
 Range = tuple[tuple[float, ...], tuple[float, ...]]
@@ -39,8 +39,11 @@ class Description:
 
     @classmethod
     def of(cls, data: Dataset) -> Self:
-        """The description of a data set, whose training rows are read once or twice."""
-        given, ranges = data.conditions, _range(data, data.train)
+        """The description of a data set.
+
+        **Cost:** two passes over the training rows, or one if their extremes are known.
+        """
+        given, ranges = data.conditions, _range(data, data)
         return cls(
             name=data.name,
             columns=tuple(data.columns),
@@ -55,7 +58,7 @@ class Description:
             pixel_range=_pixel_range(data, ranges),
             conditions=() if given is None else tuple(given.columns),
             train_range=ranges,
-            conditions_range=None if given is None else _range(data, given.train),
+            conditions_range=None if given is None else _range(data, given),
         )
 
     @classmethod
@@ -77,12 +80,12 @@ def _freeze(value: Any) -> Any:
     return tuple(map(_freeze, value)) if isinstance(value, list) else value
 
 
-def _range(data: Dataset, rows: Part) -> Range | None:
+def _range(data: Dataset, known: Dataset | Conditions) -> Range | None:
     """The least and the greatest value of every column, or of all pixels; None where there are no
     rows, or where they are drawn without end."""
-    if len(rows) == 0 or data.sampler is not None:
+    if len(known.train) == 0 or data.sampler is not None:
         return None
-    low, high = extremes(rows)
+    low, high = known.extremes
     if data.image_shape is not None:
         low, high = low.min(keepdims=True), high.max(keepdims=True)
     return tuple(low.tolist()), tuple(high.tolist())

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scoreode.data.dataset import Dataset, extremes
+from scoreode.data.dataset import Dataset
 from scoreode.data.stored import blocks
 from scoreode.errors import InputError
 
@@ -155,7 +155,7 @@ def on_grid(data: Dataset, bin_width: Sequence[float]) -> Dataset:
 def _check_cells(data: Dataset) -> None:
     """Raises `InputError` for a grid that float32, in which models compute, does not tell apart,
     and for one that has unlike values in one cell."""
-    low, high = extremes(data.train)
+    low, high = data.extremes
     width = np.broadcast_to(np.asarray(data.bin_width, np.float64), low.shape)
     safe = np.where(width > 0, width, np.inf)
     fine = np.maximum(np.abs(low), np.abs(high)) / safe > _MOST_WIDTHS

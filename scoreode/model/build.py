@@ -36,11 +36,11 @@ def prepare(run: Run, data: Dataset, start: Density | None = None) -> tuple[Run,
     check_memory(run, len(data.columns), data.n_conditions, _WHILE_TRAINED)
     if start is not None:
         return replace(run, radius=start.score_model.radius), start
-    rows, some = _standardised_rows(data)
+    rows, c = _decisive_rows(data)
     run = replace(run, standardise=_standardisation(run, data, rows))
-    density = _fitted_density(run, data, rows, some)
+    density = _fitted_density(run, rows, c)
     process = run.dequantise.process(run.objective.process, data, density.bijection)
-    radius = _radius(density.bijection, data, rows, some)
+    radius = _radius(density.bijection, rows, c)
     run = replace(run, objective=replace(run.objective, process=process), radius=radius)
     score_model = replace(density.score_model, process=process, radius=radius)
     return run, replace(density, score_model=score_model)
@@ -75,7 +75,7 @@ def check_continuous(data: Dataset) -> None:
     widths = np.broadcast_to(0.0 if data.bin_width is None else data.bin_width, len(data.columns))
     if not widths.all():
         free = np.flatnonzero(widths == 0).tolist()
-        check_varied(data.train, data.columns, data.name, among=free)
+        check_varied(data, data.name, among=free)
 
 
 def _standardisation(run: Run, data: Dataset, rows: np.ndarray) -> str:
@@ -88,38 +88,33 @@ def _standardisation(run: Run, data: Dataset, rows: np.ndarray) -> str:
     return choose(families, rows)
 
 
-def fresh_density(run: Run, data: Dataset) -> Density:
-    """Bijections fitted to the training rows and conditions, and an untrained score model."""
-    return _fitted_density(run, data, *_standardised_rows(data))
-
-
-def _fitted_density(run: Run, data: Dataset, rows: np.ndarray, some: np.ndarray) -> Density:
-    """`fresh_density`, by these rows, which have these numbers."""
+def _fitted_density(run: Run, rows: np.ndarray, c: np.ndarray | None) -> Density:
+    """Bijections fitted to these rows and conditions, and an untrained score model."""
     bijection = Chain.fit(STANDARDISATIONS[run.standardise], rows)
-    if data.conditions is None:
+    if c is None:
         return Density(bijection, _new_score_model(run, rows.shape[1]))
-    c, z = data.conditions.train[some].astype(np.float64), np.asarray(bijection.forward(rows)[0])
+    z = np.asarray(bijection.forward(rows)[0])
     bijection = replace(bijection, condition=Conditioning.fit(c, z, _of_residuals(run)))
     return Density(bijection, _new_score_model(run, rows.shape[1], c.shape[1]))
 
 
-def _standardised_rows(data: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """The training rows that decide the standardisation, in float64, and their numbers.
+def _decisive_rows(data: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
+    """The training rows that decide the standardisation, and their conditions, in float64.
 
-    They have noise in their cells even where there is none in training: columns may be constant.
+    Rows have noise in their cells even where there is none in training: columns may be constant.
     """
     most = max(2, _STANDARDISED_VALUES // data.train.shape[1])
     some, noise = data.representative(most), uniform_noise(data.bin_width, data.bin_edge)
     rows = data.train[some]
-    return (rows if noise is None else noise.dequantise(rows)).astype(np.float64), some
+    rows = (rows if noise is None else noise.dequantise(rows)).astype(np.float64)
+    return rows, None if data.conditions is None else data.conditions.train[some].astype(np.float64)
 
 
-def _radius(bijection: Chain, data: Dataset, rows: np.ndarray, some: np.ndarray) -> float:
+def _radius(bijection: Chain, rows: np.ndarray, c: np.ndarray | None) -> float:
     """A radius that no training row reaches, without noise or with all of it; a power of
     2^¼, so that models of like data share what is compiled."""
-    c = None
-    if data.conditions is not None and bijection.condition is not None:
-        c = bijection.condition.standardise(data.conditions.train[some].astype(np.float64))
+    if c is not None and bijection.condition is not None:
+        c = np.asarray(bijection.condition.standardise(c))
     z = np.asarray(bijection.forward(rows, c)[0])
     least = max(float(np.sqrt(np.max(np.sum(z**2, 1)))), math.sqrt(z.shape[1]) + _FAR)
     return 2 ** (math.ceil(4 * math.log2(_MARGIN * least)) / 4)

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Self
 
@@ -61,9 +62,10 @@ def fit(
     check_batch(run)
     with _new_folder(path, command) as folder:
         run, density = prepare(run, data, start)
+        trainer = Trainer(run, data, density, folder)
         if folder is not None:
-            write_config(folder, run, Description.of(data))
-        return Trainer(run, data, density, folder).fit(observe)
+            write_config(folder, run, trainer.description)
+        return trainer.fit(observe)
 
 
 def resume(path: Path, data: Dataset, observe: Observer = no_observer) -> Fitted:
@@ -127,6 +129,11 @@ class Trainer:
         self._recoveries: tuple[int, ...] = ()
         self._checkpoints = None if folder is None else folder.checkpoints()
         self._validation = Validation(run, data)
+
+    @cached_property
+    def description(self) -> Description:
+        """What a run keeps of its data."""
+        return Description.of(self.data)
 
     @classmethod
     def resume(cls, run: Run, data: Dataset, folder: RunFolder) -> Self:
@@ -248,7 +255,7 @@ class Trainer:
         fitted = Fitted(
             self.run,
             self._validation.choose(best, last),
-            Description.of(self.data),
+            self.description,
             self.step,
             self._elapsed,
             self._best.value,

@@ -10,7 +10,7 @@ from scoreode import ScoreODE
 from scoreode.data import Description, Stored, sources, stored
 from scoreode.errors import InputError
 from scoreode.evaluate.rows import blocks
-from scoreode.model.build import fresh_density, prepare
+from scoreode.model.build import prepare
 from scoreode.model.config import Run
 from scoreode.network import MLP
 from scoreode.objective import DenoisingScoreMatching
@@ -101,7 +101,7 @@ def test_bytes_stay_bytes_until_they_are_drawn(tmp_path):
     assert (data.image_shape, data.bin_width) == ((4, 6, 3), 1.0)
     assert Description.of(data).bin_range == (0, 255)
     run = Run(DenoisingScoreMatching(VE()), network=MLP(8, 1), standardise="centre")
-    windows = batches(data, fresh_density(run, data).bijection, window=8)
+    windows = batches(data, prepare(run, data)[1].bijection, window=8)
     window = windows.at(0)
     assert window.sampler.rows.rows.dtype == np.uint8
     assert window.sampler.rows.rows.shape == (8, 72)

@@ -9,7 +9,7 @@ from densities import DENSITIES
 from scoreode.data import Description, sources
 from scoreode.errors import InputError
 from scoreode.evaluate.truth import is_known, oracle_of
-from scoreode.model.build import fresh_density
+from scoreode.model.build import prepare
 from scoreode.model.defaults import for_table
 from scoreode.model.fitted import Fitted
 from scoreode.network import MLP
@@ -22,7 +22,7 @@ def fitted(name, standardise):
     run = for_table(
         *data.train.shape, process=VP(t_min=1e-8), standardise=standardise, network=MLP(8, 1)
     )
-    density = fresh_density(run, data)
+    run, density = prepare(run, data)
     return Fitted(run, density, Description.of(data), 0, 0.0, None)
 
 

@@ -15,7 +15,7 @@ from scoreode._typing import Pairs
 from scoreode.data import Description, condition_on, from_rows
 from scoreode.errors import InputError
 from scoreode.flow import GridLikelihood, LogLikelihood, Refined, uniform_noise
-from scoreode.model.build import fresh_density
+from scoreode.model.build import prepare
 from scoreode.model.config import Run
 from scoreode.model.defaults import for_table
 from scoreode.model.density import Density
@@ -113,7 +113,7 @@ def test_what_is_linear_and_normal_is_known_before_training(standardise):
     both = np.concatenate([x, C_MEAN + C_SCALE * c], 1)
     data = condition_on(from_rows("pairs", both, tuple("abcde"), 0, 0.1), tuple("cde"))
     run = Run(DenoisingScoreMatching(PROCESS), network=MLP(16, 1), standardise=standardise)
-    density = fresh_density(run, data)
+    _, density = prepare(run, data)
     x, c = data.validation[:1000], data.conditions.validation[:1000]
     mean = (c - C_MEAN) / C_SCALE @ A.T
     truth = stats.norm(X_MEAN + X_SCALE * mean, X_SCALE * S).logpdf(x).sum(1)

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from scoreode.data import Dataset
-from scoreode.model.build import fresh_density
+from scoreode.model.build import prepare
 from scoreode.model.config import Run
 from scoreode.network import MLP
 from scoreode.objective import DenoisingScoreMatching
@@ -21,7 +21,7 @@ def case(order, validation="bound", rows=ROWS):
     data = Dataset("normal", rows, rows, rows[:0], ("a", "b"))
     objective = DenoisingScoreMatching(VE(0.01, 10.0), order)
     run = Run(objective, network=MLP(8, 1), standardise="scale", validation=validation)
-    return Validation(run, data), fresh_density(run, data)
+    return Validation(run, data), prepare(run, data)[1]
 
 
 @pytest.mark.slow

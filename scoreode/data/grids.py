@@ -11,20 +11,10 @@ from scoreode.data.stored import blocks
 from scoreode.errors import InputError
 
 DETECTED_CELLS = 256  # of a column that nobody declared: bytes are discrete, prices are not
-
-
 _MOST_CELLS = 2**20  # finer grids have room for anything
-
-
 _BY_CHANCE = 1e-6  # k whole numbers are multiples of g apart with probability about g^(1 − k)
-
-
 _ALIKE = 1e-6  # of a width: closer values are equal
-
-
 _SHOWN = 3  # values in a message
-
-
 Discrete = str | Sequence[str | int | bool] | np.ndarray
 
 
@@ -120,8 +110,6 @@ def _indices(discrete: Sequence[str | int | bool] | np.ndarray, columns: Sequenc
 
 
 _ON_GRID = 1e-6  # relative: how far from a multiple a value in decimals may be
-
-
 _MOST_WIDTHS = 2**24
 
 

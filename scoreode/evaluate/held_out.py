@@ -12,7 +12,7 @@ from scoreode.evaluate import table
 from scoreode.evaluate.rows import blocks, columns_of, with_conditions
 from scoreode.model.config import Run
 from scoreode.model.fitted import Fitted
-from scoreode.train.saved import training_data
+from scoreode.train.source import training_data
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from scoreode.data import Dataset, sources, stored
 from scoreode.data.beyond import Apart
 from scoreode.errors import InputError
 from scoreode.model.fitted import Fitted
-from scoreode.train.saved import training_data
+from scoreode.train.source import training_data
 
 _SIGMAS = 3  # standard errors above the chance level from which matches are reported
 

@@ -20,14 +20,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 CHUNK = 512
-
-
 _AT_ONCE = 2**17  # values of rows and tangents per chunk: they fit into a core's cache
-
-
 _HIDDEN = 2**19  # values of hidden states and their tangents that fit into a core's caches
-
-
 _MAX_THREADS = 8  # each chunk in flight takes its own memory
 
 

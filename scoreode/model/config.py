@@ -31,8 +31,6 @@ PROCESSES: dict[str, process.AbstractProcess] = {
 
 
 LEAST_CORRECTED = 16  # dimensions; norms of scores vary by 1/√(2d)
-
-
 _Sampler = flow.DPMSolver | flow.EulerMaruyama | flow.Ancestral | flow.PredictorCorrector
 
 
@@ -53,8 +51,6 @@ STANDARDISATIONS: dict[str, tuple[type[standardise.AbstractBijection], ...]] = {
 
 
 AUTO = "auto"  # in place of one of these: the best for the rows, except "centre"
-
-
 DEQUANTISATIONS: dict[str, type[AbstractTrainingNoise]] = {
     cls.name: cls for cls in (UniformNoise, LearntNoise, DiffusionNoise)
 }

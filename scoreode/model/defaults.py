@@ -30,11 +30,7 @@ FLAT_NETWORK = MLP(width=128, depth=3, n_features=64, bandwidth=0.5)
 
 # While order 1 is far from converged a second of it is worth more: orders 2 and 3 come last.
 LATE_LAMBDA1 = objective.Ramp(0.2, 0.8, 0.85)
-
-
 LATE_LAMBDA2 = objective.Ramp(0.02, 0.8, 0.85)
-
-
 LATE_EVERY = 4
 
 # Quiet targets are for tables: images have no neighbours near enough, and a condition seldom occurs

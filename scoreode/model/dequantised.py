@@ -29,8 +29,6 @@ from scoreode.network import CellNoise
 from scoreode.process import VE, AbstractProcess
 
 _DEVIATIONS = 3.0  # of the noise at t_min within half a cell: 0.3 % of it is cut off
-
-
 AddNoise = Callable[[PRNGKeyArray, Array], Array]
 """A key and values to values with noise, in the units of the data."""
 

@@ -25,8 +25,6 @@ from scoreode.model.density import Density
 from scoreode.model.memory import check_fits
 
 _DRAW = 24  # bytes a value: float32, float64, and a copy while parts are joined
-
-
 _TYPICAL_ROWS = 512  # drawn from a model to know its mean log-density
 
 

@@ -61,15 +61,7 @@ def checkerboard(order: int, *, quick: bool = False) -> Run:
         every=2,
         **QUIET,
     )
-    return Run(
-        score_matching,
-        network=FLAT_NETWORK,
-        standardise="scale",
-        steps=1200 if quick else 4000,
-        batch_size=500,
-        learning_rate=1e-3,
-        ema_decay=0.995,
-    )
+    return _toy_run(score_matching, FLAT_NETWORK, quick)
 
 
 def mog(order: int, *, quick: bool = False, constants: str = "ours") -> Run:
@@ -90,9 +82,14 @@ def mog(order: int, *, quick: bool = False, constants: str = "ours") -> Run:
         probe=probes.Basis(),
         **(QUIET if constants == "ours" else {}),
     )
+    network = MLP(width=64, depth=3, n_features=32, bandwidth=1.0)
+    return _toy_run(score_matching, network, quick)
+
+
+def _toy_run(score_matching: objective.DenoisingScoreMatching, network: MLP, quick: bool) -> Run:
     return Run(
         score_matching,
-        network=MLP(width=64, depth=3, n_features=32, bandwidth=1.0),
+        network=network,
         standardise="scale",
         steps=1200 if quick else 4000,
         batch_size=500,

@@ -1,20 +1,16 @@
-"""Samplers of training batches: endless streams of rows in standardised coordinates."""
+"""The sampler of a run's training batches, from its data: see `samplers` for its parts."""
 
-from collections.abc import Callable
-
-import equinox as eqx
-import jax
 import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array
 
-from scoreode._typing import Batch, Pairs, Referenced, RowSampler, Sampler
+from scoreode._typing import Batch, Pairs, RowSampler, Sampler
 from scoreode.data import Dataset, Stored
 from scoreode.flow import uniform_noise
-from scoreode.model.dequantised import AbstractTrainingNoise, AddNoise, UniformNoise
+from scoreode.model.dequantised import AbstractTrainingNoise, UniformNoise
 from scoreode.model.standardise import Chain
 from scoreode.train import Rows, Windows
+from scoreode.train.samplers import Dequantised, Flipped, Standardised, WithReference
 
 
 def batches(
@@ -88,66 +84,3 @@ def _conditions(data: Dataset, bijection: Chain) -> np.ndarray | None:
 def _with_conditions(x: Array, c: Array | np.ndarray | None) -> Batch:
     """The pairs (x, c); x without conditions."""
     return x if c is None else Pairs(x, jnp.asarray(c, jnp.float32))
-
-
-def _map_x(function: Callable[[Array, Array | None], Array], batch: Batch) -> Batch:
-    """The batch with `function(x, c)` in place of x; c is None without conditions."""
-    if isinstance(batch, Pairs):
-        return Pairs(function(batch.x, batch.c), batch.c)
-    return function(batch, None)
-
-
-class Standardised(eqx.Module):
-    """The batches of a sampler in standardised coordinates."""
-
-    sampler: RowSampler
-    bijection: Chain
-
-    def __call__(self, key: PRNGKeyArray, n: int) -> Batch:
-        def standardise(x: Array, c: Array | None) -> Array:
-            return jnp.asarray(self.bijection.forward(x, c)[0])
-
-        return _map_x(standardise, self.sampler(key, n))
-
-
-class WithReference(eqx.Module):
-    """The batches of a sampler, each with more rows of the same distribution beside it."""
-
-    sampler: RowSampler
-    n_reference: int
-
-    def __call__(self, key: PRNGKeyArray, n: int) -> Referenced:
-        rows = self.sampler(key, n + self.n_reference)
-        return Referenced(jax.tree.map(lambda a: a[:n], rows), jax.tree.map(lambda a: a[n:], rows))
-
-
-class Dequantised(eqx.Module):
-    """Rows on a grid, with new noise in every batch, or without noise."""
-
-    rows: Rows
-    noise: AddNoise | None
-
-    def __call__(self, key: PRNGKeyArray, n: int) -> Batch:
-        key_rows, key_noise = jr.split(key)
-
-        def add_noise(x: Array, _: Array | None) -> Array:
-            x = x.astype(jnp.float32)
-            return x if self.noise is None else self.noise(key_noise, x)
-
-        return _map_x(add_noise, self.rows(key_rows, n))
-
-
-class Flipped(eqx.Module):
-    """Images of a sampler, each flipped left to right with probability ½."""
-
-    sampler: RowSampler
-    image_shape: tuple[int, ...] = eqx.field(static=True)
-
-    def __call__(self, key: PRNGKeyArray, n: int) -> Batch:
-        key_images, key_flips = jr.split(key)
-
-        def flip(x: Array, _: Array | None) -> Array:
-            mirrored = x.reshape(n, *self.image_shape)[:, :, ::-1].reshape(n, -1)
-            return jnp.where(jr.bernoulli(key_flips, 0.5, (n, 1)), mirrored, x)
-
-        return _map_x(flip, self.sampler(key_images, n))

@@ -1,14 +1,11 @@
-"""Runs on disk: configuration, trained densities, and the data that they were begun on."""
+"""Runs on disk: their configuration and their trained densities."""
 
-import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from scoreode.data import Dataset, Description, condition_on, sources
-from scoreode.data.columns import if_there
+from scoreode.data import Description
 from scoreode.errors import InputError
 from scoreode.model.build import blank_density
 from scoreode.model.config import Run, from_json, to_json
@@ -121,33 +118,3 @@ def _blank(folder: RunFolder, run: Run, d: int, n_conditions: int) -> Density:
         raise InputError(
             f"{folder.path}/config.json: cannot rebuild the model ({reason}); restore a copy"
         ) from error
-
-
-def training_data(run: Run, known: Description, data_dir: Path | None, remedy: str = "") -> Dataset:
-    """The data set that a run was begun on. **Raises:** `InputError` if it is another by now."""
-    source = place(known, remedy)
-    pick = if_there([*known.columns, *known.conditions])
-    data = sources.load_data(source, run.seed, run.validation_fraction, data_dir, pick)
-    if known.conditions:
-        data = condition_on(data, known.conditions)
-    if Description.of(data).fingerprint != known.fingerprint:
-        raise InputError(f"{source} has changed since the run began{remedy}")
-    names = "name", "bin_width", "bin_edge"
-    return replace(data, **{name: getattr(known, name) for name in names})
-
-
-def place(known: Description, remedy: str = "") -> str:
-    """The name of the set that a run was begun on, or where, from here, its file or folder is.
-
-    **Raises:** `InputError` naming the places where it is not.
-    """
-    name, path = known.name, known.path
-    if sources.is_named(name) or (path is None and not Path(name).suffix):
-        return name
-    here = os.path.abspath(name)
-    places = dict.fromkeys([path or here, here])
-    for found in places:
-        if os.path.exists(found):
-            return name if found == here else found
-    looked_at = "" if list(places) == [name] else f" at {' nor at '.join(places)}"
-    raise InputError(f"{name}: no such file{looked_at}{remedy}")

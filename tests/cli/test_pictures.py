@@ -19,7 +19,7 @@ from scoreode.errors import FailureError
 from scoreode.network import UNet
 from scoreode.report import figures, pixels
 from scoreode.train import Rows, saved
-from scoreode.train.batches import Flipped
+from scoreode.train.samplers import Flipped
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from scoreode.objective import (
 from scoreode.process import VE
 from scoreode.score import ScoreModel, Velocity
 from scoreode.train import Budget, Optimiser, Rows, Schedule, TrainState, adam, train
-from scoreode.train.batches import WithReference
+from scoreode.train.samplers import WithReference
 
 STEPS = 30
 

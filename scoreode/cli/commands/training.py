@@ -18,7 +18,7 @@ from scoreode.model.fitted import Fitted, check_columns
 from scoreode.progress import note, show
 from scoreode.train import RunFolder, devices, saved, trainer
 from scoreode.train.observers import Observer, combine_observers, no_observer, note_recoveries
-from scoreode.train.saved import place, training_data
+from scoreode.train.source import place, training_data
 from scoreode.train.tensorboard import events
 
 RUNS = Path("runs")

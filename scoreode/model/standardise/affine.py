@@ -5,12 +5,7 @@ from typing import Self
 import numpy as np
 
 from scoreode.model.standardise.bijection import AbstractBijection, Array
-
-MIN_RELATIVE_VARIANCE = 1e-12  # of a whitened direction; below, float64 has no digits left
-_SHRINKAGES = np.concatenate([[0.0], np.geomspace(1e-4, 1.0, 25)])
-_FOLDS = 5
-_FREE = 0.01  # nats that a sample covariance may cost before shrinkage is tried
-_ROWS = 8000  # at most this many rows decide the shrinkage
+from scoreode.model.standardise.shrinkage import MIN_RELATIVE_VARIANCE, shrinkage
 
 
 def deviation(x: np.ndarray) -> np.ndarray:
@@ -83,8 +78,8 @@ class Whitening(AbstractBijection):
         mean, scale = x.mean(0), deviation(x)
         standard = (x - mean) / scale
         values, vectors = np.linalg.eigh(standard.T @ standard / len(x))
-        shrinkage = _shrinkage(standard)
-        values = (1 - shrinkage) * np.maximum(values, MIN_RELATIVE_VARIANCE) + shrinkage
+        a = shrinkage(standard)
+        values = (1 - a) * np.maximum(values, MIN_RELATIVE_VARIANCE) + a
         return cls(mean, scale, vectors / np.sqrt(values))
 
     @classmethod
@@ -99,22 +94,3 @@ class Whitening(AbstractBijection):
     def inverse(self, z: Array) -> Array:
         xp = z.__array_namespace__()
         return self.scale * (z @ xp.linalg.inv(self.W)) + self.mean
-
-
-def _shrinkage(standard: np.ndarray) -> float:
-    """The a of `Whitening` for standardised rows; 0 if there are enough rows."""
-    n, d = standard.shape
-    # The covariance of n rows costs a Gaussian d (d + 1) / 4n nats on average (Stein's loss).
-    if d * (d + 1) / (4 * n) < _FREE or n < 2 * _FOLDS:
-        return 0.0 if n >= 2 * _FOLDS else 1.0
-    rows = np.random.default_rng(0).permutation(n)[:_ROWS]
-    losses = np.zeros(len(_SHRINKAGES))
-    for fold in np.array_split(rows, _FOLDS):
-        train = standard[np.setdiff1d(rows, fold)]
-        mean = train.mean(0)
-        values, vectors = np.linalg.eigh(np.cov(train.T, bias=True).reshape(d, d))
-        values = np.maximum(values, MIN_RELATIVE_VARIANCE)
-        shrunk = (1 - _SHRINKAGES)[:, None] * values + _SHRINKAGES[:, None]
-        squares = ((standard[fold] - mean) @ vectors) ** 2
-        losses += len(fold) * np.log(shrunk).sum(1) + (squares.sum(0) / shrunk).sum(1)
-    return float(_SHRINKAGES[np.argmin(losses)])

@@ -20,8 +20,9 @@ import numpy as np
 from scipy import optimize
 from threadpoolctl import threadpool_limits
 
-from scoreode.model.standardise.affine import MIN_RELATIVE_VARIANCE, deviation
+from scoreode.model.standardise.affine import deviation
 from scoreode.model.standardise.bijection import AbstractBijection, Array
+from scoreode.model.standardise.shrinkage import MIN_RELATIVE_VARIANCE
 
 _FITTED_ROWS = 4000  # rows of the fit; more do not change the parameters
 _REFLECTED = 1 / 3  # of the shift: rows a little below the fitted ones still lie on the same curve

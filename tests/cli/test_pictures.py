@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from environment import SCALED
 from PIL import Image
 from standard_errors import assert_mean
 
@@ -197,7 +198,7 @@ def test_zero_is_black_and_nothing_is_stretched():
 def test_runs_know_what_is_black_and_white(cli, run, tiny, tmp_path):
     assert saved.load(run).pixel_range == (0, 255)
     digits = tmp_path / "digits"
-    assert cli("fit", "digits", *tiny, "--steps", 5, "--out", digits).code == 0
+    assert cli("fit", "digits", *tiny, *SCALED, "--steps", 5, "--out", digits).code == 0
     assert saved.load(digits).pixel_range == (0, 16)
     assert cli("sample", digits, "-n", 2, "--out", tmp_path / "x.npy").code == 0
     assert cli("sample", digits, "-n", 2, "--out", tmp_path / "folder").code == 0

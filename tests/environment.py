@@ -5,6 +5,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 TINY = ("--order", "1", "--width", "16", "--depth", "1", "--batch-size", "32")
+SCALED = ("--standardise", "scale")  # no search for powers, which takes long for many columns
 TIMES = ("seconds", "steps_per_second")  # what may differ between equal runs
 
 ENVIRONMENT = os.environ | {

@@ -17,20 +17,19 @@ from dataclasses import replace
 from pathlib import Path
 from unittest import SkipTest
 
-import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from sybil import Example
 from sybil.document import Document
 from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser, SkipParser
+from untrained import untrained
 
 from scoreode.cli import main
 from scoreode.cli.commands import evaluation, models, names, quality, training
 from scoreode.model import defaults
 from scoreode.model.defaults import FLAT_NETWORK
 from scoreode.network import MLP
-from scoreode.train import Budget, Report, trainer
+from scoreode.train import Budget, trainer
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -93,11 +92,6 @@ PARSERS = (
 @pytest.fixture
 def _short() -> Iterator[None]:
     """No step in the front doors, eight in loops, sixteen hidden units, whatever is asked for."""
-
-    def untrained(state, _sampler, _optimiser, budget, *_):
-        steps = budget.steps or 1
-        state = eqx.tree_at(lambda state: state.step, state, jnp.asarray(steps))
-        yield Report(state, steps, 1.0, 1.0, 1.0, {"loss": 0.0})
 
     def capped(self, steps=None, seconds=None):
         budget(self, steps=min(8, steps or seconds))

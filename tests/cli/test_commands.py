@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import polars as pl
 import pytest
+from environment import SCALED
 
 from scoreode.data import sources, tables
 from scoreode.model.config import PROCESSES
@@ -221,7 +222,7 @@ def test_tolerances_are_positive(cli, trained, table, tolerance):
 @pytest.mark.slow
 def test_digits_have_bits_per_dim_and_lie_on_their_grid(cli, tiny, tmp_path):
     run = tmp_path / "run"
-    assert cli("fit", "digits", *tiny, "--steps", 20, "--out", run).code == 0
+    assert cli("fit", "digits", *tiny, *SCALED, "--steps", 20, "--out", run).code == 0
 
     np.save(tmp_path / "few.npy", sources.load_data("digits").test[:3])
     summary = json.loads(cli("nll", run, tmp_path / "few.npy", "--json").out)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
+from environment import SCALED
 from PIL import Image
 from standard_errors import assert_mean
 
@@ -29,10 +30,10 @@ def sets(tmp_path_factory):
     (root / "fashion-mnist").mkdir()
     rng = np.random.default_rng(0)
     for part, n in (("train", 60), ("t10k", 6)):
-        y, x = np.mgrid[:28, :28]
+        y, x = np.mgrid[:8, :6]
         waves = np.sin(0.2 * (x + rng.uniform(0, 20, (n, 1, 1))) + 0.1 * y)
-        content = np.clip(128 + 100 * waves + 5 * rng.normal(size=(n, 28, 28)), 0, 255)
-        written = struct.pack(">IIII", 2051, n, 28, 28) + content.astype(np.uint8).tobytes()
+        content = np.clip(128 + 100 * waves + 5 * rng.normal(size=(n, 8, 6)), 0, 255)
+        written = struct.pack(">IIII", 2051, n, 8, 6) + content.astype(np.uint8).tobytes()
         file = root / "fashion-mnist" / f"{part}-images-idx3-ubyte"
         file.write_bytes(written)
         patch.setitem(images._IDX["fashion-mnist"], file.name, hashlib.md5(written).hexdigest())
@@ -52,7 +53,7 @@ def run(cli, sets, tmp_path_factory):
 @pytest.mark.slow
 def test_a_run_has_a_network_for_images(run):
     fitted = saved.load(run)
-    assert fitted.run.network == UNet((28, 28, 1), width=4)
+    assert fitted.run.network == UNet((8, 6, 1), width=4, multipliers=(1, 2))
     assert fitted.data.bin_width == 1
     assert fitted.run.flip
 
@@ -81,8 +82,8 @@ def test_nll_is_in_bits_per_dimension(cli, run, sets, monkeypatch, tmp_path):
     result = cli("nll", run, "fashion-mnist", "--json", "--out", tmp_path / "rows.csv")
     assert result.code == 0, result.err
     summary = json.loads(result.out)
-    assert (summary["n"], summary["d"]) == (6, 784)
-    assert summary["bits_per_dim"] == pytest.approx(-summary["nats_mean"] / 784 / np.log(2))
+    assert (summary["n"], summary["d"]) == (6, 48)
+    assert summary["bits_per_dim"] == pytest.approx(-summary["nats_mean"] / 48 / np.log(2))
 
 
 @pytest.mark.slow
@@ -101,7 +102,7 @@ def test_runs_are_compared_by_few_probes_and_steps(cli, run, sets, tmp_path):
 def test_samples_are_pictures_of_bytes(cli, run, tmp_path):
     assert cli("sample", run, "-n", 3, "--out", tmp_path / "x.npy").code == 0
     drawn = np.load(tmp_path / "x.npy")
-    assert drawn.shape == (3, 784)
+    assert drawn.shape == (3, 48)
     np.testing.assert_array_equal(drawn, np.round(drawn))
     sheet = tmp_path / "x.png"
     assert cli("sample", run, "-n", 3, "--out", sheet, "--sheet").code == 0
@@ -117,7 +118,7 @@ def read(path):
 @pytest.mark.slow
 def test_a_folder_has_a_file_of_true_pixels_for_every_image(cli, run, tmp_path):
     assert cli("sample", run, "-n", 3, "--out", tmp_path / "x.npy").code == 0
-    drawn = np.load(tmp_path / "x.npy").reshape(3, 28, 28)
+    drawn = np.load(tmp_path / "x.npy").reshape(3, 8, 6)
     result = cli("sample", run, "-n", 3, "--out", f"{tmp_path}/folder/")
     assert result.code == 0, result.err
     assert sorted(f.name for f in (tmp_path / "folder").iterdir()) == ["1.png", "2.png", "3.png"]
@@ -130,7 +131,7 @@ def test_a_folder_has_a_file_of_true_pixels_for_every_image(cli, run, tmp_path):
 def test_one_image_is_a_file_of_true_pixels(cli, run, tmp_path):
     assert cli("sample", run, "-n", 1, "--out", tmp_path / "x.npy").code == 0
     assert cli("sample", run, "-n", 1, "--out", tmp_path / "x.png").code == 0
-    pixels = np.load(tmp_path / "x.npy").reshape(28, 28)
+    pixels = np.load(tmp_path / "x.npy").reshape(8, 6)
     np.testing.assert_array_equal(read(tmp_path / "x.png"), pixels)
 
 
@@ -197,7 +198,7 @@ def test_zero_is_black_and_nothing_is_stretched():
 def test_runs_know_what_is_black_and_white(cli, run, tiny, tmp_path):
     assert saved.load(run).pixel_range == (0, 255)
     digits = tmp_path / "digits"
-    assert cli("fit", "digits", *tiny, "--steps", 5, "--out", digits).code == 0
+    assert cli("fit", "digits", *tiny, *SCALED, "--steps", 5, "--out", digits).code == 0
     assert saved.load(digits).pixel_range == (0, 16)
     assert cli("sample", digits, "-n", 2, "--out", tmp_path / "x.npy").code == 0
     assert cli("sample", digits, "-n", 2, "--out", tmp_path / "folder").code == 0

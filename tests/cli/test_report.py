@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from environment import SCALED
 from PIL import Image
 
 from scoreode.data import sources
@@ -186,7 +187,7 @@ def test_the_last_mean_is_not_one_of_few_steps(copied, written):
 def digits(cli, tiny, tmp_path_factory):
     """A run on digits that were split by another seed than 0."""
     run = tmp_path_factory.mktemp("digits") / "digits"
-    assert cli("fit", "digits", *tiny, "--steps", 5, "--seed", 2, "--out", run).code == 0
+    assert cli("fit", "digits", *tiny, *SCALED, "--steps", 5, "--seed", 2, "--out", run).code == 0
     return run
 
 

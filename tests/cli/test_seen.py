@@ -5,6 +5,7 @@ import json
 import numpy as np
 import polars as pl
 import pytest
+from environment import SCALED
 
 from scoreode.evaluate.seen import Seen, _keys
 
@@ -53,7 +54,7 @@ def test_where_the_data_of_the_run_are_gone(cli, table, tiny, tmp_path):
 @pytest.mark.slow
 def test_a_set_that_is_split_by_another_seed(cli, tiny, tmp_path):
     """The test rows of one seed are among the training rows of the next."""
-    options = (*tiny, "--steps", 5, "--seed", 1, "--out", tmp_path / "run")
+    options = (*tiny, *SCALED, "--steps", 5, "--seed", 1, "--out", tmp_path / "run")
     assert cli("fit", "digits", *options).code == 0
     few = ("--n-probes", 2, "--tolerance", 100)
     assert evaluated(cli, tmp_path / "run", "digits", "--seed", 1, *few)[0] == 0

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import polars as pl
 import pytest
-from environment import ENVIRONMENT
+from environment import ENVIRONMENT, SCALED
 
 import scoreode
 from scoreode.cli import failures
@@ -139,5 +139,5 @@ def test_memory_that_runs_out(error):
 def test_sizes_that_memory_has_train(cli, tiny, tmp_path):
     """The estimate is from below: nothing that would have worked is refused."""
     np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(40, 300)))
-    options = (*tiny[:2], "--width", 600, "--depth", 2, "--batch-size", 1024, "--steps", 1)
+    options = (*tiny[:2], *SCALED, "--width", 600, "--depth", 2, "--batch-size", 1024, "--steps", 1)
     assert cli("fit", tmp_path / "x.npy", *options, "--out", tmp_path / "run").code == 0

@@ -3,6 +3,7 @@
 import importlib
 import json
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -23,6 +24,8 @@ def on_mixture(cli, tiny, tmp_path_factory):
 @pytest.mark.slow
 def test_a_known_truth_is_compared_with(cli, on_mixture, monkeypatch):
     monkeypatch.setattr(verify, "_PATHS", 8)
+    coarse = partial(verify.sde_density, n_cells=1000, n_steps=500)
+    monkeypatch.setattr(verify, "sde_density", coarse)
     result = cli("verify", on_mixture, "-n", 16, "--json")
     assert result.code == 0, result.err
     found = json.loads(result.out)
@@ -60,6 +63,8 @@ def test_mog_writes_a_summary_and_figures(cli, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "ORDERS", (1, 3))
     for name, value in {"_DRAWS": 512, "_TEST_ROWS": 50, "_TIMES": 3}.items():
         monkeypatch.setattr(module, name, {True: value, False: value})
+    for name, value in {"_CELLS": (300, 100), "_GRID": 100, "_MARGINALS": (0.0, 0.5)}.items():
+        monkeypatch.setattr(module, name, value)
     out = tmp_path / "figure"
     result = cli("reproduce", "mog", "--quick", "--constants", "authors", "--out", out)
     assert result.code == 0, result.err

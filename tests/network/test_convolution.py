@@ -82,7 +82,7 @@ def test_gradients_by_example(sizes):
 
     def gradients(convolve):
         loss = lambda weight, x: jnp.sum(convolve(x, weight, **sizes) ** 2)  # noqa: E731
-        return jax.vmap(jax.grad(loss), (None, 0))(weight, x)
+        return jax.jit(jax.vmap(jax.grad(loss), (None, 0)))(weight, x)
 
     np.testing.assert_allclose(gradients(convolve), gradients(xla), rtol=1e-9, atol=1e-12)
 
@@ -93,9 +93,10 @@ DTYPES = pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64, jnp.bfloat1
 def assert_equinoxs(ours, theirs, dtype):
     """The same values as a layer with channels first, to some digits of this precision."""
     x = 2 + 3 * jr.normal(jr.key(1), (8, 6, 12), dtype)
-    found = ours(x)
+    found = eqx.filter_jit(ours)(x)
     assert found.dtype == dtype
-    expected = theirs(x.astype(jnp.float64).transpose(2, 0, 1)).transpose(1, 2, 0)
+    expected = eqx.filter_jit(theirs)(x.astype(jnp.float64).transpose(2, 0, 1))
+    expected = expected.transpose(1, 2, 0)
     tolerance = 32 * float(jnp.finfo(dtype).eps)
     np.testing.assert_allclose(found.astype(jnp.float64), expected, rtol=tolerance, atol=tolerance)
 

@@ -20,6 +20,7 @@ _OF_RUN = (
     "batch_size",
     "learning_rate",
     "weight_decay",
+    "smoothing",
     "standardise",
     "patience",
 )
@@ -43,6 +44,7 @@ class FitOptions:
     n_probes: int | None = None
     n_reference: int | None = None
     weight_decay: float | None = None
+    smoothing: float | None = None
     lambda1: float | None = None
     lambda2: float | None = None
     standardise: str | None = None

@@ -50,7 +50,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
     - `process`: "ve", "vp", "subvp", "straight", or an `AbstractProcess`.
     - `steps` or `seconds`: how long to train.
     - `batch_size`, `learning_rate`, `network` (an `MLP`, a `UNet` …), `n_probes` an example,
-      `n_reference` rows over which targets are averaged, `weight_decay`: of training.
+      `n_reference` rows over which targets are averaged, `weight_decay`,
+      `smoothing` by noise on standardised rows: of training.
     - `standardise`: "centre" all values alike, "scale" the columns, "whiten" them, or "power":
       long tails are bent, then all is whitened. By default rows left out decide between the last
       three. The Jacobian is in the likelihood.
@@ -99,6 +100,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         n_probes: int | None = None,
         n_reference: int | None = None,
         weight_decay: float | None = None,
+        smoothing: float | None = None,
         standardise: str | None = None,
         discrete: Discrete | None = None,
         bin_width: float | Sequence[float] | None = None,
@@ -119,6 +121,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         self.n_probes = n_probes
         self.n_reference = n_reference
         self.weight_decay = weight_decay
+        self.smoothing = smoothing
         self.standardise = standardise
         self.discrete = discrete
         self.bin_width = bin_width

@@ -36,7 +36,7 @@ def prepare(run: Run, data: Dataset, start: Density | None = None) -> tuple[Run,
     check_memory(run, len(data.columns), data.n_conditions, _WHILE_TRAINED)
     if start is not None:
         return replace(run, radius=start.score_model.radius), start
-    rows, c = _decisive_rows(data)
+    rows, c = decisive_rows(data)
     run = replace(run, standardise=_standardisation(run, data, rows))
     density = _fitted_density(run, rows, c)
     process = run.dequantise.process(run.objective.process, data, density.bijection)
@@ -98,7 +98,7 @@ def _fitted_density(run: Run, rows: np.ndarray, c: np.ndarray | None) -> Density
     return Density(bijection, _new_score_model(run, rows.shape[1], c.shape[1]))
 
 
-def _decisive_rows(data: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
+def decisive_rows(data: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
     """The training rows that decide the standardisation, and their conditions, in float64.
 
     Rows have noise in their cells even where there is none in training: columns may be constant.

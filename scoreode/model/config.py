@@ -65,6 +65,8 @@ class Run:
     budget in `steps` or `seconds`; `batch_size`, in `micro_batches` one after another;
     `learning_rate`, the peak after a warm-up over the part `warmup` of the budget; `ema_decay`;
     `clip`, of the gradient's norm; `weight_decay`, decoupled, of the weights of linear maps;
+    `smoothing`, the standard deviation of normal noise that training adds to standardised rows
+    (None: chosen by short trainings);
     `validation`, "bound" or "exact" NLL, measured `validations` times on `validation_fraction` of
     the rows; `patience`, how many of them may pass without improvement before training stops (None:
     never); `flip` images left to right at random; `dequantise`, the noise for data on a grid;
@@ -84,6 +86,7 @@ class Run:
     ema_decay: float = 0.999
     clip: float = 1.0
     weight_decay: float = 0.0
+    smoothing: float | None = 0.0
     validation: str = "bound"
     validations: int = 20
     validation_fraction: float = 0.1

@@ -57,6 +57,7 @@ def for_table(
     n_reference: int | None = None,
     antithetic: bool | None = None,
     weight_decay: float | None = None,
+    smoothing: float | None = None,
     lambda1: float | None = None,
     lambda2: float | None = None,
     standardise: str | None = None,
@@ -76,7 +77,9 @@ def for_table(
     if steps is not None and seconds is not None:
         raise InputError("give steps or seconds, not both")
     check_positive(seconds=seconds, learning_rate=learning_rate)
-    check_not_negative(lambda1=lambda1, lambda2=lambda2, weight_decay=weight_decay)
+    check_not_negative(
+        lambda1=lambda1, lambda2=lambda2, weight_decay=weight_decay, smoothing=smoothing
+    )
     check_counts(
         steps=steps,
         batch_size=batch_size,
@@ -128,6 +131,7 @@ def for_table(
         batch_size=batch_size or batch,
         learning_rate=learning_rate or rate,
         weight_decay=(WEIGHT_DECAY if table else 0.0) if weight_decay is None else weight_decay,
+        smoothing=0.0 if smoothing is None and not few else smoothing,
         validations=others.pop("validations", CLOSE if few else Run.validations),
         dequantise=LearntNoise(for_noise(image_shape)) if noise is LearntNoise else noise(),
         **others,

@@ -10,7 +10,7 @@ from scoreode.flow import uniform_noise
 from scoreode.model.dequantised import AbstractTrainingNoise, UniformNoise
 from scoreode.model.standardise import Chain
 from scoreode.train import Rows, Windows
-from scoreode.train.samplers import Dequantised, Flipped, Standardised, WithReference
+from scoreode.train.samplers import Dequantised, Flipped, Smoothed, Standardised, WithReference
 
 
 def batches(
@@ -21,6 +21,7 @@ def batches(
     flip: bool = False,
     window: int = 2**15,
     seed: int = 0,
+    smoothing: float = 0.0,
     n_reference: int = 0,
 ) -> Sampler | Windows:
     """The sampler of training batches.
@@ -30,7 +31,8 @@ def batches(
 
     **Arguments:** `dequantise`, the run's noise on a grid; if the loss adds it, rows stay in the
     units of the data; `flip` images left to right at random; `window`, the rows in memory at a time
-    if the data are not, chosen by the `seed`; `n_reference`, the rows that come beside a batch.
+    if the data are not, chosen by the `seed`; `smoothing`, the standard deviation of normal noise
+    on stored rows in standardised coordinates; `n_reference`, the rows that come beside a batch.
     """
 
     def with_reference(sampler: RowSampler) -> Sampler:
@@ -41,7 +43,8 @@ def batches(
     c = _conditions(data, bijection)
 
     def sampler_of(x: np.ndarray) -> Sampler:
-        return with_reference(_sampler(data, x, c, bijection, dequantise, flip))
+        sampler = _sampler(data, x, c, bijection, dequantise, flip)
+        return with_reference(Smoothed(sampler, jnp.float32(smoothing)) if smoothing else sampler)
 
     if isinstance(data.train, Stored):
         return Windows(data.train, window, seed, sampler_of)

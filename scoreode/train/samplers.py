@@ -34,6 +34,24 @@ class Standardised(eqx.Module):
         return _map_x(standardise, self.sampler(key, n))
 
 
+class Smoothed(eqx.Module):
+    """The batches of a sampler, with new noise from N(0, h² I) on every row, in these coordinates.
+
+    The rows' law becomes that of a kernel density estimate of bandwidth h.
+    """
+
+    sampler: RowSampler
+    h: Array
+
+    def __call__(self, key: PRNGKeyArray, n: int) -> Batch:
+        key_rows, key_noise = jr.split(key)
+
+        def smooth(x: Array, _: Array | None) -> Array:
+            return x + self.h * jr.normal(key_noise, x.shape, x.dtype)
+
+        return _map_x(smooth, self.sampler(key_rows, n))
+
+
 class WithReference(eqx.Module):
     """The batches of a sampler, each with more rows of the same distribution beside it."""
 

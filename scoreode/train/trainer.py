@@ -35,6 +35,7 @@ from scoreode.train.saved import (
     save,
     write_config,
 )
+from scoreode.train.smoothing import with_smoothing
 from scoreode.train.validation import Validation
 
 SAVE_EVERY = 20.0  # seconds between checkpoints: at most this much is lost to a kill
@@ -62,6 +63,12 @@ def fit(
     check_batch(run)
     with _new_folder(path, command) as folder:
         run, density = prepare(run, data, start)
+        if run.smoothing is None:
+
+            def train_short(short: Run) -> Density:
+                return Trainer(short, data, density).fit().density
+
+            run = with_smoothing(run, data, density, train_short)
         trainer = Trainer(run, data, density, folder)
         if folder is not None:
             write_config(folder, run, trainer.description)
@@ -210,6 +217,7 @@ class Trainer:
                 flip=self.run.flip,
                 window=CHUNK * self.run.batch_size,
                 seed=self.run.seed,
+                smoothing=self.run.smoothing or 0.0,
                 n_reference=self._n_reference(),
             ),
             self._optimiser,

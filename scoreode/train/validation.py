@@ -32,7 +32,7 @@ class Validation:
     def nats(self, density: Density) -> float:
         """The mean exact NLL if the run asks for it, else the mean bound."""
         if self._exact:
-            return self._exact_nats(density)
+            return self.exact_nats(density)
         x, c, log_r = self._dequantise(density, *self._bound_rows)
         return self._mean(density.nll_bound(x, c=c) + log_r)
 
@@ -40,9 +40,10 @@ class Validation:
         """The best model by `nats`; if that is a bound, the last one if its exact NLL is lower."""
         if self.absent or self._exact or best.score_model is last.score_model:
             return best
-        return min(best, last, key=self._exact_nats)
+        return min(best, last, key=self.exact_nats)
 
-    def _exact_nats(self, density: Density) -> float:
+    def exact_nats(self, density: Density) -> float:
+        """The mean exact NLL of some validation rows; infinite if it is not a number."""
         x, c, log_r = self._dequantise(density, *self._exact_rows)
         record = density.log_likelihood(x, how=_FEW_PROBES, c=c)
         nats = self._mean(log_r - np.asarray(record.nats))

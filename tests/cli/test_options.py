@@ -33,6 +33,7 @@ def test_the_estimator_has_the_same_defaults():
     shared |= {
         "n_reference",
         "weight_decay",
+        "smoothing",
         "standardise",
         "validation_fraction",
         "patience",

@@ -6,9 +6,9 @@
     python benchmarks/curves.py compare FOLDER --out curves.json --figure curves.png
 
 `run` trains `ScoreODE(seconds=…)` on DATA_DIR/NAME.npz (x_train, x_test) for every budget and seed,
-after a short fit that compiles, and leaves a file a fit in FOLDER; fits whose file is there are left
-out. `compare` pairs two labels over test rows: the NLL in nats of both with standard errors, their
-difference with its own, and steps a second.
+after a short fit that compiles, and leaves a file a fit in FOLDER. Fits whose file is there are not
+repeated. `compare` pairs two labels over test rows: the NLL in nats of both with standard errors,
+their difference with its own, and steps a second.
 """
 
 import argparse

@@ -82,7 +82,7 @@ class Bar:
 
     def __init__(self, label: str, progress: Any):
         self._progress, self._validation = progress, None
-        self._task = progress.add_task(label, total=1.0, state="compiling")
+        self._task = progress.add_task(label, total=1.0, state="preparing")
 
     def __call__(self, report: Step, validation: float | None) -> None:
         self._validation = self._validation if validation is None else validation

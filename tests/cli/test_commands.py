@@ -15,7 +15,7 @@ from scoreode.data import sources, tables
 from scoreode.model.config import PROCESSES
 from scoreode.reproduce import paper
 from scoreode.reproduce.paper import REPRODUCTIONS
-from scoreode.train import RunFolder, saved
+from scoreode.train import RunFolder, saved, smoothing
 
 CONTRACT = {
     "n": int,
@@ -118,6 +118,19 @@ def test_fit_says_where_the_run_is_and_what_comes_next(cli, table, tiny):
     assert "scoreode nll runs/table-1 NEW.csv" in result.out, "rows it was not trained on"
     again = cli("fit", table, *tiny, "--steps", 2)
     assert "saved to runs/table-2" in again.out
+
+
+def test_few_rows_train_with_noise_and_say_so(cli, table, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(smoothing, "SHARES", (0.5,))
+    monkeypatch.setattr(smoothing, "LEAST_STEPS", 4)
+    result = cli("fit", table, *tiny, "--steps", 4, "--out", tmp_path / "run")
+    assert result.code == 0, result.err
+    h = saved.load(tmp_path / "run").run.smoothing
+    assert h > 0
+    assert f"with noise of {h:.2g} on standardised rows" in result.said
+    plain = cli("fit", table, *tiny, "--steps", 4, "--smoothing", 0, "--out", tmp_path / "plain")
+    assert saved.load(tmp_path / "plain").run.smoothing == 0
+    assert "with noise" not in plain.said
 
 
 def test_same_seed_same_numbers(cli, trained, table, tiny, tmp_path, metrics):

@@ -162,6 +162,8 @@ def _readable(fitted: Fitted, path: Path, data: Dataset) -> str:
     if fitted.validation_nats is not None:
         kind = "bound on the NLL" if fitted.run.validation == "bound" else "NLL"
         line += f", best validation {kind} {fitted.validation_nats:.4f} nats"
+    if fitted.run.smoothing:
+        line += f", with noise of {fitted.run.smoothing:.2g} on standardised rows"
     # Rows that it was not trained on: of a table without a test part the user has them.
     unseen = place(fitted.data) if len(data.test) else f"NEW{Path(data.name).suffix}"
     following = ["scoreode", "nll", str(path), unseen], ["scoreode", "report", str(path)]

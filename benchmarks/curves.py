@@ -85,7 +85,10 @@ def draw(records: list[dict[str, Any]], args: argparse.Namespace) -> None:
             means = [np.mean([nll for s, nll in points if s == budget]) for budget in budgets]
             axis.plot(budgets, means, "-", color=colour, label=label)
             axis.plot(*zip(*points, strict=True), "o", color=colour, markersize=3)
-        axis.set(xscale="log", title=table, xlabel="seconds of training, one core")
+        axis.set(xscale="log", title=table, xlabel="seconds of training")
+        budgets = sorted({r["seconds"] for r in rows})
+        axis.set_xticks(budgets, [f"{budget:g}" for budget in budgets], minor=False)
+        axis.set_xticks([], minor=True)
     axes[0, 0].set_ylabel("test NLL (nats)")
     axes[0, 0].legend(frameon=False)
     figure.tight_layout()

@@ -64,18 +64,26 @@ class Moments:
 def frechet_distance(a: Moments, b: Moments) -> float:
     """d² of two Gaussians. **Raises:** `InputError` for different numbers of features.
 
-    **Cost:** two k × k eigenvalue problems.
+    The trace of (A B)^½ is the sum of the singular values of F_Aᵀ F_B, where F Fᵀ is a covariance:
+    unlike roots of eigenvalues of A^½ B A^½ these keep the digits of small ones.
+
+    **Cost:** the eigenvalues of two k × k matrices, and the singular values of one.
     """
     if a.mean.shape != b.mean.shape:
         raise InputError(
             f"{len(a.mean)} features and {len(b.mean)} features: not from the same network"
         )
-    values, vectors = np.linalg.eigh(a.covariance)
-    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    # Singular with fewer images than features: rounding may make a zero eigenvalue negative.
-    overlap = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ b.covariance @ root), 0)).sum()
+    product = _factor(a.covariance).T @ _factor(b.covariance)
+    overlap = np.linalg.svd(product, compute_uv=False).sum()
     spread = np.trace(a.covariance) + np.trace(b.covariance) - 2 * overlap
     return float(np.sum((a.mean - b.mean) ** 2) + spread)
+
+
+def _factor(covariance: np.ndarray) -> np.ndarray:
+    """F with F Fᵀ = covariance."""
+    values, vectors = np.linalg.eigh(covariance)
+    # Singular with fewer images than features: rounding may make a zero eigenvalue negative.
+    return vectors * np.sqrt(np.maximum(values, 0))
 
 
 def class_score(logits: Rows, splits: int = 10, seed: int = 0) -> tuple[float, float]:

@@ -94,7 +94,7 @@ def _short() -> Iterator[None]:
     """No step in the front doors, eight in loops, sixteen hidden units, whatever is asked for."""
 
     def capped(self, steps=None, seconds=None):
-        budget(self, steps=min(8, steps or seconds))
+        budget(self, steps=min(8, steps or int(seconds)))
 
     def narrow(self, width=128, depth=4, n_features=0, bandwidth=1.0):
         mlp(self, min(width, 16), min(depth, 1), min(n_features, 4), bandwidth)

@@ -25,9 +25,8 @@ from scoreode.train.validation import Validation
 
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the kernel's bandwidth
 _LOSSES = 2  # in a row, after which larger shares are not tried
-# A short training has one part in so many of the steps, but enough for rows to be learnt by heart.
-_PART, ENOUGH = 4, 500
-LEAST_STEPS, LEAST_SECONDS = 100, 60.0  # of a run: less tells nothing
+LEAST_STEPS, LEAST_SECONDS = 500, 60.0  # of a run: before, rows are hardly learnt by heart
+_PART = 4  # a short training has one part in so many of the steps, but LEAST_STEPS
 _SECONDS = 12  # a short training has one part in so many of the seconds
 _QUERIES = 512  # rows whose density the others estimate
 _LEAST, _MOST = 0.01, 1.0
@@ -58,13 +57,13 @@ def with_smoothing(
 
     Shares of the kernel's bandwidth are tried from 0 on, until two in a row are no better than what
     was best before. It stays 0 for a run without validation rows, for one too short to tell, and
-    where the loss adds noise of its own. What this takes of a budget in seconds, the run no longer
-    has.
+    for rows on a grid, in whose cells there is noise already. What this takes of a budget in
+    seconds, the run no longer has.
 
     **Arguments:** `density`, that training starts from; `train`, of a short run.
     """
     begin, validation, short = time.perf_counter(), Validation(run, data), _short(run)
-    if short is None or validation.absent or run.dequantise.in_loss:
+    if short is None or validation.absent or data.bin_width is not None:
         return replace(run, smoothing=0.0)
     h = kernel_bandwidth(density.standardise(*decisive_rows(data))[0])
     best, least, losses = 0.0, np.inf, 0
@@ -86,7 +85,7 @@ def _short(run: Run) -> Run | None:
     if run.steps is not None:
         if run.steps < LEAST_STEPS:
             return None
-        return replace(run, steps=min(run.steps, max(run.steps // _PART, ENOUGH)))
+        return replace(run, steps=max(run.steps // _PART, LEAST_STEPS))
     if run.seconds is None or run.seconds < LEAST_SECONDS:
         return None
     return replace(run, seconds=run.seconds / _SECONDS)

@@ -21,7 +21,7 @@ def project(cli, table, tiny, tmp_path, monkeypatch):
 @pytest.mark.slow
 def test_from_any_directory(cli, project, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("scoreode.evaluate.verify.verified", lambda *_: {})
+    monkeypatch.setattr("scoreode.evaluate.verify.checks", lambda *_: {})
     run = "project/run"
     for command in (
         ("fit", "--resume", run),

@@ -1,10 +1,10 @@
 """How much noise training adds to few rows: a share of a kernel's bandwidth, by validation.
 
 A network that is trained for long learns few rows by heart. Noise from N(0, h² I) on every row, new
-in every batch, keeps it from that: the model then learns what a kernel density estimate of
-bandwidth h would, without its dependence on the number of rows in many dimensions. Which h is best
-lies between 0 and the bandwidth h_K of such an estimate, and depends on the law: near h_K for
-curves and clusters, near 0 for smooth functions of many columns. Short trainings decide.
+in every batch, keeps it from that: the model then learns the law of the rows as a kernel density
+estimate of bandwidth h has it. The best h lies between 0 and the bandwidth h_K of the best such
+estimate, and depends on the law: near h_K for curves and clusters, near 0 where columns are smooth
+functions of others. Short trainings decide.
 """
 
 import time

@@ -50,21 +50,32 @@ def kernel_bandwidth(z: Float[np.ndarray, "n d"]) -> float:
     return float(np.exp(found.x))
 
 
+def needs_choice(run: Run, data: Dataset) -> bool:
+    """Whether a run leaves its smoothing open, and short trainings can decide it.
+
+    They cannot without validation rows, nor for a run that is too short to tell. Rows on a grid
+    need none: there is noise in their cells already.
+    """
+    absent = data.sampler is not None or len(data.validation) == 0
+    decided = run.smoothing is not None or data.bin_width is not None
+    return not (absent or decided) and _short(run) is not None
+
+
 def with_smoothing(
     run: Run, data: Dataset, density: Density, train: Callable[[Run], Density]
 ) -> Run:
     """The run with the smoothing whose short training has the lowest exact validation NLL.
 
     Shares of the kernel's bandwidth are tried from 0 on, until two in a row are no better than what
-    was best before. It stays 0 for a run without validation rows, for one too short to tell, and
-    for rows on a grid, in whose cells there is noise already. What this takes of a budget in
-    seconds, the run no longer has.
+    was best before. What this takes of a budget in seconds, the run no longer has. It is 0 where
+    nothing `needs_choice`.
 
     **Arguments:** `density`, that training starts from; `train`, of a short run.
     """
-    begin, validation, short = time.perf_counter(), Validation(run, data), _short(run)
-    if short is None or validation.absent or data.bin_width is not None:
+    begin, short = time.perf_counter(), _short(run)
+    if short is None or not needs_choice(run, data):
         return replace(run, smoothing=0.0)
+    validation = Validation(run, data)
     h = kernel_bandwidth(density.standardise(*decisive_rows(data))[0])
     best, least, losses = 0.0, np.inf, 0
     for share in SHARES:

@@ -127,10 +127,12 @@ def test_few_rows_train_with_noise_and_say_so(cli, table, tiny, tmp_path, monkey
     assert result.code == 0, result.err
     h = saved.load(tmp_path / "run").run.smoothing
     assert h > 0
+    assert "few rows: short trainings choose the noise" in result.err
     assert f"with noise of {h:.2g} on standardised rows" in result.said
     plain = cli("fit", table, *tiny, "--steps", 4, "--smoothing", 0, "--out", tmp_path / "plain")
     assert saved.load(tmp_path / "plain").run.smoothing == 0
     assert "with noise" not in plain.said
+    assert "short trainings" not in plain.said
 
 
 def test_same_seed_same_numbers(cli, trained, table, tiny, tmp_path, metrics):

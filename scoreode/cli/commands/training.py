@@ -18,6 +18,7 @@ from scoreode.model.fitted import Fitted, check_columns
 from scoreode.progress import note, show
 from scoreode.train import RunFolder, devices, saved, trainer
 from scoreode.train.observers import Observer, combine_observers, no_observer, note_recoveries
+from scoreode.train.smoothing import needs_choice
 from scoreode.train.source import place, training_data
 from scoreode.train.tensorboard import events
 
@@ -136,6 +137,8 @@ def _train(
     if not devices.is_first():
         train(no_observer)
         return
+    if needs_choice(run, data):
+        note("few rows: short trainings choose the noise that they get first (see --smoothing)")
     try:
         with ExitStack() as stack:
             progress = stack.enter_context(show(f"order {run.objective.order}"))

@@ -21,7 +21,7 @@ from scoreode.data import Dataset
 from scoreode.model.build import decisive_rows
 from scoreode.model.config import Run
 from scoreode.model.density import Density
-from scoreode.train.validation import Validation
+from scoreode.train.validation import Validation, is_absent
 
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the kernel's bandwidth
 _LOSSES = 2  # in a row, after which larger shares are not tried
@@ -56,9 +56,8 @@ def needs_choice(run: Run, data: Dataset) -> bool:
     They cannot without validation rows, nor for a run that is too short to tell. Rows on a grid
     need none: there is noise in their cells already.
     """
-    absent = data.sampler is not None or len(data.validation) == 0
     decided = run.smoothing is not None or data.bin_width is not None
-    return not (absent or decided) and _short(run) is not None
+    return not (decided or is_absent(data)) and _short(run) is not None
 
 
 def with_smoothing(
@@ -67,14 +66,14 @@ def with_smoothing(
     """The run with the smoothing whose short training has the lowest exact validation NLL.
 
     Shares of the kernel's bandwidth are tried from 0 on, until two in a row are no better than what
-    was best before. What this takes of a budget in seconds, the run no longer has. It is 0 where
-    nothing `needs_choice`.
+    was best before. What this takes of a budget in seconds, the run no longer has. Where nothing
+    `needs_choice` it is what the run says, or 0.
 
     **Arguments:** `density`, that training starts from; `train`, of a short run.
     """
     begin, short = time.perf_counter(), _short(run)
     if short is None or not needs_choice(run, data):
-        return replace(run, smoothing=0.0)
+        return replace(run, smoothing=run.smoothing or 0.0)
     validation = Validation(run, data)
     h = kernel_bandwidth(density.standardise(*decisive_rows(data))[0])
     best, least, losses = 0.0, np.inf, 0

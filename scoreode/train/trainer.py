@@ -63,12 +63,11 @@ def fit(
     check_batch(run)
     with _new_folder(path, command) as folder:
         run, density = prepare(run, data, start)
-        if run.smoothing is None:
 
-            def train_short(short: Run) -> Density:
-                return Trainer(short, data, density).fit().density
+        def train_short(short: Run) -> Density:
+            return Trainer(short, data, density).fit().density
 
-            run = with_smoothing(run, data, density, train_short)
+        run = with_smoothing(run, data, density, train_short)
         trainer = Trainer(run, data, density, folder)
         if folder is not None:
             write_config(folder, run, trainer.description)

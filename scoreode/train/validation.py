@@ -17,11 +17,16 @@ _BOUND_VALUES, _EXACT_VALUES = 2**18, 2**15  # at most; fewer images, whose netw
 _FEW_PROBES = Refined(n_probes=2)  # enough to compare models on the same rows and probes
 
 
+def is_absent(data: Dataset) -> bool:
+    """Whether a data set has no validation rows; of endless ones no row is held out."""
+    return data.sampler is not None or len(data.validation) == 0
+
+
 class Validation:
     """The NLL in nats of a run's validation rows; `absent` if there are none."""
 
     def __init__(self, run: Run, data: Dataset):
-        self.absent: bool = data.sampler is not None or len(data.validation) == 0
+        self.absent: bool = is_absent(data)
         self._exact = run.validation == "exact"
         self._noise, self._grid = run.dequantise, uniform_noise(data.bin_width, data.bin_edge)
         d = len(data.columns)

@@ -60,15 +60,20 @@ def record(path: Path, args: argparse.Namespace) -> dict[str, Any]:
     for label, file in ((args.new, new), (args.old, np.load(old) if old.exists() else None)):
         if file is not None:
             nats, steps = file["nats"], int(file["steps"])
-            found[f"nll_{label}"] = -float(np.mean(nats))
-            found[f"stderr_{label}"] = float(np.std(nats, ddof=1) / np.sqrt(len(nats)))
+            found[f"nll_{label}"], found[f"stderr_{label}"] = mean(-nats)
             found[f"steps_{label}"] = steps
+            if lost := int(np.sum(~np.isfinite(nats))):
+                found[f"unconverged_{label}"] = lost
             found[f"steps_per_second_{label}"] = steps / float(file["spent"])
     if old.exists():
-        gain = new["nats"] - np.load(old)["nats"]
-        found["gain"] = float(np.mean(gain))
-        found["gain_stderr"] = float(np.std(gain, ddof=1) / np.sqrt(len(gain)))
+        found["gain"], found["gain_stderr"] = mean(new["nats"] - np.load(old)["nats"])
     return found
+
+
+def mean(values: np.ndarray) -> tuple[float, float]:
+    """Over rows that converged, and its standard error."""
+    values = values[np.isfinite(values)]
+    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
 def draw(records: list[dict[str, Any]], args: argparse.Namespace) -> None:

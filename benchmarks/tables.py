@@ -58,7 +58,7 @@ def run_peer(method: str, file: Path, seconds: float, seed: int) -> dict[str, An
     import peers
     import torch
 
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(cores())
     with np.load(file) as data:
         train, val, test = (data[f"x_{part}"].astype(np.float32) for part in PARTS)
     if method == "gmm":
@@ -75,6 +75,11 @@ def run_peer(method: str, file: Path, seconds: float, seed: int) -> dict[str, An
 
 
 PARTS = ("train", "val", "test")
+
+
+def cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 def main() -> None:
@@ -94,7 +99,7 @@ def main() -> None:
             else:
                 result = run_peer(method, file, args.seconds, args.seed)
             record = {"table": table, "method": method, "seed": args.seed} | result
-            record |= {"cores": os.cpu_count(), "machine": platform.machine()}
+            record |= {"cores": cores(), "machine": platform.machine()}
             records = json.loads(args.out.read_text()) if args.out.exists() else []
             args.out.write_text(json.dumps([*records, record], indent=1) + "\n")
             nll = f"{result['test_nll']:8.4f} ± {result['test_nll_se']:.4f} nats"

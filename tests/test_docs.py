@@ -93,7 +93,7 @@ PARSERS = (
 def _short() -> Iterator[None]:
     """No step in the front doors, eight in loops, sixteen hidden units, whatever is asked for."""
 
-    def capped(self, steps=None, seconds=None):
+    def capped(self, steps=None, seconds=None, *_):
         budget(self, steps=min(8, steps or int(seconds)))
 
     def narrow(self, width=128, depth=4, n_features=0, bandwidth=1.0):

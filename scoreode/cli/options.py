@@ -10,7 +10,7 @@ import numpy as np
 from scoreode.data import Dataset, bin_widths, condition_on, on_grid, sources
 from scoreode.data.columns import Pick, everything, names_in, only, without
 from scoreode.errors import InputError, check_counts, unknown
-from scoreode.model.config import PROCESSES, Run, lookup
+from scoreode.model.config import AUTO, PROCESSES, Run, lookup
 from scoreode.model.defaults import for_table, options_among
 from scoreode.train import RunFolder, saved
 
@@ -31,7 +31,7 @@ _DECISIVE = 2**20  # rows of a part, at most, that decide which columns are disc
 class FitOptions:
     """`scoreode fit`'s options; None leaves the choice to the recipe."""
 
-    order: int = 3
+    order: int | str = AUTO
     process: str = "ve"
     steps: int | None = None
     seconds: float | None = None

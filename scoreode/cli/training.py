@@ -25,7 +25,7 @@ _ALSO_RESUMED = {
 def fit(
     data: MaybeData = None,
     /,
-    order: Literal[1, 2, 3] = 3,
+    order: Literal["auto", 1, 2, 3] = "auto",
     process: str = "ve",
     steps: Annotated[int | None, default("by the rows, without --seconds")] = None,
     seconds: Annotated[float | None, default("by steps")] = None,
@@ -83,7 +83,7 @@ def fit(
     Example: scoreode fit --resume run
 
     Args:
-        order: of the score matching objective; 2 and 3 also match derivatives of the score.
+        order: of the objective; 2 and 3 match derivatives of the score, auto if they pay.
         process: ve, vp, subvp or straight.
         steps: train for so many steps.
         seconds: train for so many seconds instead.

@@ -27,6 +27,7 @@ from scoreode.estimator import conditions, inputs
 from scoreode.estimator.plan import dataset_of, run_of, with_grid
 from scoreode.flow import EXACT_UP_TO, LogLikelihood, Refined
 from scoreode.model.build import check_continuous
+from scoreode.model.config import AUTO
 from scoreode.model.fitted import Fitted
 from scoreode.network import Specification
 from scoreode.process import AbstractProcess
@@ -46,7 +47,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
     **Arguments:**
 
     - `order`: of the objective. Orders 2 and 3 also match the derivatives of the score, on which
-      the likelihood of the ODE depends.
+      the likelihood of the ODE depends. With "auto" they do so late in training, if validation rows
+      say that they can gain; `fitted_.order` says whether.
     - `process`: "ve", "vp", "subvp", "straight", or an `AbstractProcess`.
     - `steps` or `seconds`: how long to train.
     - `batch_size`, `learning_rate`, `network` (an `MLP`, a `UNet` …), `n_probes` an example,
@@ -75,7 +77,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
 
     **Example:**
 
-        est = ScoreODE(order=3, seconds=60).fit(X)
+        est = ScoreODE(seconds=60).fit(X)
         est.score_samples(X)      # nats, in the units of X
         est.sample(100)
 
@@ -90,7 +92,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
 
     def __init__(
         self,
-        order: int = 3,
+        order: int | str = AUTO,
         process: str | AbstractProcess = "ve",
         steps: int | None = None,
         seconds: float | None = None,
@@ -356,7 +358,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         """The estimator whose parameters would fit this model."""
         run, columns = fitted.run, fitted.data.columns
         estimator = cls(
-            order=run.objective.order,
+            order=run.order,
             process=run.objective.process,
             steps=run.steps,
             seconds=run.seconds,

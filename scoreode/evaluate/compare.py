@@ -17,6 +17,7 @@ from scoreode.evaluate.held_out import HeldOut, Options, Sources
 from scoreode.evaluate.runs import Subject, subjects
 from scoreode.evaluate.text import plus_minus
 from scoreode.model.fitted import Fitted
+from scoreode.model.nlls import NAMES as J_DIFF
 
 LEVEL = 0.05  # of all differences together
 _KEPT = ("n", "d", "nats_mean", "nats_stderr", "probe_stderr", "bits_per_dim")
@@ -86,10 +87,11 @@ def _run(evaluated: Evaluated, reference: Evaluated) -> dict[str, Any]:
     return {
         "run": str(subject.folder.path),
         "label": subject.label,
-        "order": fitted.run.objective.order,
+        "order": fitted.order,
         "steps": fitted.steps,
         "train_seconds": fitted.seconds,
         **{name: evaluated.summary[name] for name in _KEPT},
+        **{name: evaluated.summary.get(name) for name in J_DIFF},
         "difference": None if found is None else float(found.value),
         "difference_stderr": None if found is None else float(found.stderr),
         "p": None if found is None else _p(float(found.value), float(found.stderr)),
@@ -116,6 +118,7 @@ def readable(summary: dict[str, Any]) -> str:
     grid = any(run["bits_per_dim"] is not None for run in summary["runs"])
     head = ["", "order", "steps", "seconds", "log-density, nats"]
     head += ["bits/dim"] if grid else []
+    head += ["J_Diff, nats"]
     head += [f"difference from {summary['reference']}, nats", ""]
     lines = [head, *(_cells(run, summary, grid) for run in summary["runs"])]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -143,6 +146,7 @@ def _cells(run: dict[str, Any], summary: dict[str, Any], grid: bool) -> list[str
         f"{run['train_seconds']:.0f}",
         plus_minus(run["nats_mean"], run["nats_stderr"]),
         *([bits] if grid else []),
+        plus_minus(run["j_diff"], run["j_diff_stderr"]),
         "reference" if reference else plus_minus(run["difference"], run["difference_stderr"]),
         judged[run["significant"]],
     ]

@@ -20,8 +20,9 @@ import numpy as np
 from scoreode._files import lock
 from scoreode.data import tables
 from scoreode.errors import FailureError, InputError, listing
-from scoreode.flow import LogLikelihood
+from scoreode.flow import LogLikelihood, Refined
 from scoreode.model.fitted import Fitted
+from scoreode.model.nlls import JDiff
 
 BLOCK = 8192  # rows between two writes: some seconds of work
 RECORD = np.dtype(
@@ -34,6 +35,7 @@ RECORD = np.dtype(
     ]
 )
 _FOR_MEANS = {"n_probes": 4, "tolerance": 0.05}
+_J_DIFF_ROWS = 2048  # at most: they cost as much again as a log-density
 Evaluate = Callable[[np.ndarray, int], Any]
 """A `LogLikelihood` of rows, of which the first has this number in its table."""
 
@@ -160,12 +162,28 @@ def measure(
 ) -> tuple[LogLikelihood, np.ndarray, dict[str, Any]]:
     """Log-likelihoods of rows, given c if they are conditional; as records; their summary.
 
-    **Cost:** a log-density a row, as accurate as means need it.
+    The summary has J_Diff, too.
+
+    **Cost:** a log-density a row, as accurate as means need it, and two of some of the rows.
     """
     started = time.perf_counter()
     found = fitted.log_likelihood(rows, seed, **for_means(fitted), c=c)
     records = as_records(found)
-    return found, records, summarise(fitted, records, time.perf_counter() - started)
+    summary = summarise(fitted, records, time.perf_counter() - started)
+    return found, records, summary | j_diff(fitted, rows, seed, c)
+
+
+def j_diff(
+    fitted: Fitted, rows: np.ndarray, seed: int = 0, c: np.ndarray | None = None
+) -> dict[str, Any]:
+    """J_Diff over the first 2048 rows, with the NLL and the bound whose difference it is, in nats.
+
+    Empty where fewer than two converged; see `model.nlls`.
+    """
+    c = None if c is None else c[:_J_DIFF_ROWS]
+    nlls = fitted.nlls(rows[:_J_DIFF_ROWS], seed, Refined(**for_means(fitted)), c)
+    found = JDiff.of(nlls)
+    return {} if found is None else found.summary
 
 
 def as_records(found: Any) -> np.ndarray:

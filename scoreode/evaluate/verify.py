@@ -13,6 +13,7 @@ import numpy as np
 from scoreode.evaluate.truth import is_known, oracle_of
 from scoreode.flow import Given, map_rows
 from scoreode.model.fitted import Fitted
+from scoreode.model.nlls import NLLs
 from scoreode.objective import DenoisingScoreMatching
 from scoreode.objective import Likelihood as LikelihoodWeighting
 from scoreode.theory import DataPath, Estimate, PathErrors, log_q_0, sde_density, theorem_1
@@ -37,14 +38,23 @@ def checks(
     key, n = jr.key(seed), _DRAWS_A_ROW * len(rows)
     if fitted.dequantisation is not None:
         rows = fitted.dequantisation.dequantise(rows, seed)
-    z, _, c = fitted.density.standardise(rows, c)
+    z, _, standard_c = fitted.density.standardise(rows, c)
     sections = {
-        "objectives": _objectives(fitted, z, c, key),
-        "itself": _consistency(fitted, z, c, key),
+        "exact and bound": _nlls(fitted.density.nlls(rows, seed, c=c)),
+        "objectives": _objectives(fitted, z, standard_c, key),
+        "itself": _consistency(fitted, z, standard_c, key),
     }
     if is_known(fitted):
         sections |= {"theorem 1": _theorem_1(fitted, key, n), "theorem 2": _theorem_2(fitted, key)}
     return sections
+
+
+def _nlls(nlls: NLLs) -> dict[str, Any]:
+    """The NLL of the ODE, the SDE's bound, and J_Diff, their difference, in nats."""
+    values = {"nll": nlls.ode, "sde_bound": nlls.bound, "J_Diff": nlls.j_diff}
+    converged = np.isfinite(nlls.ode)
+    found = {name: Estimate.from_samples(value[converged]) for name, value in values.items()}
+    return found | {"unconverged": int(np.sum(~converged))}
 
 
 def _theorem_1(fitted: Fitted, key: jax.Array, n: int) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from scoreode.flow.dequantise import (
 )
 from scoreode.flow.grid import GridLikelihood
 from scoreode.flow.likelihood import (
+    BOUND_TIMES,
     DEFAULT_PROBES,
     EXACT_UP_TO,
     Likelihood,
@@ -33,6 +34,7 @@ from scoreode.flow.sampling import (
 from scoreode.score import Given
 
 __all__ = [
+    "BOUND_TIMES",
     "DEFAULT_PROBES",
     "EXACT_UP_TO",
     "AbstractDequantisation",

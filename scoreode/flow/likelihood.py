@@ -26,6 +26,7 @@ from scoreode.process import AbstractProcess
 
 EXACT_UP_TO = 32  # dimensions; above, d tangents per evaluation cost more than they gain
 DEFAULT_PROBES = 16
+BOUND_TIMES = 16  # of a bound on the NLL
 Values = Array | np.ndarray
 
 
@@ -152,7 +153,7 @@ def nll_bound(
     process: AbstractProcess,
     key: PRNGKeyArray,
     x_0: Example,
-    n_times: int = 16,
+    n_times: int = BOUND_TIMES,
 ) -> Scalar:
     r"""An upper bound on −log p_0^SDE(x_0) in nats, by Monte Carlo (Song et al. 2021, Theorem 3).
 
@@ -161,20 +162,33 @@ def nll_bound(
     The times are stratified in log-SNR, where the integral's weight is constant. The bound is on
     the SDE's density, not the ODE's. It is cheap and smooth enough for early stopping.
 
+    The residual of the score of the standard normal law, r = (α² ε − α σ x_0) / (α² + σ²), is a
+    control variate: only ‖σ s + ε‖² − ‖r‖² is drawn, and the rest of the integral is in closed
+    form. For that score the bound is exact.
+
     **Cost:** `n_times` evaluations of the score.
     """
-    key_t, key_eps, key_T = jr.split(key, 3)
+    key_t, key_eps = jr.split(key)
     low, high = process.log_snr_range(x_0.dtype)
     u = (jr.uniform(key_t, dtype=x_0.dtype) + jnp.arange(n_times, dtype=x_0.dtype) / n_times) % 1
     t = jax.vmap(process.t_of_log_snr)(low + (high - low) * u)
     eps = jr.normal(key_eps, (n_times, *x_0.shape), x_0.dtype)
+    d, square = x_0.size, jnp.sum(x_0**2)
 
     def excess(t: Scalar, eps: Example) -> Scalar:
-        x_t = process.diffuse(x_0, eps, t)
-        return jnp.sum((process.sigma(t) * score(x_t, t) + eps) ** 2) - x_0.size
+        alpha, sigma = process.alpha(t), process.sigma(t)
+        residual = sigma * score(process.diffuse(x_0, eps, t), t) + eps
+        of_normal = alpha * (alpha * eps - sigma * x_0) / (alpha**2 + sigma**2)
+        return jnp.sum(residual**2) - jnp.sum(of_normal**2)
+
+    def antiderivative(log_snr: Scalar) -> Scalar:
+        """Of E‖r‖² − d = d sigmoid(λ)² + ‖x_0‖² sigmoid′(λ) − d."""
+        noise = jax.nn.sigmoid(log_snr)
+        return square * noise + d * (jax.nn.softplus(-log_snr) - noise)
 
     t_0, T = (jnp.asarray(t, x_0.dtype) for t in (process.t_min, process.t_max))
-    x_T = process.diffuse(x_0, jr.normal(key_T, x_0.shape, x_0.dtype), T)
-    expansion = x_0.size * jnp.log(process.alpha(T) / process.alpha(t_0))
-    integral = 0.5 * (high - low) * jnp.mean(jax.vmap(excess)(t, eps))
-    return integral - process.prior_log_density(x_T) - expansion
+    drawn = (high - low) * jnp.mean(jax.vmap(excess)(t, eps))
+    integral = 0.5 * (drawn + antiderivative(high) - antiderivative(low))
+    at_T = process.prior_log_density(process.alpha(T) * x_0)
+    at_T = at_T - d / 2 * (process.sigma(T) / process.prior_scale(x_0.dtype)) ** 2
+    return integral - at_T - d * jnp.log(process.alpha(T) / process.alpha(t_0))

@@ -22,6 +22,7 @@ from jax.sharding import AxisType, Mesh, PartitionSpec
 CHUNK = 512
 _AT_ONCE = 2**17  # values of rows and tangents per chunk: they fit into a core's cache
 _HIDDEN = 2**19  # values of hidden states and their tangents that fit into a core's caches
+_HIDDEN_THERE = 2**26  # and into an accelerator's memory, where some ten such states are alive
 _MAX_THREADS = 8  # each chunk in flight takes its own memory
 
 
@@ -38,8 +39,9 @@ def rows_at_once(size: int, tangents: int, hidden: int = 0) -> int:
     budget = _AT_ONCE * (1 if cpu else 32)
     # A network's work grows faster than the size of a row: fewer rows if rows are large.
     fit = max(budget // max((1 + tangents) * max(size, 64), 16 * size), 8)
-    if cpu and hidden:
-        fit = min(fit, max(_HIDDEN // ((1 + tangents) * hidden), 1))
+    if hidden:
+        room = _HIDDEN if cpu else _HIDDEN_THERE
+        fit = min(fit, max(room // ((1 + tangents) * hidden), 1))
     return 2 ** min(fit.bit_length() - 1, 8 if cpu else 13)
 
 

@@ -60,9 +60,11 @@ DEQUANTISATIONS: dict[str, type[AbstractTrainingNoise]] = {
 class Run:
     """How a model is built and trained.
 
-    **Arguments:** `objective`, with its process and order; `parametrisation`; `network`;
+    **Arguments:** `objective`, with its process and order; `auto_order`: where orders above 1 would
+    begin, J_Diff of validation rows decides if they do; `parametrisation`; `network`;
     `standardise`, "centre", "scale", "whiten" or "power", or "auto" until the rows are known; a
-    budget in `steps` or `seconds`; `batch_size`, in `micro_batches` one after another;
+    budget in `steps` or `seconds`; `cycle`, the steps of the first of the cycles in which seconds
+    are spent (None: all of them); `batch_size`, in `micro_batches` one after another;
     `learning_rate`, the peak after a warm-up over the part `warmup` of the budget; `ema_decay`;
     `clip`, of the gradient's norm; `weight_decay`, decoupled, of the weights of linear maps;
     `smoothing`, the standard deviation of normal noise that training adds to standardised rows
@@ -74,11 +76,13 @@ class Run:
     """
 
     objective: objective.Objective
+    auto_order: bool = False
     parametrisation: score.AbstractParametrisation = score.Velocity()
     network: Specification = MLP()
     standardise: str = "power"
     steps: int | None = None
     seconds: float | None = None
+    cycle: int | None = None
     batch_size: int = 256
     micro_batches: int = 1
     learning_rate: float = 3e-3
@@ -95,6 +99,11 @@ class Run:
     dequantise: AbstractTrainingNoise = UniformNoise()
     radius: float | None = None
     seed: int = 0
+
+    @property
+    def order(self) -> int | str:
+        """What was asked for: the objective's, or "auto"."""
+        return AUTO if self.auto_order else self.objective.order
 
 
 COMPONENTS: dict[str, type] = {

@@ -32,11 +32,15 @@ FLAT_NETWORK = MLP(width=128, depth=3, n_features=64, bandwidth=0.5)
 LATE_LAMBDA1 = objective.Ramp(0.2, 0.8, 0.85)
 LATE_LAMBDA2 = objective.Ramp(0.02, 0.8, 0.85)
 LATE_EVERY = 4
+AUTO_ORDER = 3  # where J_Diff says that high orders pay
 
 # Quiet targets are for tables: images have no neighbours near enough, and a condition seldom occurs
 # twice. Where these rows would be all there are, no noise keeps them from being learnt by heart.
 N_REFERENCE = 1024
 
+
+# In seconds that are more than the rows need, the first cycle sees every row so often.
+CYCLE_EPOCHS, CYCLE_LEAST = 512, 2000  # at most; steps, at least
 
 # Keeps the network from learning its rows by heart once a budget is long.
 WEIGHT_DECAY = 0.03
@@ -46,7 +50,7 @@ def for_table(
     n: int,
     d: int,
     *,
-    order: int = 3,
+    order: int | str = AUTO,
     process: process.AbstractProcess,
     steps: int | None = None,
     seconds: float | None = None,
@@ -72,8 +76,11 @@ def for_table(
 
     **Raises:** `InputError` for an option outside its range.
     """
+    # Coefficients of one's own act from the first step.
+    auto = order == AUTO and lambda1 is None and lambda2 is None
+    order = AUTO_ORDER if order == AUTO else order
     if not (is_number(order) and isinstance(order, int) and order in (1, 2, 3)):
-        raise InputError(f"order {order}: choose 1, 2 or 3")
+        raise InputError(f"order {order}: choose auto, 1, 2 or 3")
     if steps is not None and seconds is not None:
         raise InputError("give steps or seconds, not both")
     check_positive(seconds=seconds, learning_rate=learning_rate)
@@ -122,12 +129,16 @@ def for_table(
         chosen, units, batch, rate = MLP(), AUTO, 256, 3e-3
     if noise.begins_at_grid and units == AUTO:
         units = "scale"
+    stops = others.get("patience") is not None or others.get("validation") == "exact"
+    open_end = seconds is not None and table and not stops
     return Run(
         score_matching,
+        auto_order=auto,
         network=network or chosen,
         standardise=standardise or units,
         steps=steps,
         seconds=seconds,
+        cycle=first_cycle(n, batch_size or batch) if open_end else None,
         batch_size=batch_size or batch,
         learning_rate=learning_rate or rate,
         weight_decay=(WEIGHT_DECAY if table else 0.0) if weight_decay is None else weight_decay,
@@ -136,6 +147,11 @@ def for_table(
         dequantise=LearntNoise(for_noise(image_shape)) if noise is LearntNoise else noise(),
         **others,
     )
+
+
+def first_cycle(n: int, batch_size: int) -> int:
+    """The steps of the first cycle on n rows; see `train.cycles`."""
+    return max(CYCLE_EPOCHS * n // batch_size, CYCLE_LEAST)
 
 
 def options_among(names: Iterable[str]) -> list[str]:

@@ -23,6 +23,7 @@ from scoreode.flow.dequantise import Nats
 from scoreode.model.config import Run
 from scoreode.model.density import Density
 from scoreode.model.memory import check_fits
+from scoreode.model.nlls import JDiff, NLLs
 
 _DRAW = 24  # bytes a value: float32, float64, and a copy while parts are joined
 _TYPICAL_ROWS = 512  # drawn from a model to know its mean log-density
@@ -41,16 +42,21 @@ class Fitted:
     """The best validation NLL met in training, in nats per row."""
     recoveries: tuple[int, ...] = ()
     """The steps that training went back to with half the learning rate, as it had diverged."""
+    order: int = 1
+    """The highest order that has acted on the weights."""
+    j_diff: JDiff | None = None
+    """J_Diff of validation rows; None where there are none, and of a run without a folder."""
 
     @property
     def summary(self) -> dict[str, Any]:
         """What summary.json holds."""
         return {
-            "order": self.run.objective.order,
+            "order": self.order,
             "steps": self.steps,
             "seconds": self.seconds,
             "validation_nats": self.validation_nats,
             "recoveries": list(self.recoveries),
+            **({} if self.j_diff is None else self.j_diff.summary),
         }
 
     @cached_property
@@ -94,6 +100,20 @@ class Fitted:
         data = self.data
         check_grid(x, data.bin_width, data.bin_edge, data.columns, "data", first_row)
         return noise.log_mass(log_density, x, samples, seed, first_row)
+
+    def nlls(
+        self,
+        x: np.ndarray,
+        seed: int = 0,
+        how: Refined = Refined(),
+        c: np.ndarray | None = None,
+    ) -> NLLs:
+        """The NLL of the ODE and the SDE's bound on rows at t_min; see `Density.nlls`.
+
+        Rows on a grid are points in their cells, drawn by the seed.
+        """
+        noise = self.dequantisation
+        return self.density.nlls(x if noise is None else noise.dequantise(x, seed), seed, how, c)
 
     def beyond(self, x: np.ndarray, c: np.ndarray | None = None) -> np.ndarray | None:
         """Which values lie beyond their training range, bool (n, d + k); None if it is unknown."""

@@ -11,7 +11,9 @@ the paper's unweighted objectives at one (x_0, ε, t) are
     J2,tr = (σ² tr ∇s + d − ‖ℓ1‖²)²            (Corollary 1)
     J3    = ‖σ³ ∇tr(∇s) + ℓ3‖²                 (Theorem 4)
 
-    J = J1 + λ1 (J2 + J2,tr) + λ2 J3.
+    J = J1 + λ1 (J2 + J2,tr) + λ2 J3,
+
+where J2,tr may have a coefficient of its own.
 
 In place of one draw's ε, ℓ1 ℓ1ᵀ and ‖ℓ1‖² ℓ1, the targets may be their posterior expectations over
 reference rows; see `objective.targets`. Then ε stands for ē, and C and K are not 0.
@@ -123,7 +125,8 @@ class DenoisingScoreMatching(eqx.Module):
     """The mean over a batch of w(t) [J1/d^p1 + λ1 (J2/d^p2 + J2,tr/d^p2tr) + λ2 J3/d^p3].
 
     **Arguments:** `process`; `order`, 1, 2 or 3; `lambda1` and `lambda2`, which may rise during
-    training (before they start, orders 2 and 3 cost nothing); `weighting`; `probe`; `n_probes` per
+    training (before they start, orders 2 and 3 cost nothing); `lambda1_trace`, of J2,tr (None:
+    `lambda1`); `weighting`; `probe`; `n_probes` per
     example; `every`, k: evaluate orders 2 and 3 on every k-th example of a batch; `powers`
     (p1, p2, p2tr, p3) of d, by default the paper's for images; `targets`, ε or its posterior;
     `noise`, of independent examples or of pairs.
@@ -143,12 +146,23 @@ class DenoisingScoreMatching(eqx.Module):
     powers: tuple[int, int, int, int] = (1, 2, 2, 3)
     targets: AbstractTargets = Draw()
     noise: AbstractNoise = Independent()
+    lambda1_trace: Ramp | None = None
 
     def __check_init__(self) -> None:
         if self.order not in (1, 2, 3):
             raise ValueError(f"order must be 1, 2 or 3, not {self.order}")
         if self.n_probes < 1 or self.every < 1:
             raise ValueError("n_probes and every must be at least 1")
+
+    @property
+    def begins(self) -> float:
+        """The progress from which the first of the coefficients of orders 2 and 3 is above 0."""
+        return min((ramp.start for ramp in self._ramps if ramp.value > 0), default=1.0)
+
+    @property
+    def _ramps(self) -> tuple[Ramp, Ramp, Ramp]:
+        """The coefficients of J2, J2,tr and J3."""
+        return self.lambda1, self.lambda1_trace or self.lambda1, self.lambda2
 
     @property
     def n_reference(self) -> int:
@@ -235,18 +249,19 @@ class DenoisingScoreMatching(eqx.Module):
             zero = jnp.zeros((), J1.dtype)
             return J1, Terms(zero, zero, zero, zero)
 
-        lambda1, lambda2 = self.lambda1(progress), self.lambda2(progress)
+        lambda1, trace, lambda2 = (ramp(progress) for ramp in self._ramps)
         if self.order == 1:
             J1, means = low()
-        elif min(self.lambda1.start, self.lambda2.start) <= 0:
+        elif min(ramp.start for ramp in self._ramps) <= 0:
             J1, means = high()
         else:
-            J1, means = jax.lax.cond(lambda1 + lambda2 > 0, high, low)
+            J1, means = jax.lax.cond(lambda1 + trace + lambda2 > 0, high, low)
         means = eqx.tree_at(lambda terms: terms.first, means, jnp.mean(weight * J1))
         p1, p2, p2tr, p3 = (float(d) ** power for power in self.powers)
         loss = (
             means.first / p1
-            + lambda1 * (means.second / p2 + means.second_trace / p2tr)
+            + lambda1 * means.second / p2
+            + trace * means.second_trace / p2tr
             + lambda2 * means.third / p3
         )
         values = {

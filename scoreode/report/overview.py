@@ -12,7 +12,7 @@ from scoreode.evaluate.densities import Examined
 from scoreode.evaluate.held_out import Options
 from scoreode.evaluate.runs import Subject
 from scoreode.evaluate.text import of, value
-from scoreode.model.config import to_json
+from scoreode.model.config import Run, to_json
 from scoreode.model.fitted import Fitted
 from scoreode.report import again
 from scoreode.report.html import Chart, Charts, Curve, Fold, Section, Table, Text
@@ -81,7 +81,7 @@ def _facts(subject: Subject) -> dict[str, str]:
         "columns": f"{len(data.columns)}",
         "given": ", ".join(data.conditions) or "nothing",
         "grid": _grid(data),
-        "order": f"{run.objective.order}",
+        "order": _order(run, fitted),
         "process": _describe(run.objective.process),
         "network": f"{kind}, {', '.join(f'{k} {_short(v)}' for k, v in sizes.items())}",
         "standardisation": run.standardise,
@@ -104,6 +104,13 @@ def _grid(data: Description) -> str:
         return f"cells of width {data.bin_width:g}"
     widths = zip(data.columns, data.bin_width, strict=True)
     return "cells of width " + ", ".join(f"{width:g} ({name})" for name, width in widths if width)
+
+
+def _order(run: Run, fitted: Fitted | None) -> str:
+    """What was asked for, and what acted on the weights."""
+    if fitted is None or fitted.order == run.order:
+        return f"{run.order}"
+    return f"{run.order}; {fitted.order} acted on the weights"
 
 
 def _recoveries(fitted: Fitted | None) -> str:

@@ -152,41 +152,49 @@ class TrainState(eqx.Module):
 
 @dataclass(frozen=True)
 class Budget:
-    """How long to train: a number of steps, or of seconds including compilation."""
+    """How long to train: steps, seconds including compilation, or whichever ends first.
+
+    **Arguments:** `steps` from `first_step` on, `seconds` from `begun` on.
+    """
 
     steps: int | None = None
     seconds: float | None = None
+    first_step: int = 0
+    begun: float = 0.0
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.seconds is None):
-            raise ValueError("a budget is either steps or seconds")
-        if (self.steps or self.seconds or 0) <= 0:
-            raise ValueError("a budget is positive")
+        given = [limit for limit in (self.steps, self.seconds) if limit is not None]
+        if not given or min(given) <= 0:
+            raise ValueError("a budget is of steps or seconds, and positive")
 
     def progress(self, step: int, elapsed: float) -> float:
         """The share of the budget that is spent, from 0 to 1."""
-        spent = step / self.steps if self.steps is not None else elapsed / self._seconds
-        return min(spent, 1.0)
+        of_steps = 0.0 if self.steps is None else (step - self.first_step) / self.steps
+        of_seconds = 0.0 if self.seconds is None else (elapsed - self.begun) / self.seconds
+        return min(max(of_steps, of_seconds), 1.0)
 
-    @property
-    def _seconds(self) -> float:
-        return math.inf if self.seconds is None else self.seconds
+    def spent(self, step: int, elapsed: float) -> float:
+        """The share of all seconds, those before it too; of steps alone the progress."""
+        if self.seconds is None:
+            return self.progress(step, elapsed)
+        return min(elapsed / (self.begun + self.seconds), 1.0)
 
     def chunk(self, step: int, elapsed: float, rate: float | None) -> tuple[int, float]:
         """The number of steps in the next chunk, and the progress per step."""
-        if self.steps is not None:
-            return min(CHUNK, self.steps - step), 1 / self.steps
-        if rate is None:
-            return _TIMED, 0.0
-        left = max(1, math.ceil((self._seconds - elapsed) * rate))
-        n = min(CHUNK, left)
-        return n, (1 - self.progress(step, elapsed)) / left
+        left = math.inf if self.steps is None else self.steps - (step - self.first_step)
+        if self.seconds is None and self.steps is not None:
+            return int(min(CHUNK, left)), 1 / self.steps
+        if self.seconds is None or rate is None:
+            return int(min(_TIMED, left)), 0.0
+        left = int(min(left, max(1, math.ceil((self.seconds - elapsed + self.begun) * rate))))
+        return min(CHUNK, left), (1 - self.progress(step, elapsed)) / left
 
 
 @dataclass(frozen=True)
 class Report:
     """The state of training after a chunk; `terms` are means over its steps.
 
+    `progress` is that of the whole budget, `annealed` that of the learning rate's schedule.
     `recoveries` are the steps to which training went back after non-finite numbers. Each halved the
     learning rate.
     """
@@ -198,6 +206,7 @@ class Report:
     steps_per_second: float
     terms: dict[str, float]
     recoveries: tuple[int, ...] = ()
+    annealed: float = 1.0
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -321,11 +330,13 @@ def train(
     key: PRNGKeyArray,
     elapsed: float = 0.0,
     recoveries: Sequence[int] = (),
+    until: float = 1.0,
 ) -> Iterator[Report]:
     """Yields a `Report` after every chunk of steps until the budget is spent.
 
     **Arguments:** `state`, initial or from a checkpoint; `sampler` of batches; `optimiser`;
-    `budget`; `key`; `elapsed` seconds and `recoveries`, as in the last report of a resumed run.
+    `budget`; `key`; `elapsed` seconds and `recoveries`, as in the last report of a resumed run;
+    `until`, the progress at which to stop.
 
     **Raises:** `FailureError` if the loss or a weight is not finite, after `RECOVERIES` attempts at
     smaller learning rates.
@@ -336,7 +347,7 @@ def train(
     state = devices.everywhere(state, mesh)
     sampler_at = _samplers(sampler, mesh)
     progress, recoveries = budget.progress(step, elapsed), tuple(recoveries)
-    while progress < 1:
+    while progress < until:
         started = time.perf_counter()
         n, increment = devices.broadcast(budget.chunk(step, started - begin, rate))
         counts = jnp.asarray(int(n)), jnp.float32(progress), jnp.float32(increment)
@@ -355,9 +366,9 @@ def train(
             raise FailureError(_failure_message(terms["loss"], step, int(n), recoveries))
         (progress,) = devices.broadcast([budget.progress(step, now - begin)])
         if finite:
-            speed = n / (now - started)
+            speed, spent = n / (now - started), budget.spent(step, now - begin)
             local = devices.here(state)
-            yield Report(local, step, progress, now - begin, speed, terms, recoveries)
+            yield Report(local, step, spent, now - begin, speed, terms, recoveries, progress)
 
 
 def _attempt(key: PRNGKeyArray, number: int) -> PRNGKeyArray:

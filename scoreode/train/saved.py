@@ -11,6 +11,7 @@ from scoreode.model.build import blank_density
 from scoreode.model.config import Run, from_json, to_json
 from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted
+from scoreode.model.nlls import JDiff
 from scoreode.train import (
     Optimiser,
     RunFolder,
@@ -73,7 +74,9 @@ def load(path: Path) -> Fitted:
     steps, seconds, nats = (summary.get(name) for name in ("steps", "seconds", "validation_nats"))
     if steps is None or seconds is None:
         raise InputError(f"{path}/summary.json: not the summary of a run; restore a copy")
-    return Fitted(run, density, data, steps, seconds, nats, _recoveries(summary))
+    order = summary.get("order", run.objective.order)
+    found = _recoveries(summary), order, JDiff.from_summary(summary)
+    return Fitted(run, density, data, steps, seconds, nats, *found)
 
 
 def at_checkpoint(path: Path) -> Fitted:
@@ -88,7 +91,8 @@ def at_checkpoint(path: Path) -> Fitted:
     tree = state, blank.score_model, blank.bijection
     (state, best, bijection), record = folder.checkpoints(read_only=True).restore(tree)
     density, steps = Density(bijection, best), int(state.step)
-    known = record["elapsed"], record["best"], _recoveries(record)
+    order = record.get("best_order", run.objective.order)
+    known = record["elapsed"], record["best"], _recoveries(record), order
     return Fitted(run, density, data, steps, *known)
 
 

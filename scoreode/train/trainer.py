@@ -8,13 +8,16 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Self
 
+import equinox as eqx
 import jax
 import jax.random as jr
 
+from scoreode._typing import Loss
 from scoreode.data import Dataset, Description
 from scoreode.errors import InputError
 from scoreode.model.build import prepare
@@ -23,8 +26,10 @@ from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted
 from scoreode.model.standardise import Chain
 from scoreode.score import ScoreModel
-from scoreode.train import Budget, Report, RunFolder, TrainState, devices, train
+from scoreode.train import Report, RunFolder, TrainState, devices, train
 from scoreode.train.batches import batches
+from scoreode.train.cycles import Cycle
+from scoreode.train.high_orders import begin, may_act, pay
 from scoreode.train.loop import CHUNK
 from scoreode.train.observers import Observer, no_observer
 from scoreode.train.saved import (
@@ -107,14 +112,19 @@ def _new_folder(path: Path | None, command: str | None) -> Iterator[RunFolder | 
 
 
 class _Best:
-    """The best validated model so far; without validation, whatever comes last."""
+    """The best validated model so far; without validation, whatever comes last.
 
-    def __init__(self, model: ScoreModel, value: float | None = None, waited: int = 0):
-        self.model, self.value, self.waited = model, value, waited
+    `order` is the highest that has acted on it.
+    """
 
-    def update(self, model: ScoreModel, value: float) -> None:
+    def __init__(
+        self, model: ScoreModel, order: int = 1, value: float | None = None, waited: int = 0
+    ):
+        self.model, self.order, self.value, self.waited = model, order, value, waited
+
+    def update(self, model: ScoreModel, order: int, value: float) -> None:
         if math.isfinite(value) and (self.value is None or value < self.value):
-            self.model, self.value, self.waited = model, value, 0
+            self.model, self.order, self.value, self.waited = model, order, value, 0
         else:
             self.waited += 1
 
@@ -128,10 +138,11 @@ class Trainer:
         self.folder: RunFolder | None = folder
         self._bijection: Chain = density.bijection
         self._optimiser = _optimiser(run)
-        loss = run.dequantise.loss(run.objective, density.bijection, data.bin_width)
-        self._state = TrainState.initial(density.score_model, loss, self._optimiser)
+        self._order: int | None = self._asked_order()
+        self._state = TrainState.initial(density.score_model, self._loss(), self._optimiser)
         self._best = _Best(density.score_model)
         self._validated, self._elapsed = 0, 0.0
+        self._cycle = Cycle(run.cycle)
         self._recoveries: tuple[int, ...] = ()
         self._checkpoints = None if folder is None else folder.checkpoints()
         self._validation = Validation(run, data)
@@ -148,9 +159,12 @@ class Trainer:
         trainer = cls(run, data, blank, folder if devices.is_first() else None)
         tree, record = folder.checkpoints().restore(trainer._tree())
         trainer._state, best, trainer._bijection = tree
-        trainer._best = _Best(best, record["best"], record["waited"])
+        order = record.get("best_order", run.objective.order)
+        trainer._best = _Best(best, order, record["best"], record["waited"])
+        trainer._decide(record.get("order", run.objective.order))
         trainer._validated, trainer._elapsed = record["validated"], record["elapsed"]
         trainer._recoveries = _recoveries(record)
+        trainer._cycle = Cycle(**record.get("cycle", {"steps": run.cycle}))
         if trainer.folder is not None:
             trainer.folder.rewind_metrics(trainer.step)
         return trainer
@@ -192,11 +206,14 @@ class Trainer:
         if self._checkpoints is None:
             return
         record = {
+            "order": self._order,
             "best": self._best.value,
+            "best_order": self._best.order,
             "waited": self._best.waited,
             "validated": self._validated,
             "elapsed": self._elapsed,
             "recoveries": list(self._recoveries),
+            "cycle": asdict(self._cycle),
         }
         self._checkpoints.save(self.step, self._tree(), record)
 
@@ -206,7 +223,60 @@ class Trainer:
     def _density(self, model: ScoreModel) -> Density:
         return Density(self._bijection, model)
 
+    def _asked_order(self) -> int | None:
+        """The order that a cycle begins with; None until J_Diff decides."""
+        if not self.run.auto_order:
+            return self.run.objective.order
+        return None if may_act(self.run) else 1
+
+    def _loss(self) -> Loss:
+        """The loss of the order that is decided, until then of order 1."""
+        objective = self.run.objective
+        if self.run.auto_order:
+            objective = replace(objective, order=self._order or 1)
+        return self.run.dequantise.loss(objective, self._bijection, self.data.bin_width)
+
+    def _decide(self, order: int | None) -> None:
+        """Goes on by this order, with what the loss has learnt."""
+        self._order = order
+        learnt, _ = eqx.partition(self._state.loss, eqx.is_array)
+        _, settings = eqx.partition(self._loss(), eqx.is_array)
+        self._state = replace(self._state, loss=eqx.combine(learnt, settings))
+
     def _reports(self) -> Iterator[Report]:
+        """Those of one cycle after another, while there is time and they pay."""
+        while True:
+            yield from self._reports_of_cycle()
+            following = self._cycle.following(self.run, self.step, self._elapsed)
+            (goes_on,) = devices.broadcast([following is not None and not self._validation.absent])
+            if not goes_on or following is None or not self._is_better():
+                return
+            self._cycle, self._validated = following, 0
+            self._decide(self._asked_order())
+
+    def _is_better(self) -> bool:
+        """Whether a cycle's end is better than the best so far, which it then is.
+
+        Within the first cycle the best may have come before its end.
+        """
+        best, last = self._density(self._best.model), self._density(self._state.ema)
+        if self._validation.choose(best, last) is last:
+            self._best = _Best(self._state.ema, self._order or 1, self._validation.nats(last))
+            return True
+        return self._cycle.first_step == 0
+
+    def _reports_of_cycle(self) -> Iterator[Report]:
+        """Those of order 1 until it is decided how to go on, then the others."""
+        if self._order is None:
+            yield from self._train(until=begin(self.run))
+            began = time.perf_counter()
+            found = self._validation.j_diff(self._density(self._state.ema))
+            (high,) = devices.broadcast([pay(found)])
+            self._decide(self.run.objective.order if high else 1)
+            self._elapsed += time.perf_counter() - began
+        yield from self._train()
+
+    def _train(self, until: float = 1.0) -> Iterator[Report]:
         return train(
             self._state,
             batches(
@@ -220,10 +290,11 @@ class Trainer:
                 n_reference=self._n_reference(),
             ),
             self._optimiser,
-            Budget(self.run.steps, self.run.seconds),
+            self._cycle.budget(self.run),
             jr.key(self.run.seed),
             self._elapsed,
             self._recoveries,
+            until,
         )
 
     def _n_reference(self) -> int:
@@ -233,7 +304,7 @@ class Trainer:
         return self.run.objective.n_reference // self.run.micro_batches * self.run.micro_batches
 
     def _validations_due(self, report: Report) -> int:
-        return int(report.progress * self.run.validations)
+        return int(report.annealed * self.run.validations)
 
     def _validated_nats(self, report: Report) -> float | None:
         """A validation NLL in nats when one is due; None otherwise, and for endless data."""
@@ -247,9 +318,13 @@ class Trainer:
         self._recoveries = report.recoveries
         self._validated = self._validations_due(report)
         if self._validation.absent:
-            self._best = _Best(report.state.ema)
-        elif value is not None:
-            self._best.update(report.state.ema, value)
+            self._best = _Best(report.state.ema, self._acting(report))
+        elif value is not None and self._cycle.first_step == 0:  # then only ends count
+            self._best.update(report.state.ema, self._acting(report), value)
+
+    def _acting(self, report: Report) -> int:
+        """The highest order that has acted on a report's weights."""
+        return (self._order or 1) if report.annealed > begin(self.run) else 1
 
     def _record(self, report: Report, value: float | None) -> None:
         if self.folder is None:
@@ -259,14 +334,17 @@ class Trainer:
 
     def _finish(self) -> Fitted:
         best, last = self._density(self._best.model), self._density(self._state.ema)
+        chosen = self._validation.choose(best, last)
         fitted = Fitted(
             self.run,
-            self._validation.choose(best, last),
+            chosen,
             self.description,
             self.step,
             self._elapsed,
             self._best.value,
             self._recoveries,
+            self._best.order if chosen is best else self._order or 1,
+            None if self.folder is None else self._validation.j_diff(chosen),
         )
         self.save()
         if self.folder is not None:

@@ -10,10 +10,12 @@ from scoreode.data import Dataset
 from scoreode.flow import Refined, uniform_noise
 from scoreode.model.config import Run
 from scoreode.model.density import Density
+from scoreode.model.nlls import JDiff
 from scoreode.train import devices
 
 BOUND_ROWS, EXACT_ROWS = 4096, 512  # at most; an exact NLL costs a hundred times as much as a bound
 _BOUND_VALUES, _EXACT_VALUES = 2**18, 2**15  # at most; fewer images, whose networks cost more
+_MORE_ROWS = 2048  # for J_Diff, at most
 _FEW_PROBES = Refined(n_probes=2)  # enough to compare models on the same rows and probes
 
 
@@ -33,6 +35,7 @@ class Validation:
         self._weights = data.validation_weights
         self._bound_rows = _rows(data, max(64, min(BOUND_ROWS, _BOUND_VALUES // d)))
         self._exact_rows = _rows(data, max(8, min(EXACT_ROWS, _EXACT_VALUES // d)))
+        self._more_rows = _rows(data, max(8, min(_MORE_ROWS, _EXACT_VALUES // d)))
 
     def nats(self, density: Density) -> float:
         """The mean exact NLL if the run asks for it, else the mean bound."""
@@ -53,6 +56,14 @@ class Validation:
         record = density.log_likelihood(x, how=_FEW_PROBES, c=c)
         nats = self._mean(log_r - np.asarray(record.nats))
         return nats if np.isfinite(nats) else np.inf  # every other model is better
+
+    def j_diff(self, density: Density) -> JDiff | None:
+        """J_Diff of some validation rows, of endless data too; None where there are none."""
+        x, c, _ = self._dequantise(density, *self._more_rows)
+        if len(x) < 2:
+            return None
+        nlls = density.nlls(x, how=_FEW_PROBES, c=c)
+        return JDiff.of(nlls, None if self._weights is None else self._weights[: len(x)])
 
     def _mean(self, nats: np.ndarray) -> float:
         weights = None if self._weights is None else self._weights[: len(nats)]

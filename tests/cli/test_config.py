@@ -19,7 +19,7 @@ positive = st.floats(1e-9, 1e9)
 whole = st.integers(1, 4096)
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 OPTIONS = {
-    "order": st.sampled_from([1, 2, 3]),
+    "order": st.sampled_from(["auto", 1, 2, 3]),
     "process": st.sampled_from(list(PROCESSES)),
     "init_from": st.none() | texts.map(Path),
     "micro_batches": whole,
@@ -130,8 +130,8 @@ def test_every_command_takes_a_file(cli, trained, table, written):
     [
         ("widht = 3", "unknown option 'widht': did you mean 'width'?"),
         ("config = 'a.toml'", "unknown option 'config'"),
-        ("order = 4", "order = 4: choose from 1, 2, 3"),
-        ("order = true", "order = True: choose from 1, 2, 3"),
+        ("order = 4", "order = 4: choose from auto, 1, 2, 3"),
+        ("order = true", "order = True: choose from auto, 1, 2, 3"),
         ("width = 3.5", "width = 3.5: give a whole number"),
         ("width = true", "width = True: give a whole number"),
         ("seconds = 'ten'", "seconds = 'ten': give a number"),

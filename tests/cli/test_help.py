@@ -37,7 +37,7 @@ COMPLETED = [
     (["fi"], ["fit"]),
     (["comp"], ["compare", "completion"]),
     (["fit", "--ord"], ["--order"]),
-    (["fit", "--order", ""], ["1", "2", "3"]),
+    (["fit", "--order", ""], ["1", "2", "3", "auto"]),
     (["sample", "run", "--method", "a"], ["ancestral"]),
     (["nll", "run", "--js"], ["--json"]),
     (["reproduce", "mog", "--pre"], ["--preset"]),

@@ -63,7 +63,7 @@ def choices(command: Any, option: str) -> set[Any]:
     [
         (training.fit, "dequantise", set(DEQUANTISATIONS)),
         (training.fit, "validation", {"bound", "exact"}),
-        (training.fit, "order", {1, 2, 3}),
+        (training.fit, "order", {"auto", 1, 2, 3}),
         (models.sample, "method", {"ode", *SAMPLERS}),
         (names.reproduce, "preset", set(table1.PRESETS)),
         (evaluation.nll, "split", {"train", "validation", "test"}),

@@ -29,8 +29,11 @@ def test_a_known_truth_is_compared_with(cli, on_mixture, monkeypatch):
     result = cli("verify", on_mixture, "-n", 16, "--json")
     assert result.code == 0, result.err
     found = json.loads(result.out)
-    assert set(found) == {"objectives", "itself", "theorem 1", "theorem 2"}
-    one = found["theorem 1"]
+    assert set(found) == {"exact and bound", "objectives", "itself", "theorem 1", "theorem 2"}
+    one, both = found["theorem 1"], found["exact and bound"]
+    difference = np.subtract(both["J_Diff"], one["J_Diff"])[0]
+    assert abs(difference) < 5 * np.hypot(both["J_Diff"][1], one["J_Diff"][1])
+    assert both["J_Diff"][0] == pytest.approx(both["nll"][0] - both["sde_bound"][0])
     assert one["unconverged"] == 0
     assert abs(one["difference"][0]) < 5 * one["difference"][1]
     assert one["kl_0_sde"] < one["sde_bound"][0] + 5 * one["sde_bound"][1]
@@ -45,7 +48,7 @@ def test_other_data_are_measured_by_themselves(cli, trained, table):
     result = cli("verify", trained, table, "-n", 32, "--json")
     assert result.code == 0, result.err
     found = json.loads(result.out)
-    assert set(found) == {"objectives", "itself"}
+    assert set(found) == {"exact and bound", "objectives", "itself"}
     assert found["itself"]["unconverged"] == 0
     assert found["itself"]["round_trip_distance"][0] < 1e-2
     readable = cli("verify", trained, table, "-n", 32)

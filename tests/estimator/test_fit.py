@@ -270,7 +270,7 @@ def test_a_validation_that_is_no_number_is_no_better_than_another():
     models = [ScoreModel(VP(), Velocity(), TINY.build((1,), jax.random.key(i))) for i in range(5)]
     best = _Best(models[0])
     for model, nats in zip(models[1:], [np.nan, 2.0, np.nan, 3.0], strict=True):
-        best.update(model, nats)
+        best.update(model, 1, nats)
     assert best.model is models[2]
     assert (best.value, best.waited) == (2.0, 2)
 

@@ -235,8 +235,8 @@ def test_a_state_that_is_not_finite_is_none_to_go_back_to():
         list(train(state, ROWS, optimiser, Budget(steps=2 * CHUNK), KEY))
 
 
-@pytest.mark.parametrize("wrong", [{}, {"steps": 1, "seconds": 1.0}, {"steps": 0}, {"steps": -3}])
-def test_a_budget_is_one_positive_number(wrong):
+@pytest.mark.parametrize("wrong", [{}, {"steps": 1, "seconds": -1.0}, {"steps": 0}, {"steps": -3}])
+def test_a_budget_is_of_positive_numbers(wrong):
     with pytest.raises(ValueError, match="budget"):
         Budget(**wrong)
 
@@ -254,6 +254,21 @@ def test_a_budget_of_seconds_ends_when_the_rate_says():
     assert n == 20
     assert budget.progress(50, 9.0) + n * increment == pytest.approx(1)
     assert budget.chunk(0, 0.0, None)[1] == 0  # nothing is known of the rate yet
+
+
+def test_of_steps_and_seconds_the_one_that_ends_first_counts():
+    """After 100 steps and 20 seconds of others."""
+    budget = Budget(400, 10.0, first_step=100, begun=20.0)
+    assert budget.progress(300, 22.0) == pytest.approx(0.5)
+    assert budget.progress(200, 28.0) == pytest.approx(0.8)
+    assert budget.progress(500, 21.0) == 1
+    assert budget.progress(150, 30.0) == 1
+    assert budget.spent(300, 21.0) == pytest.approx(0.7)
+    assert Budget(400, first_step=100).spent(200, 7.0) == pytest.approx(0.25)
+    assert budget.chunk(450, 22.0, 1000.0) == (50, pytest.approx(1 / 400))
+    n, increment = budget.chunk(120, 29.0, 5.0)
+    assert (n, increment) == (5, pytest.approx(0.1 / 5))
+    assert budget.chunk(497, 22.0, None) == (3, 0.0)
 
 
 @pytest.mark.slow

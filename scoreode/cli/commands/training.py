@@ -23,6 +23,7 @@ from scoreode.train.source import place, training_data
 from scoreode.train.tensorboard import events
 
 RUNS = Path("runs")
+_MOST_OF = 0.95  # of a budget in seconds; it is said if less was used
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def _train(
         note("few rows: short trainings choose the noise that they get first (see --smoothing)")
     try:
         with ExitStack() as stack:
-            progress = stack.enter_context(show(f"order {run.objective.order}"))
+            progress = stack.enter_context(show(f"order {run.order}"))
             observers: list[Observer] = [progress, note_recoveries(note)]
             if output.tensorboard:
                 observers.append(stack.enter_context(events(path)))
@@ -165,12 +166,24 @@ def _readable(fitted: Fitted, path: Path, data: Dataset) -> str:
     if fitted.validation_nats is not None:
         kind = "bound on the NLL" if fitted.run.validation == "bound" else "NLL"
         line += f", best validation {kind} {fitted.validation_nats:.4f} nats"
+    line += _order(fitted)
+    if fitted.run.seconds is not None and fitted.seconds < _MOST_OF * fitted.run.seconds:
+        line += f", {fitted.run.seconds - fitted.seconds:.0f} s of the budget not needed"
     if fitted.run.smoothing:
         line += f", with noise of {fitted.run.smoothing:.2g} on standardised rows"
     # Rows that it was not trained on: of a table without a test part the user has them.
     unseen = place(fitted.data) if len(data.test) else f"NEW{Path(data.name).suffix}"
     following = ["scoreode", "nll", str(path), unseen], ["scoreode", "report", str(path)]
     return f"{line}\nsaved to {path}; next: {', or: '.join(map(shlex.join, following))}"
+
+
+def _order(fitted: Fitted) -> str:
+    """Which orders acted, where that is not what was asked for."""
+    asked = fitted.run.objective.order
+    if fitted.run.auto_order:
+        how = "did" if fitted.order > 1 else "did not"
+        return f", orders 2 and 3 {how} act"
+    return f", before order {asked} acted" if fitted.order < asked else ""
 
 
 def next_folder(stem: str) -> Path:

@@ -2,12 +2,14 @@
 
     python benchmarks/step_time.py --out step_time.json
     python benchmarks/step_time.py --network ncsnpp --width 32 --depth 1 --batch 8 --steps 1
+    python benchmarks/step_time.py --reference 1024
 
 One probe, the same network and batch, compiled; the three orders take turns in one process, so
 that a drifting machine slows all of them. Reported: the median over repeats of a chunk's time per
 step, the median of the ratios within a repeat, and the ratios of floating-point operations and of
 memory for intermediate results that the compiler counts. Expected from counting operations: 2 and
-4. Networks for images see 32 × 32 pixels of three colours.
+4. Networks for images see 32 × 32 pixels of three colours. With `--reference` each order also takes
+turns with quiet targets over so many rows; reported is the median of their ratio.
 """
 
 import argparse
@@ -27,11 +29,12 @@ import jax.numpy as jnp
 import jax.random as jr
 
 from scoreode.network import MLP, NCSNpp, UNet
-from scoreode.objective import DenoisingScoreMatching
+from scoreode.objective import Antithetic, DenoisingScoreMatching, PosteriorMean
 from scoreode.process import VE
 from scoreode.score import ScoreModel, Velocity
 from scoreode.train import Optimiser, Rows, Schedule, TrainState, adam, devices
 from scoreode.train.loop import advance
+from scoreode.train.samplers import WithReference
 
 ORDERS = (1, 2, 3)
 IMAGE = (32, 32, 3)
@@ -40,13 +43,17 @@ IMAGE = (32, 32, 3)
 class Bench:
     """A chunk of training of one order, ready to run."""
 
-    def __init__(self, order: int, spec: MLP | UNet | NCSNpp, d: int, batch: int):
+    def __init__(
+        self, order: int, spec: MLP | UNet | NCSNpp, d: int, batch: int, reference: int = 0
+    ):
         process = VE()
         model = ScoreModel(process, Velocity(), spec.build((d,), jr.key(0)))
         self.optimiser = Optimiser(adam(), Schedule(1e-3), 0.999, batch)
-        loss = DenoisingScoreMatching(process, order)
+        quiet = {"targets": PosteriorMean(reference), "noise": Antithetic()} if reference else {}
+        loss = DenoisingScoreMatching(process, order, **quiet)
         self.state = TrainState.initial(model, loss, self.optimiser)
-        self.sampler = Rows(jr.normal(jr.key(1), (2000, d)))
+        rows = Rows(jr.normal(jr.key(1), (32_000, d)))
+        self.sampler = WithReference(rows, reference) if reference else rows
         self.mesh = devices.all_devices()
 
     def __call__(self, steps: int) -> float:
@@ -58,6 +65,7 @@ class Bench:
             jnp.asarray(steps),
             jnp.float32(0.5),
             jnp.float32(0.0),
+            jnp.float32(1.0),
             self.sampler,
             self.optimiser,
             self.mesh,
@@ -103,13 +111,17 @@ def main() -> None:
     parser.add_argument("--d", type=int, default=8)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--reference", type=int, default=0, help="rows of quiet targets")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    benches = {k: Bench(k, *network(args), args.batch) for k in ORDERS}
+    benches: dict[Any, Bench] = {k: Bench(k, *network(args), args.batch) for k in ORDERS}
+    if args.reference:
+        quiet = {(k, "quiet"): Bench(k, *network(args), args.batch, args.reference) for k in ORDERS}
+        benches |= quiet
     for bench in benches.values():
         bench(1)
     rounds = [{k: bench(args.steps) for k, bench in benches.items()} for _ in range(args.repeats)]
-    counts = {k: bench.count() for k, bench in benches.items()}
+    counts = {k: benches[k].count() for k in ORDERS}
     orders = {
         str(k): {
             "ms_per_step": 1e3 * statistics.median(times[k] for times in rounds),
@@ -120,6 +132,11 @@ def main() -> None:
         }
         for k in ORDERS
     }
+    if args.reference:
+        for k in ORDERS:
+            ratio = statistics.median(times[k, "quiet"] / times[k] for times in rounds)
+            orders[str(k)]["quiet_ratio"] = ratio
+            print(f"order {k}: quiet targets take {ratio:.3f}x the time")
     setting = {name: value for name, value in vars(args).items() if name != "out"}
     result = setting | {
         "orders": orders,

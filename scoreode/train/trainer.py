@@ -247,9 +247,9 @@ class Trainer:
         """Those of one cycle after another, while there is time and they pay."""
         while True:
             yield from self._reports_of_cycle()
-            following = self._cycle.following(self.run, self.step, self._elapsed)
-            (goes_on,) = devices.broadcast([following is not None and not self._validation.absent])
-            if not goes_on or following is None or not self._is_better():
+            (elapsed,) = devices.broadcast([self._elapsed])
+            following = self._cycle.following(self.run, self.step, float(elapsed))
+            if following is None or self._validation.absent or not self._is_better():
                 return
             self._cycle, self._validated = following, 0
             self._decide(self._asked_order())

@@ -5,12 +5,14 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 from environment import SCALED
 
+from scoreode.cli.commands import training
 from scoreode.data import sources, tables
 from scoreode.model.config import PROCESSES
 from scoreode.reproduce import paper
@@ -90,6 +92,17 @@ def test_orders_act_by_themselves_or_as_asked(cli, table, tmp_path, order):
     assert summary["j_diff"] == pytest.approx(summary["exact_nll"] - summary["sde_bound"])
     assert summary["j_diff_stderr"] > 0
     assert ("orders 2 and 3 did not act" in result.out) is (order is None)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(40.0, True), (98.0, False)])
+def test_the_result_says_how_many_seconds_were_not_needed(trained, table, seconds, said):
+    fitted = saved.load(trained)
+    run = replace(fitted.run, steps=None, seconds=100.0)
+    line = training._readable(
+        replace(fitted, run=run, seconds=seconds), trained, sources.load_data(str(table))
+    )
+    assert ("60 s of the budget not needed" in line) is said
+    assert ("not needed" in line) is said
 
 
 @pytest.mark.slow

@@ -19,6 +19,8 @@ from typing import Any
 
 import numpy as np
 
+from scoreode.theory import Estimate
+
 
 def run(args: argparse.Namespace) -> None:
     from scoreode import ScoreODE  # of the checkout that PYTHONPATH names
@@ -72,8 +74,8 @@ def record(path: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 def mean(values: np.ndarray) -> tuple[float, float]:
     """Over rows that converged, and its standard error."""
-    values = values[np.isfinite(values)]
-    return float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(len(values)))
+    found = Estimate.from_samples(values[np.isfinite(values)])
+    return float(found.value), float(found.stderr)
 
 
 def draw(records: list[dict[str, Any]], args: argparse.Namespace) -> None:

@@ -35,6 +35,7 @@ from scoreode.model.fitted import Fitted
 from scoreode.network import NCSNpp, Specification
 from scoreode.network.unet import halvings
 from scoreode.objective import Ramp
+from scoreode.theory import Estimate
 from scoreode.train.trainer import fit
 
 BRANCHES = {  # order, and which of λ1, its trace's and λ2 act
@@ -155,19 +156,13 @@ def save(file: Path, args: argparse.Namespace, models: Any, test: np.ndarray, da
     arrays: dict[str, np.ndarray] = {}
     trained: dict[str, Any] = {}
     for name, fitted in models:
-        nlls = fitted.density.nlls(rows_of(fitted, test), args.seed, Refined(0.05, n_probes=4))
+        nlls = fitted.nlls(test, args.seed, Refined(0.05, n_probes=4))
         arrays |= {f"{name}/ode": nlls.ode, f"{name}/bound": nlls.bound}
         trained[name] = {"steps": fitted.steps, "seconds": fitted.seconds}
         setting = {key: str(value) for key, value in vars(args).items()}
         known = {"setting": setting, "d": test.shape[1], "bytes": data.bin_width is not None}
         np.savez(file, record=json.dumps(known | {"trained": trained}), **arrays)
         print(file.stem, name, f"{np.nanmean(nlls.ode):.4f}", trained[name], flush=True)
-
-
-def rows_of(fitted: Fitted, test: np.ndarray) -> np.ndarray:
-    """With the same noise for all models, where they are on a grid."""
-    noise = fitted.dequantisation
-    return test if noise is None else noise.dequantise(test, 0)
 
 
 def summarise(args: argparse.Namespace) -> None:
@@ -190,8 +185,8 @@ def read(file: Path) -> list[dict[str, Any]]:
     scale = 1 / (known["d"] * np.log(2)) if known["bytes"] else 1.0
 
     def mean(values: np.ndarray) -> list[float]:
-        values = values[np.isfinite(values)] * scale
-        return [float(np.mean(values)), float(np.std(values, ddof=1) / len(values) ** 0.5)]
+        found = Estimate.from_samples(values[np.isfinite(values)] * scale)
+        return [float(found.value), float(found.stderr)]
 
     def gain(over: str, name: str) -> list[float] | None:
         there = f"{over}/ode" in arrays

@@ -11,7 +11,6 @@ from scoreode.data import from_rows
 from scoreode.model.config import PROCESSES
 from scoreode.model.defaults import CYCLE_EPOCHS, CYCLE_LEAST, for_table
 from scoreode.network import MLP
-from scoreode.train import trainer
 from scoreode.train.cycles import Cycle
 from scoreode.train.trainer import fit, resume
 from scoreode.train.validation import Validation
@@ -96,9 +95,7 @@ def test_cycles_end_with_the_seconds(verdicts):
 
 
 @pytest.mark.slow
-def test_a_run_that_is_stopped_in_its_second_cycle_is_resumed_bit_for_bit(
-    verdicts, tmp_path, monkeypatch
-):
+def test_a_run_that_is_stopped_in_its_second_cycle_is_resumed_bit_for_bit(verdicts, tmp_path):
     run = run_for(600.0, 100)
     verdicts(True, False, False)
     whole = fit(run, DATA)
@@ -116,7 +113,6 @@ def test_a_run_that_is_stopped_in_its_second_cycle_is_resumed_bit_for_bit(
     verdicts(False, False)
     rest = resume(tmp_path / "run", DATA)
     assert rest.steps == whole.steps == 300
-    monkeypatch.setattr(trainer, "SAVE_EVERY", math.inf)
     for one, other in zip(
         jax.tree.leaves(rest.density.score_model),
         jax.tree.leaves(whole.density.score_model),

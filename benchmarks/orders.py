@@ -40,9 +40,9 @@ from scoreode.train.trainer import fit
 
 BRANCHES = {  # order, and which of λ1, its trace's and λ2 act
     "order 3": (3, 1, 1, 1),
+    "order 1": (1, 0, 0, 0),
     "order 2": (2, 1, 1, 0),
     "order 2, trace": (2, 0, 1, 0),
-    "order 1": (1, 0, 0, 0),
 }
 LONGER = "order 1, longer"
 BEFORE, CONTROL = "before", "order 1"

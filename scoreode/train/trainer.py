@@ -143,6 +143,7 @@ class Trainer:
         self._best = _Best(density.score_model)
         self._validated, self._elapsed = 0, 0.0
         self._cycle = Cycle(run.cycle)
+        self._lost = False  # whether the last cycle's end was no better than the best so far
         self._recoveries: tuple[int, ...] = ()
         self._checkpoints = None if folder is None else folder.checkpoints()
         self._validation = Validation(run, data)
@@ -259,11 +260,18 @@ class Trainer:
 
         Within the first cycle the best may have come before its end.
         """
-        best, last = self._density(self._best.model), self._density(self._state.ema)
-        if self._validation.choose(best, last) is last:
+        last = self._density(self._state.ema)
+        if self._choose().score_model is self._state.ema:
             self._best = _Best(self._state.ema, self._order or 1, self._validation.nats(last))
             return True
-        return self._cycle.first_step == 0
+        self._lost = self._cycle.first_step > 0
+        return not self._lost
+
+    def _choose(self) -> Density:
+        """The best weights so far or the last ones; between cycles, over more rows."""
+        best, last = self._density(self._best.model), self._density(self._state.ema)
+        closely = self._cycle.first_step > 0
+        return best if self._lost else self._validation.choose(best, last, closely=closely)
 
     def _reports_of_cycle(self) -> Iterator[Report]:
         """Those of order 1 until it is decided how to go on, then the others."""
@@ -333,8 +341,7 @@ class Trainer:
         self.folder.append_metrics(report.numbers | new)
 
     def _finish(self) -> Fitted:
-        best, last = self._density(self._best.model), self._density(self._state.ema)
-        chosen = self._validation.choose(best, last)
+        chosen = self._choose()
         fitted = Fitted(
             self.run,
             chosen,
@@ -343,7 +350,7 @@ class Trainer:
             self._elapsed,
             self._best.value,
             self._recoveries,
-            self._best.order if chosen is best else self._order or 1,
+            self._best.order if chosen.score_model is self._best.model else self._order or 1,
             None if self.folder is None else self._validation.j_diff(chosen),
         )
         self.save()

@@ -15,7 +15,7 @@ from scoreode.train import devices
 
 BOUND_ROWS, EXACT_ROWS = 4096, 512  # at most; an exact NLL costs a hundred times as much as a bound
 _BOUND_VALUES, _EXACT_VALUES = 2**18, 2**15  # at most; fewer images, whose networks cost more
-_MORE_ROWS = 2048  # for J_Diff, at most
+_MORE_ROWS = 2048  # at most, for J_Diff and between cycles
 _FEW_PROBES = Refined(n_probes=2)  # enough to compare models on the same rows and probes
 
 
@@ -44,15 +44,19 @@ class Validation:
         x, c, log_r = self._dequantise(density, *self._bound_rows)
         return self._mean(density.nll_bound(x, c=c) + log_r)
 
-    def choose(self, best: Density, last: Density) -> Density:
-        """The best model by `nats`; if that is a bound, the last one if its exact NLL is lower."""
+    def choose(self, best: Density, last: Density, *, closely: bool = False) -> Density:
+        """The best model by `nats`; if that is a bound, the last one if its exact NLL is lower.
+
+        **Arguments:** `closely`: over more rows.
+        """
         if self.absent or self._exact or best.score_model is last.score_model:
             return best
-        return min(best, last, key=self.exact_nats)
+        return min(best, last, key=lambda density: self.exact_nats(density, closely=closely))
 
-    def exact_nats(self, density: Density) -> float:
+    def exact_nats(self, density: Density, *, closely: bool = False) -> float:
         """The mean exact NLL of some validation rows; infinite if it is not a number."""
-        x, c, log_r = self._dequantise(density, *self._exact_rows)
+        rows = self._more_rows if closely else self._exact_rows
+        x, c, log_r = self._dequantise(density, *rows)
         record = density.log_likelihood(x, how=_FEW_PROBES, c=c)
         nats = self._mean(log_r - np.asarray(record.nats))
         return nats if np.isfinite(nats) else np.inf  # every other model is better

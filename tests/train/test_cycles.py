@@ -50,7 +50,7 @@ def verdicts(monkeypatch):
     def set_verdicts(*better):
         left = iter(better)
         monkeypatch.setattr(
-            Validation, "choose", lambda _, best, last: last if next(left, False) else best
+            Validation, "choose", lambda _, best, last, **__: last if next(left, False) else best
         )
 
     return set_verdicts
@@ -69,7 +69,7 @@ def test_cycles_go_on_until_one_is_no_better(verdicts, better, steps):
 
 
 def test_the_best_end_is_kept(verdicts):
-    verdicts(True, True, False, False)
+    verdicts(True, True, False)
     ends = {}
 
     def observe(report, _):
@@ -79,6 +79,18 @@ def test_the_best_end_is_kept(verdicts):
     fitted = fit(run_for(600.0, 100), DATA, observe=observe)
     kept = fitted.density.score_model
     assert [step for step, model in ends.items() if model is kept] == [300]
+
+
+def test_ends_of_later_cycles_are_compared_once_and_over_more_rows(monkeypatch):
+    calls = []
+
+    def choose(_, best, last, *, closely=False):
+        calls.append(closely)
+        return last if len(calls) < 3 else best
+
+    monkeypatch.setattr(Validation, "choose", choose)
+    fit(run_for(600.0, 100), DATA)
+    assert calls == [False, True, True]
 
 
 def test_cycles_end_with_the_seconds(verdicts):
@@ -97,7 +109,7 @@ def test_cycles_end_with_the_seconds(verdicts):
 @pytest.mark.slow
 def test_a_run_that_is_stopped_in_its_second_cycle_is_resumed_bit_for_bit(verdicts, tmp_path):
     run = run_for(600.0, 100)
-    verdicts(True, False, False)
+    verdicts(True, False)
     whole = fit(run, DATA)
 
     class Stop(KeyboardInterrupt):
@@ -110,7 +122,7 @@ def test_a_run_that_is_stopped_in_its_second_cycle_is_resumed_bit_for_bit(verdic
     verdicts(True)
     with pytest.raises(Stop):
         fit(run, DATA, path=tmp_path / "run", observe=stop)
-    verdicts(False, False)
+    verdicts(False)
     rest = resume(tmp_path / "run", DATA)
     assert rest.steps == whole.steps == 300
     for one, other in zip(

@@ -70,7 +70,7 @@ def test_short_budgets_leave_them_no_time(measured):
 
 @pytest.fixture
 def last_is_kept(monkeypatch):
-    monkeypatch.setattr(Validation, "choose", lambda _, _best, last: last)
+    monkeypatch.setattr(Validation, "choose", lambda _, _best, last, **__: last)
 
 
 def leaves(fitted):

@@ -215,6 +215,7 @@ def draw(records: list[dict[str, Any]], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     found = [r for r in records if r["model"] == "order 3" and r["gain_at_equal_time"]]
+    found = [r for r in found if r["unit"] == "nats"]
     problems = list(dict.fromkeys(r["problem"] for r in found))
     figure, axes = plt.subplots(1, 2, figsize=(8, 3.2), sharey=True)
     panels = {"gain": "in equal steps", "gain_at_equal_time": "in equal time"}

@@ -29,7 +29,7 @@ from scoreode.score import ScoreModel
 from scoreode.train import Report, RunFolder, TrainState, devices, train
 from scoreode.train.batches import batches
 from scoreode.train.cycles import Cycle
-from scoreode.train.high_orders import begin, may_act, pay
+from scoreode.train.high_orders import ROWS, begin, may_act, pay
 from scoreode.train.loop import CHUNK
 from scoreode.train.observers import Observer, no_observer
 from scoreode.train.saved import (
@@ -278,7 +278,7 @@ class Trainer:
         if self._order is None:
             yield from self._train(until=begin(self.run))
             began = time.perf_counter()
-            found = self._validation.j_diff(self._density(self._state.ema))
+            found = self._validation.j_diff(self._density(self._state.ema), ROWS)
             (high,) = devices.broadcast([pay(found)])
             self._decide(self.run.objective.order if high else 1)
             self._elapsed += time.perf_counter() - began

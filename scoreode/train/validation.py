@@ -61,9 +61,13 @@ class Validation:
         nats = self._mean(log_r - np.asarray(record.nats))
         return nats if np.isfinite(nats) else np.inf  # every other model is better
 
-    def j_diff(self, density: Density) -> JDiff | None:
-        """J_Diff of some validation rows, of endless data too; None where there are none."""
-        x, c, _ = self._dequantise(density, *self._more_rows)
+    def j_diff(self, density: Density, most: int = _MORE_ROWS) -> JDiff | None:
+        """J_Diff of some validation rows, of endless data too; None where there are none.
+
+        **Arguments:** `most`, so many rows.
+        """
+        x, c = self._more_rows
+        x, c, _ = self._dequantise(density, x[:most], None if c is None else c[:most])
         if len(x) < 2:
             return None
         nlls = density.nlls(x, how=_FEW_PROBES, c=c)

@@ -5,9 +5,10 @@
 
 The step is a default fit's of order 1. It and its parts are compiled each as a loop, as training
 runs them, and take turns in one process, so that a drifting machine slows all of them. Every part
-reads inputs that were computed before. Reported: the median time of each, and the median of its
-share of the step within a repeat. Parts overlap: the gradient includes the forward pass. With
-`--hlo` the optimised program of the chunk is written to a file.
+reads inputs that were computed before. Reported: the median time of each by the clock and by the
+processor, which other work disturbs less, and the median of its share of the step's processor time
+within a repeat. Parts overlap: the gradient includes the network. With `--hlo` the optimised
+program of the chunk is written to a file. On one core (`taskset -c 0`) no thread waits for another.
 """
 
 import argparse
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -149,11 +150,19 @@ def loop(body: Part, start: Any) -> Callable[[int], Any]:
     return lambda n: compiled(n, start)
 
 
-def milliseconds(run: Callable[[int], Any], steps: int) -> float:
-    """Per step."""
-    started = time.perf_counter()
+class Times(NamedTuple):
+    """Milliseconds a step, by the clock and by the processor."""
+
+    clock: float
+    processor: float
+
+
+def measure(run: Callable[[int], Any], steps: int) -> Times:
+    """The time of so many steps."""
+    clock, processor = time.perf_counter(), time.process_time()
     jax.block_until_ready(run(steps))
-    return 1e3 * (time.perf_counter() - started) / steps
+    spent = time.perf_counter() - clock, time.process_time() - processor
+    return Times(*(1e3 * seconds / steps for seconds in spent))
 
 
 def main() -> None:
@@ -169,27 +178,36 @@ def main() -> None:
     if args.hlo:
         args.hlo.write_text(step.lowered.compile().compiled.as_text())
     for run in runs.values():
-        milliseconds(run, 2)
+        measure(run, 2)
     rounds = [
-        {name: milliseconds(run, args.steps) for name, run in runs.items()}
-        for _ in range(args.repeats)
+        {name: measure(run, args.steps) for name, run in runs.items()} for _ in range(args.repeats)
     ]
+
+    def median(of: Callable[[dict[str, Times]], float]) -> float:
+        return round(statistics.median(of(times) for times in rounds), 4)
+
     found = {
         name: {
-            "ms": statistics.median(times[name] for times in rounds),
-            "share": statistics.median(times[name] / times["step"] for times in rounds),
+            "ms": median(lambda times, name=name: times[name].clock),
+            "processor_ms": median(lambda times, name=name: times[name].processor),
+            "share": median(
+                lambda times, name=name: times[name].processor / times["step"].processor
+            ),
         }
         for name in runs
     }
     for name, row in found.items():
-        print(f"{name:36} {row['ms']:7.3f} ms {row['share']:6.1%}")
+        print(
+            f"{name:36} {row['ms']:7.3f} ms, {row['processor_ms']:7.3f} ms of the processor,"
+            f" {row['share']:6.1%}"
+        )
     if args.out:
         result = {
             "table": args.file.stem,
             "steps": args.steps,
             "repeats": args.repeats,
             "parts": found,
-            "cores": os.cpu_count(),
+            "cores": len(os.sched_getaffinity(0)),
             "jax": metadata.version("jax"),
         }
         args.out.write_text(json.dumps(result, indent=1) + "\n")

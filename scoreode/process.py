@@ -133,6 +133,11 @@ class VE(AbstractProcess):
     def sigma(self, t: Scalar) -> Scalar:
         return self.sigma_min * (self.sigma_max / self.sigma_min) ** t
 
+    def t_of_log_snr(self, log_snr: Scalar) -> Scalar:
+        """The t with λ_t = −2 log σ_t = log_snr, clipped to [t_min, t_max]."""
+        t = (-log_snr / 2 - math.log(self.sigma_min)) / math.log(self.sigma_max / self.sigma_min)
+        return jnp.clip(t, self.t_min, self.t_max)
+
 
 def _check_order(valid: bool, name: str, low: str, high: str, process: AbstractProcess) -> None:
     if not valid:

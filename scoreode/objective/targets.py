@@ -138,44 +138,50 @@ class PosteriorMean(AbstractTargets):
     ) -> Cumulants:
         # All is relative to x_0, which then drops out exactly where no other row is near.
         (x_0, eps, ratio), rows = at, reference.rows
-        w = _weights(at, reference)
-        shift = _moment(w, rows, x_0)
+        w, own = _weights(at, reference)
+        total, shift = _moments(w, rows, x_0)
+        scale = 1 / (total + own)
+        shift = scale * shift
         mean = eps - ratio * shift
         if order == 1:
             return of_draw(mean)
+        w = scale * w
         v = probes.vectors
         along = jnp.matmul(v, rows.T, precision=_EXACT) - jnp.sum(v * x_0, 1, keepdims=True)
         shift_v = jnp.sum(v * shift, 1, keepdims=True)
-        raw = _moment(w * along, rows, x_0)
+        _, raw = _moments(w * along, rows, x_0)
         second = ratio**2 * (raw - shift_v * shift)
         if order == 2:
             return Cumulants(mean, second, jnp.zeros((), eps.dtype))
-        square = w * along**2
-        third = _moment(square, rows, x_0) - jnp.sum(square, 1, keepdims=True) * shift
-        third = third + 2 * shift_v * (shift_v * shift - raw)
+        square, third = _moments(w * along**2, rows, x_0)
+        third = third - square * shift + 2 * shift_v * (shift_v * shift - raw)
         return Cumulants(mean, second, -(ratio**3) * third)
 
 
-def _weights(at: Diffused, reference: Reference) -> Float[Array, " rows"]:
-    """The posterior weights w_j of the reference rows; what is left of 1 is the own row's."""
+def _weights(at: Diffused, reference: Reference) -> tuple[Float[Array, " rows"], Scalar]:
+    """The posterior weights w_j of the reference rows and of the own row, up to a common factor."""
     (x_0, eps, ratio), (rows, same) = at, reference
-    # log w_j − log w_0 = ‖ε‖²/2 − ‖e_j‖²/2, by one product of matrices for a batch.
-    log_w = jnp.matmul(rows, ratio * eps + ratio**2 * x_0, precision=_EXACT)
-    log_w = log_w - ratio**2 / 2 * jnp.sum(rows**2, 1)
-    log_w = log_w - jnp.sum(ratio * eps * x_0 + ratio**2 / 2 * x_0**2)
+    # log w_j − log w_0 = ‖ε‖²/2 − ‖e_j‖²/2 = f(x_j) − f(x_0) with r = α/σ and
+    # f(x) = (r ε + r² x_0)·x − r² ‖x‖²/2, by one product of matrices for a batch.
+    norms = jnp.sum(rows**2, 1, keepdims=True) / 2
+    features = jnp.concatenate([rows, -norms, -jnp.ones_like(norms)], 1)
+    at_x_0 = jnp.sum(ratio * eps * x_0 + ratio**2 / 2 * x_0**2)
+    factors = jnp.append(ratio * eps + ratio**2 * x_0, jnp.stack([ratio**2, at_x_0]))
+    log_w = jnp.matmul(factors, features.T, precision=_EXACT)
     if same is not None:
         log_w = jnp.where(same, log_w, -jnp.inf)
     largest = jnp.maximum(jnp.max(log_w), 0)
-    w = jnp.exp(log_w - largest)
-    return w / (jnp.sum(w) + jnp.exp(-largest))
+    return jnp.exp(log_w - largest), jnp.exp(-largest)
 
 
-def _moment(
+def _moments(
     weights: Float[Array, "*k rows"], rows: Float[Array, "rows d"], x_0: Flat
-) -> Float[Array, "*k d"]:
-    """Σ_j weight_j (x_j − x_0)."""
-    total = jnp.sum(weights, -1, keepdims=True)
-    return jnp.matmul(weights, rows, precision=_EXACT) - total * x_0
+) -> tuple[Float[Array, "*k 1"], Float[Array, "*k d"]]:
+    """Σ_j weight_j and Σ_j weight_j (x_j − x_0), by one product of matrices for a batch."""
+    features = jnp.concatenate([rows, jnp.ones((len(rows), 1), rows.dtype)], 1)
+    sums = jnp.matmul(weights, features, precision=_EXACT)
+    total = sums[..., -1:]
+    return total, sums[..., :-1] - total * x_0
 
 
 class Noise(NamedTuple):

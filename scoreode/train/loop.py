@@ -14,7 +14,7 @@ stored to reproduce this.
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -255,6 +255,23 @@ def _gradient(
     return gradient, terms, eqx.combine(arrays, static)
 
 
+def update(state: TrainState, gradient: Any, rate: Scalar, optimiser: Optimiser) -> TrainState:
+    """The state after a step along the gradient, at this learning rate."""
+    updates, moments = optimiser.transformation.update(
+        gradient, state.moments, eqx.filter(state.model, eqx.is_inexact_array)
+    )
+    model = eqx.apply_updates(state.model, jax.tree.map(lambda u: -rate * u, updates))
+    # The average starts short and grows; otherwise it would keep the initial weights for long.
+    age = state.step.astype(rate.dtype)
+    decay = jnp.minimum(optimiser.ema_decay, (1 + age) / (10 + age))
+    ema = jax.tree.map(
+        lambda a, b: decay * a + (1 - decay) * b if eqx.is_inexact_array(a) else a,
+        state.ema,
+        model,
+    )
+    return TrainState(model, ema, moments, state.loss, state.step + 1)
+
+
 @eqx.filter_jit
 def advance(
     state: TrainState,
@@ -277,20 +294,7 @@ def advance(
         key_x, key_loss = jr.split(jr.fold_in(key, state.step))
         batch = sampler(key_x, optimiser.batch_size)
         grads, terms, loss = _gradient(state, batch, key_loss, at, optimiser.micro_batches, mesh)
-        updates, moments = optimiser.transformation.update(
-            grads, state.moments, eqx.filter(state.model, eqx.is_inexact_array)
-        )
-        rate = scale * optimiser.schedule(at)
-        model = eqx.apply_updates(state.model, jax.tree.map(lambda u: -rate * u, updates))
-        # The average starts short and grows; otherwise it would keep the initial weights for long.
-        age = state.step.astype(at.dtype)
-        decay = jnp.minimum(optimiser.ema_decay, (1 + age) / (10 + age))
-        ema = jax.tree.map(
-            lambda a, b: decay * a + (1 - decay) * b if eqx.is_inexact_array(a) else a,
-            state.ema,
-            model,
-        )
-        new = TrainState(model, ema, moments, loss, state.step + 1)
+        new = update(replace(state, loss=loss), grads, scale * optimiser.schedule(at), optimiser)
         return devices.whole(eqx.filter(new, eqx.is_array), mesh), terms
 
     def body(i: Array, carry: tuple[Any, Any]) -> tuple[Any, Any]:

@@ -36,6 +36,13 @@ class TiesWarning(UserWarning):
         super().__init__(printable(message))
 
 
+class OutlierWarning(UserWarning):
+    """Values lie far from all others of their column."""
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
+
+
 def listing(items: Sequence[Any]) -> str:
     """The first items for a message, and their number if these are not all."""
     shown = ", ".join(str(item) for item in items[:_LISTED])

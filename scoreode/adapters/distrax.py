@@ -20,6 +20,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from scoreode.errors import InputError
 from scoreode.model.density import Density
+from scoreode.model.stack import Stack
+
+Law = Density | Stack
 
 
 @jax.tree_util.register_pytree_node_class
@@ -44,16 +47,16 @@ class Distribution:
             )
         self._density = jax.tree.map(
             lambda leaf: jnp.asarray(leaf, jnp.float32) if isinstance(leaf, np.ndarray) else leaf,
-            fitted.density,
+            fitted.law,
         )
         self._d = len(fitted.data.columns)
 
-    def tree_flatten(self) -> tuple[tuple[Density], tuple[Density, int]]:
+    def tree_flatten(self) -> tuple[tuple[Law], tuple[Law, int]]:
         arrays, static = eqx.partition(self._density, eqx.is_array)
         return (arrays,), (static, self._d)
 
     @classmethod
-    def tree_unflatten(cls, static: tuple[Density, int], arrays: tuple[Density]) -> Self:
+    def tree_unflatten(cls, static: tuple[Law, int], arrays: tuple[Law]) -> Self:
         self = object.__new__(cls)
         self._density, self._d = eqx.combine(arrays[0], static[0]), static[1]
         return self

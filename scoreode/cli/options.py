@@ -45,6 +45,7 @@ class FitOptions:
     n_reference: int | None = None
     weight_decay: float | None = None
     smoothing: float | None = None
+    no_stack: bool = False
     lambda1: float | None = None
     lambda2: float | None = None
     standardise: str | None = None
@@ -120,6 +121,7 @@ class FitOptions:
             d,
             image_shape=image_shape if len(image_shape or ()) == 3 else None,
             n_conditions=n_conditions,
+            stack=not self.no_stack,
             **options | {"process": lookup("process", self.process, PROCESSES)},
         )
         given = {name: size for name, size in sizes.items() if size is not None}

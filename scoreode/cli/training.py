@@ -41,6 +41,7 @@ def fit(
     n_reference: Annotated[int | None, default("1024 if there are more")] = None,
     weight_decay: Annotated[float | None, default("0.03 for tables")] = None,
     smoothing: Annotated[float | None, default("by validation for few rows")] = None,
+    no_stack: Flag = False,
     lambda1: Annotated[float | None, default("late in training")] = None,
     lambda2: Annotated[float | None, default("late in training")] = None,
     standardise: Annotated[str | None, default("auto for tables")] = None,
@@ -99,6 +100,7 @@ def fit(
         n_reference: rows beside a batch, over which targets are averaged; 0 for none.
         weight_decay: of the weights of linear maps, decoupled.
         smoothing: standard deviation of noise on standardised rows, new in every batch.
+        no_stack: the diffusion alone, without a heavy tail and other simple densities beside it.
         lambda1: weight of order 2, constant from the first step.
         lambda2: weight of order 3, constant from the first step.
         standardise: centre, scale, whiten or power, or auto: what suits rows left out.

@@ -13,10 +13,11 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from scoreode.data import Discrete, ties
+from scoreode.data import Discrete, outliers, ties
 from scoreode.data.columns import default_names
 from scoreode.errors import (
     InputError,
+    OutlierWarning,
     TiesWarning,
     check_counts,
     check_not_negative,
@@ -54,6 +55,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
     - `batch_size`, `learning_rate`, `network` (an `MLP`, a `UNet` …), `n_probes` an example,
       `n_reference` rows over which targets are averaged, `weight_decay`,
       `smoothing` by noise on standardised rows: of training.
+    - `stack`: beside the diffusion stands a heavy tail, and of fewer than 5000 rows a Gaussian
+      mixture and kernels, with the weights that explain validation rows best.
     - `standardise`: "centre" all values alike, "scale" the columns, "whiten" them, or "power":
       long tails are bent, then all is whitened. By default rows left out decide between the last
       three. The Jacobian is in the likelihood.
@@ -103,6 +106,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         n_reference: int | None = None,
         weight_decay: float | None = None,
         smoothing: float | None = None,
+        stack: bool = True,
         standardise: str | None = None,
         discrete: Discrete | None = None,
         bin_width: float | Sequence[float] | None = None,
@@ -124,6 +128,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         self.n_reference = n_reference
         self.weight_decay = weight_decay
         self.smoothing = smoothing
+        self.stack = stack
         self.standardise = standardise
         self.discrete = discrete
         self.bin_width = bin_width
@@ -159,6 +164,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         **Warns:** `ConvergenceWarning`, once, where training went back to its last finite state
         and on with half the learning rate; `fitted_.recoveries` has the steps.
         `TiesWarning` of values that repeat in columns that are not declared discrete.
+        `OutlierWarning` of values far from all others.
         """
         image_shape = X.shape[1:] if isinstance(X, np.ndarray) and X.ndim == 4 else None
         before = getattr(self, "fitted_", None) if self.warm_start else None
@@ -171,6 +177,9 @@ class ScoreODE(DensityMixin, BaseEstimator):
         check_continuous(data)  # what is refused comes before what is only noted
         for problem in ties.find(data).messages(ties.in_python):
             warnings.warn(TiesWarning(problem), stacklevel=2)
+        if image_shape is None:
+            for problem in outliers.messages(rows, data.columns):
+                warnings.warn(OutlierWarning(problem), stacklevel=2)
         with show(f"order {self.order}") if self.verbose else nullcontext(no_observer) as bar:
             start = None if before is None else before.density
             self.fitted_ = fit(run, data, start=start, observe=combine_observers(bar, observe))
@@ -287,7 +296,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         (16 above 32 dimensions), and a reverse sweep over 82: five times `score_samples`.
         """
         rows, c = self._rows(X, C)
-        return self.fitted_.density.score(rows, t, c)
+        return self.fitted_.law.score(rows, t, c)
 
     def network_score(self, X: Any, t: float, *, C: Any = None) -> np.ndarray:
         """s_θ(x, t), the network's estimate of ∇ log q_t, shape (n, d), in the units of X.
@@ -300,7 +309,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         **Cost:** one evaluation of the network a row.
         """
         rows, c = self._rows(X, C)
-        return self.fitted_.density.network_score(rows, t, c)
+        return self.fitted_.law.network_score(rows, t, c)
 
     def hessian_product(self, X: Any, V: Any, t: float = 0.0, *, C: Any = None) -> np.ndarray:
         """∇² log p(x) v for every row x of X and v of V, shape (n, d); for t > 0 the network's
@@ -313,7 +322,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         (rows, c), V = self._rows(X, C), np.asarray(V, np.float64)
         if V.shape != rows.shape:
             raise InputError(f"V has shape {V.shape}; one vector a row of X is {rows.shape}")
-        return self.fitted_.density.hessian_product(rows, V, t, c)
+        return self.fitted_.law.hessian_product(rows, V, t, c)
 
     def laplacian(
         self, X: Any, t: float = 0.0, n_probes: int | None = None, *, C: Any = None
@@ -330,7 +339,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         """
         check_positive(n_probes=n_probes)
         rows, c = self._rows(X, C)
-        return self.fitted_.density.laplacian(rows, t, n_probes, c)
+        return self.fitted_.law.laplacian(rows, t, n_probes, c)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes config.json and model.safetensors to a new folder; nothing is pickled."""
@@ -366,6 +375,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
             learning_rate=run.learning_rate,
             network=run.network,
             n_probes=run.objective.n_probes,
+            stack=run.stack,
             standardise=run.standardise,
             bin_width=fitted.data.bin_width,
             dequantise=run.dequantise.name,

@@ -57,6 +57,16 @@ DEQUANTISATIONS: dict[str, type[AbstractTrainingNoise]] = {
 
 
 @dataclass(frozen=True)
+class Parts:
+    """How many diffusions a stack has, and components every other density; 0 for one it lacks."""
+
+    diffusions: int = 1
+    tail: int = 1
+    mixture: int = 0
+    kernels: int = 0
+
+
+@dataclass(frozen=True)
 class Run:
     """How a model is built and trained.
 
@@ -72,6 +82,8 @@ class Run:
     `validation`, "bound" or "exact" NLL, measured `validations` times on `validation_fraction` of
     the rows; `patience`, how many of them may pass without improvement before training stops (None:
     never); `flip` images left to right at random; `dequantise`, the noise for data on a grid;
+    `stack`: simple densities stand beside the diffusion (see `model.stack`), with the components in
+    `parts`, which the training rows decide;
     `radius`, of `ScoreModel`, which the training rows decide; `seed`.
     """
 
@@ -97,6 +109,8 @@ class Run:
     patience: int | None = None
     flip: bool = False
     dequantise: AbstractTrainingNoise = UniformNoise()
+    stack: bool = False
+    parts: Parts | None = None
     radius: float | None = None
     seed: int = 0
 
@@ -110,6 +124,7 @@ COMPONENTS: dict[str, type] = {
     cls.__name__: cls
     for cls in (
         Run,
+        Parts,
         UniformNoise,
         LearntNoise,
         DiffusionNoise,

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from scoreode._typing import Scalar
 from scoreode.calculus import Basis, Hadamard
@@ -146,10 +146,21 @@ class Density(eqx.Module):
 
         **Arguments:** `seed`; `how`, the sampler; `c`, the conditions of the draws.
         """
+        return self.draws(np.arange(n), d, seed, how, c)
+
+    def draws(
+        self,
+        numbers: Int[np.ndarray, " n"],
+        d: int,
+        seed: int = 0,
+        how: AbstractSampler = ODESampler(),
+        c: Conditions | None = None,
+    ) -> Rows:
+        """The draws of these numbers, of all that a seed has; see `sample`."""
         # Folding in, unlike splitting, gives the i-th draw the same key for every n.
-        keys = jax.vmap(lambda i: jr.fold_in(jr.key(seed), i))(jnp.arange(n))
+        keys = jax.vmap(lambda i: jr.fold_in(jr.key(seed), i))(jnp.asarray(numbers))
         shared = self.score_model, self.score_model.process, (d,)
-        c = self._standardise_conditions(c, n)
+        c = self._standardise_conditions(c, len(numbers))
         z = map_rows(Given(how), shared, (keys, _float32(c)), rows_at_once(d, 0))
         return np.asarray(self.bijection.inverse(z.astype(np.float64), c))
 

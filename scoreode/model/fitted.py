@@ -24,6 +24,7 @@ from scoreode.model.config import Run
 from scoreode.model.density import Density
 from scoreode.model.memory import check_fits
 from scoreode.model.nlls import JDiff, NLLs
+from scoreode.model.stack import Stack
 
 _DRAW = 24  # bytes a value: float32, float64, and a copy while parts are joined
 _TYPICAL_ROWS = 512  # drawn from a model to know its mean log-density
@@ -46,6 +47,13 @@ class Fitted:
     """The highest order that has acted on the weights."""
     j_diff: JDiff | None = None
     """J_Diff of validation rows; None where there are none, and of a run without a folder."""
+    stack: Stack | None = None
+    """The diffusion beside simple densities, if the run asks for them."""
+
+    @property
+    def law(self) -> Density | Stack:
+        """What is evaluated and drawn from: the stack, or the diffusion where there is none."""
+        return self.density if self.stack is None else self.stack
 
     @property
     def summary(self) -> dict[str, Any]:
@@ -57,6 +65,7 @@ class Fitted:
             "validation_nats": self.validation_nats,
             "recoveries": list(self.recoveries),
             **({} if self.j_diff is None else self.j_diff.summary),
+            **({} if self.stack is None else {"stack": self.stack.shares}),
         }
 
     @cached_property
@@ -92,7 +101,7 @@ class Fitted:
 
         def log_density(x: np.ndarray) -> LogLikelihood:
             how = Refined(tolerance, stderr=stderr, n_probes=n_probes)
-            return self.density.log_likelihood(x, seed, how, c)
+            return self.law.log_likelihood(x, seed, how, c)
 
         noise = self.dequantisation
         if noise is None:
@@ -152,7 +161,7 @@ class Fitted:
         check_fits(
             _DRAW * n * (d + 1), f"a draw of {n} rows", "draw fewer, with one seed after another"
         )
-        x = self.density.sample(n, d, seed, how, c)
+        x = self.law.sample(n, d, seed, how, c)
         if noise is None:
             return x
         x, (low, high) = noise.quantise(x), self.data.bin_range or (-np.inf, np.inf)

@@ -86,6 +86,7 @@ def _facts(subject: Subject) -> dict[str, str]:
         "network": f"{kind}, {', '.join(f'{k} {_short(v)}' for k, v in sizes.items())}",
         "standardisation": run.standardise,
         "noise on standardised rows": f"{run.smoothing:.3g}" if run.smoothing else "none",
+        "stack": "none" if fitted is None or fitted.stack is None else fitted.stack.text,
         "budget": budget,
         "trained": "not at all" if steps is None else f"{steps} steps in {seconds:.0f} s{so_far}",
         "went back": _recoveries(fitted),

@@ -105,7 +105,7 @@ def _line(examined: Examined, data: np.ndarray | None, whose: str) -> Picture:
     heights = heights / len(rows) / np.diff(edges)
     at = np.searchsorted(edges, x, "right")
     histogram = np.concatenate([[0.0], heights, [0.0]])[at]
-    nats = examined.fitted.density.log_likelihood(x[:, None], how=_COARSE).nats
+    nats = examined.fitted.law.log_likelihood(x[:, None], how=_COARSE).nats
     curves = {name: histogram, "model": np.exp(nats)}
     label = examined.fitted.data.columns[0]
     title = f"Density{whose}, {name}: {_row_count(rows, sides)}"
@@ -123,7 +123,7 @@ def _plane(
     picture = figures.points(rows, columns, box, figures.SAMPLES)
     yield Picture(f"Samples{whose}, {_row_count(rows, box[:2], box[2:])}", picture)
     grid = figures.grid(box, _GRID)
-    nats = np.asarray(examined.fitted.density.log_likelihood(grid, how=_COARSE).nats)
+    nats = np.asarray(examined.fitted.law.log_likelihood(grid, how=_COARSE).nats)
     yield Picture(f"Log-density{whose}", figures.log_density(nats, columns, box))
 
 

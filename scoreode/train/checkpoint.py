@@ -82,7 +82,7 @@ def save_arrays(path: Path, tree: Any) -> None:
     """Writes the arrays of a tree to one safetensors file with a checksum."""
     from safetensors.numpy import save
 
-    arrays = {name: np.ascontiguousarray(leaf) for name, leaf in _leaves(tree).items()}
+    arrays = {name: np.asarray(leaf, order="C") for name, leaf in _leaves(tree).items()}
     metadata = {"crc32": str(_checksum(arrays[name] for name in sorted(arrays)))}
     write_whole(path, save(arrays, metadata=metadata))
 

@@ -12,6 +12,7 @@ from scoreode.model.config import Run, from_json, to_json
 from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted
 from scoreode.model.nlls import JDiff
+from scoreode.model.stack import Stack, blank_stack
 from scoreode.train import (
     Optimiser,
     RunFolder,
@@ -59,7 +60,7 @@ MODEL_FILES = ("config.json", "model.safetensors", "summary.json")
 def save(folder: RunFolder, fitted: Fitted) -> None:
     """config.json, model.safetensors and summary.json of a trained density."""
     write_config(folder, fitted.run, fitted.data)
-    save_arrays(folder.path / "model.safetensors", fitted.density)
+    save_arrays(folder.path / "model.safetensors", fitted.law)
     folder.write_summary(fitted.summary)
 
 
@@ -67,15 +68,18 @@ def load(path: Path) -> Fitted:
     """What `save` wrote. **Raises:** `InputError` if a file is missing or damaged."""
     folder = RunFolder.existing(path)
     run, data = read_config(folder)
-    density = load_arrays(
-        path / "model.safetensors", _blank(folder, run, len(data.columns), len(data.conditions))
-    )
+    d = len(data.columns)
+    law = _blank(folder, run, d, len(data.conditions))
+    if run.parts is not None:
+        law = blank_stack(law, run.parts, d)
+    law = load_arrays(path / "model.safetensors", law)
+    density, stack = (law.densities[0], law) if isinstance(law, Stack) else (law, None)
     summary = folder.read("summary.json")
     steps, seconds, nats = (summary.get(name) for name in ("steps", "seconds", "validation_nats"))
     if steps is None or seconds is None:
         raise InputError(f"{path}/summary.json: not the summary of a run; restore a copy")
     order = summary.get("order", run.objective.order)
-    found = _recoveries(summary), order, JDiff.from_summary(summary)
+    found = _recoveries(summary), order, JDiff.from_summary(summary), stack
     return Fitted(run, density, data, steps, seconds, nats, *found)
 
 

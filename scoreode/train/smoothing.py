@@ -12,15 +12,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float
-from scipy.optimize import minimize_scalar
-from scipy.spatial.distance import cdist
-from scipy.special import logsumexp
 
 from scoreode.data import Dataset
 from scoreode.model.build import decisive_rows
 from scoreode.model.config import Run
 from scoreode.model.density import Density
+from scoreode.model.simple import kernel_bandwidth
 from scoreode.train.validation import Validation, is_absent
 
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the kernel's bandwidth
@@ -28,26 +25,6 @@ _LOSSES = 2  # in a row, after which larger shares are not tried
 LEAST_STEPS, LEAST_SECONDS = 500, 60.0  # of a run: before, rows are hardly learnt by heart
 _PART = 4  # a short training has one part in so many of the steps, but LEAST_STEPS
 _SECONDS = 12  # a short training has one part in so many of the seconds
-_QUERIES = 512  # rows whose density the others estimate
-_LEAST, _MOST = 0.01, 1.0
-
-
-def kernel_bandwidth(z: Float[np.ndarray, "n d"]) -> float:
-    r"""The h of the greatest likelihood of rows under the kernels on all other rows.
-
-    h maximises the mean of log Σ_{j≠i} N(z_i; z_j, h² I) over rows i, at most 512 of them, between
-    0.01 and 1.
-    """
-    some = np.random.default_rng(0).permutation(len(z))[:_QUERIES]
-    squares = cdist(z[some], z, "sqeuclidean")
-    squares[np.arange(len(some)), some] = np.inf
-
-    def nll(log_h: float) -> float:
-        logs = logsumexp(-squares / (2 * np.exp(2 * log_h)), axis=1)
-        return z.shape[1] * log_h - float(np.mean(logs))
-
-    found = minimize_scalar(nll, bounds=(np.log(_LEAST), np.log(_MOST)), method="bounded")
-    return float(np.exp(found.x))
 
 
 def needs_choice(run: Run, data: Dataset) -> bool:
@@ -88,6 +65,11 @@ def with_smoothing(
     if run.seconds is not None:
         run = replace(run, seconds=max(run.seconds - (time.perf_counter() - begin), 1.0))
     return replace(run, smoothing=best)
+
+
+def is_short(run: Run) -> bool:
+    """Whether a run is too short for rows to be learnt by heart."""
+    return _short(run) is None
 
 
 def _short(run: Run) -> Run | None:

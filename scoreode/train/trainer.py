@@ -41,6 +41,7 @@ from scoreode.train.saved import (
     write_config,
 )
 from scoreode.train.smoothing import with_smoothing
+from scoreode.train.stacking import with_stack
 from scoreode.train.validation import Validation
 
 SAVE_EVERY = 20.0  # seconds between checkpoints: at most this much is lost to a kill
@@ -70,13 +71,21 @@ def fit(
         run, density = prepare(run, data, start)
 
         def train_short(short: Run) -> Density:
-            return Trainer(short, data, density).fit().density
+            return Trainer(replace(short, stack=False), data, density).fit().density
 
         run = with_smoothing(run, data, density, train_short)
         trainer = Trainer(run, data, density, folder)
         if folder is not None:
             write_config(folder, run, trainer.description)
         return trainer.fit(observe)
+
+
+def _train_part(run: Run, part: Dataset) -> Density:
+    """A density of a part of the rows, in coordinates of its own."""
+    radius = run.radius
+    run, start = prepare(run, part)
+    start = eqx.tree_at(lambda density: density.score_model.radius, start, radius)
+    return Trainer(replace(run, radius=radius), part, start).fit().density
 
 
 def resume(path: Path, data: Dataset, observe: Observer = no_observer) -> Fitted:
@@ -341,9 +350,11 @@ class Trainer:
         self.folder.append_metrics(report.numbers | new)
 
     def _finish(self) -> Fitted:
+        self.save()  # so that what follows can be done again
         chosen = self._choose()
+        run, stack = with_stack(self.run, self.data, chosen, self.step, _train_part)
         fitted = Fitted(
-            self.run,
+            run,
             chosen,
             self.description,
             self.step,
@@ -352,8 +363,8 @@ class Trainer:
             self._recoveries,
             self._best.order if chosen.score_model is self._best.model else self._order or 1,
             None if self.folder is None else self._validation.j_diff(chosen),
+            stack,
         )
-        self.save()
         if self.folder is not None:
             save(self.folder, fitted)
         return fitted

@@ -73,6 +73,11 @@ class Validation:
         nlls = density.nlls(x, how=_FEW_PROBES, c=c)
         return JDiff.of(nlls, None if self._weights is None else self._weights[: len(x)])
 
+    def rows(self, density: Density) -> tuple[np.ndarray, np.ndarray | None]:
+        """Some validation rows, with noise if they lie on a grid, and their weights."""
+        x, _, _ = self._dequantise(density, *self._more_rows)
+        return x, None if self._weights is None else self._weights[: len(x)]
+
     def _mean(self, nats: np.ndarray) -> float:
         weights = None if self._weights is None else self._weights[: len(nats)]
         (mean,) = devices.broadcast([np.average(nats, weights=weights)])

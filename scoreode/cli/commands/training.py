@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scoreode.cli.options import FitOptions
-from scoreode.data import Dataset, tables, ties
+from scoreode.data import Dataset, outliers, tables, ties
 from scoreode.errors import FailureError, InputError
 from scoreode.model.build import check_continuous, prepare
 from scoreode.model.config import PROCESSES, Run
@@ -20,6 +20,7 @@ from scoreode.train import RunFolder, devices, saved, trainer
 from scoreode.train.observers import Observer, combine_observers, no_observer, note_recoveries
 from scoreode.train.smoothing import needs_choice
 from scoreode.train.source import place, training_data
+from scoreode.train.stacking import PARTS, n_diffusions
 from scoreode.train.tensorboard import events
 
 RUNS = Path("runs")
@@ -50,7 +51,8 @@ def fit(
     data = options.data(source)
     run, start = _run_and_start(options, data, source, asked)
     check_continuous(data)
-    output = replace(output, notes=tuple(ties.find(data).messages(ties.in_command)))
+    found = *ties.find(data).messages(ties.in_command), *outliers.of_data(data)
+    output = replace(output, notes=found)
     for line in output.notes:
         note(f"{data.name}: {line}")
     stem = "stdin" if source == tables.STDIN else Path(source).stem
@@ -140,6 +142,8 @@ def _train(
         return
     if needs_choice(run, data):
         note("few rows: short trainings choose the noise that they get first (see --smoothing)")
+    if n_diffusions(run, data) > 1:
+        note(f"few rows: after this diffusion {PARTS - 1} more are trained (see --no-stack)")
     try:
         with ExitStack() as stack:
             progress = stack.enter_context(show(f"order {run.order}"))
@@ -171,6 +175,8 @@ def _readable(fitted: Fitted, path: Path, data: Dataset) -> str:
         line += f", {fitted.run.seconds - fitted.seconds:.0f} s of the budget not needed"
     if fitted.run.smoothing:
         line += f", with noise of {fitted.run.smoothing:.2g} on standardised rows"
+    if fitted.stack is not None:
+        line += f", stacked: {fitted.stack.text}"
     # Rows that it was not trained on: of a table without a test part the user has them.
     unseen = place(fitted.data) if len(data.test) else f"NEW{Path(data.name).suffix}"
     following = ["scoreode", "nll", str(path), unseen], ["scoreode", "report", str(path)]

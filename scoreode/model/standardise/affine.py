@@ -7,6 +7,8 @@ import numpy as np
 from scoreode.model.standardise.bijection import AbstractBijection, Array
 from scoreode.model.standardise.shrinkage import MIN_RELATIVE_VARIANCE, shrinkage
 
+_QUARTILES = 1.3490  # how far they are apart in a standard normal law
+
 
 def deviation(x: np.ndarray) -> np.ndarray:
     """The standard deviation of every column (n, d), even if its square underflows."""
@@ -24,6 +26,14 @@ class Scaling(AbstractBijection):
     @classmethod
     def fit(cls, x: np.ndarray) -> Self:
         return cls(x.mean(0), deviation(x))
+
+    @classmethod
+    def of_quartiles(cls, x: np.ndarray) -> Self:
+        """The median, and the deviation of a normal law with these quartiles: absurd values hardly
+        count. Where both quartiles are equal, the deviation as it is."""
+        low, median, high = np.quantile(x, (0.25, 0.5, 0.75), axis=0)
+        spread = (high - low) / _QUARTILES
+        return cls(median, np.where(spread > 0, spread, deviation(x)))
 
     @classmethod
     def identity(cls, d: int) -> Self:

@@ -1,0 +1,243 @@
+r"""Stacked density estimation (Smyth and Wolpert 1998): diffusions beside simple densities.
+
+    p(x) = Σ_k w_k p_k(x),   log p(x) = log Σ_k exp(log w_k + log p_k(x))
+
+The weights maximise the likelihood of rows that no p_k was fitted to, by EM. So the whole is hardly
+worse than the best of its parts: of few rows a Gaussian mixture or kernels often know more than a
+network. A heavy tail among them bounds the log-density of a row that is unlike all others. The
+density, its derivatives and its draws stay exact.
+"""
+
+from collections.abc import Sequence
+from dataclasses import fields
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jax.random as jr
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+from scipy.special import logsumexp, softmax
+
+from scoreode._typing import Scalar
+from scoreode.flow import (
+    AbstractSampler,
+    GridLikelihood,
+    Likelihood,
+    LogLikelihood,
+    ODESampler,
+    Refined,
+)
+from scoreode.model.config import Parts
+from scoreode.model.density import Conditions, Density
+from scoreode.model.simple import SimpleDensity
+from scoreode.model.standardise import Chain, Scaling
+
+Rows = Float[np.ndarray, "n d"]
+Row = Float[Array, " d"]
+Method = Likelihood | GridLikelihood | Refined
+_CHOICE = 2  # the stream of keys that chooses parts
+_EM_STEPS = 200
+
+
+def stacking_weights(
+    nats: Float[np.ndarray, "n k"], weights: Float[np.ndarray, " n"] | None = None
+) -> Float[np.ndarray, " k"]:
+    """The w of the greatest likelihood Σ_i log Σ_k w_k exp(nats_ik), by EM.
+
+    Every component has one more row, so that none is without weight for want of rows.
+
+    **Arguments:** `nats`, log-densities of rows that no component was fitted to; `weights`, how
+    often every row counts.
+    """
+    n, k = nats.shape
+    counts = np.ones(n) if weights is None else weights * n / np.sum(weights)
+    w = np.full(k, 1 / k)
+    for _ in range(_EM_STEPS):
+        r = softmax(nats + np.log(w), axis=1)
+        w = (counts @ r + 1 / k) / (n + 1)
+    return w
+
+
+class Stack(eqx.Module):
+    """Σ_k w_k p_k(x), of diffusions and then others; it has the methods of a `Density`."""
+
+    densities: tuple[Density, ...]
+    others: tuple[SimpleDensity, ...]
+    weights: Float[np.ndarray, " k"]
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The weight of every kind of part by name."""
+        k = len(self.densities)
+        names = [field.name for field in fields(Parts)][1:]
+        others = dict(zip(names, self.weights[k:].tolist(), strict=False))
+        return {"diffusion": float(np.sum(self.weights[:k]))} | others
+
+    @property
+    def text(self) -> str:
+        """The weights for a reader."""
+        return ", ".join(f"{name} {share:.2g}" for name, share in self.shares.items())
+
+    def log_likelihood(
+        self, x: Rows, seed: int = 0, how: Method = Refined(), c: Conditions | None = None
+    ) -> LogLikelihood:
+        """log p(x) of every row in nats; see `Density.log_likelihood`.
+
+        Errors are those of the diffusions, times their shares of p(x).
+
+        **Cost:** the sum over the diffusions.
+        """
+        return self._with_shares(x, seed, how, c)[0]
+
+    def _with_shares(
+        self, x: Rows, seed: int, how: Method, c: Conditions | None
+    ) -> tuple[LogLikelihood, Float[np.ndarray, "n k"]]:
+        """The record of log p(x), and the shares w_k p_k(x) / p(x)."""
+        records = [density.log_likelihood(x, seed, how, c) for density in self.densities]
+        parts = [
+            *(np.where(np.isfinite(record.nats), record.nats, -np.inf) for record in records),
+            *(other.log_likelihood(x) for other in self.others),
+        ]
+        logs = np.stack(parts, 1) + np.log(self.weights)
+        shares = softmax(logs, axis=1)
+
+        def spread(name: str) -> np.ndarray:
+            return np.stack([getattr(r, name) for r in records], 1) * shares[:, : len(records)]
+
+        record = LogLikelihood(
+            nats=np.asarray(logsumexp(logs, axis=1)),
+            stderr=np.sqrt(np.sum(spread("stderr") ** 2, 1)),
+            nfe=np.sum([record.nfe for record in records], 0),
+            converged=np.all([record.converged for record in records], 0),
+            latent=records[0].latent,
+            error=np.sum(spread("error"), 1),
+        )
+        return record, shares
+
+    def sample(
+        self,
+        n: int,
+        d: int,
+        seed: int = 0,
+        how: AbstractSampler = ODESampler(),
+        c: Conditions | None = None,
+    ) -> Rows:
+        """n draws of x, shape (n, d); the first k draws do not depend on n."""
+        key = jr.fold_in(jr.key(seed), _CHOICE)
+        keys = jax.vmap(lambda i: jr.fold_in(key, i))(jnp.arange(n))
+        uniforms = np.asarray(jax.vmap(jr.uniform)(keys))
+        chosen = np.searchsorted(np.cumsum(self.weights)[:-1], uniforms, side="right")
+        x = np.empty((n, d))
+        there = [np.flatnonzero(chosen == k) for k in range(len(self.weights))]
+        k = len(self.densities)
+        for density, rows in zip(self.densities, there[:k], strict=True):
+            if len(rows):
+                x[rows] = density.draws(rows, d, seed, how, None if c is None else c[rows])
+        for other, rows in zip(self.others, there[k:], strict=True):
+            if len(rows):
+                x[rows] = other.draws(keys[rows], d)
+        return x
+
+    def log_density(self, x: Row) -> Scalar:
+        """log p(x) of one row in nats, fully traced; see `Density.log_density`."""
+        parts = [part.log_density(x) for part in (*self.densities, *self.others)]
+        return jax.nn.logsumexp(jnp.stack(parts) + jnp.log(jnp.asarray(self.weights)))
+
+    def draw(self, key: PRNGKeyArray, d: int) -> Row:
+        """One draw of x, fully traced. **Cost:** one solve by an adaptive solver a diffusion."""
+        key, chosen = jr.split(key)
+        parts = [part.draw(key, d) for part in (*self.densities, *self.others)]
+        return jnp.stack(parts)[jr.choice(chosen, len(parts), p=jnp.asarray(self.weights))]
+
+    def score(
+        self,
+        x: Rows,
+        t: float = 0.0,
+        c: Conditions | None = None,
+        seed: int = 0,
+        how: Refined = Refined(),
+    ) -> Rows:
+        """∇ log p(x) of every row if t = 0; `network_score` if t > 0.
+
+        ∇ log p = Σ_k r_k ∇ log p_k,   r_k = w_k p_k(x) / p(x)
+        """
+        if t != 0:
+            return self.densities[0].score(x, t, c, seed, how)
+        return _mean(*self._shares_and_scores(x, c, seed, how))
+
+    def network_score(self, x: Rows, t: float, c: Conditions | None = None) -> Rows:
+        """s_θ(·, max(t, t_min)) of the first diffusion in the units of x."""
+        return self.densities[0].network_score(x, t, c)
+
+    def hessian_product(
+        self,
+        x: Rows,
+        v: Rows,
+        t: float = 0.0,
+        c: Conditions | None = None,
+        seed: int = 0,
+        how: Refined = Refined(),
+    ) -> Rows:
+        """∇² log p(x) v for every row if t = 0; that of the first diffusion's network if t > 0.
+
+            ∇² log p = Σ_k r_k (∇² log p_k + s_k s_kᵀ) − s sᵀ,   s = Σ_k r_k s_k
+
+        with the shares r_k and the scores s_k = ∇ log p_k.
+        """
+        if t != 0:
+            return self.densities[0].hessian_product(x, v, t, c, seed, how)
+        r, scores = self._shares_and_scores(x, c, seed, how)
+        products = [p.hessian_product(x, v, t, c, seed, how) for p in self.densities]
+        products += [other.hessian_product(x, v) for other in self.others]
+        *along, mean = (s * np.sum(s * v, 1, keepdims=True) for s in (*scores, _mean(r, scores)))
+        return _mean(r, [H + a for H, a in zip(products, along, strict=True)]) - mean
+
+    def laplacian(
+        self,
+        x: Rows,
+        t: float = 0.0,
+        n_probes: int | None = None,
+        c: Conditions | None = None,
+        seed: int = 0,
+        how: Refined = Refined(),
+    ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """tr ∇² log p(x) and its standard error, each of shape (n,); see `hessian_product`."""
+        if t != 0:
+            return self.densities[0].laplacian(x, t, n_probes, c, seed, how)
+        r, scores = self._shares_and_scores(x, c, seed, how)
+        found = [p.laplacian(x, t, n_probes, c, seed, how) for p in self.densities]
+        traces = [trace for trace, _ in found] + [other.laplacian(x) for other in self.others]
+        *lengths, mean = (np.sum(s**2, 1) for s in (*scores, _mean(r, scores)))
+        total = np.sum(r * (np.stack(traces, 1) + np.stack(lengths, 1)), 1) - mean
+        errors = np.stack([stderr for _, stderr in found], 1)
+        return total, np.sqrt(np.sum((r[:, : len(found)] * errors) ** 2, 1))
+
+    def _shares_and_scores(
+        self, x: Rows, c: Conditions | None, seed: int, how: Refined
+    ) -> tuple[Float[np.ndarray, "n k"], list[Rows]]:
+        _, r = self._with_shares(x, seed, how, c)
+        scores = [density.score(x, 0.0, c, seed, how) for density in self.densities]
+        return r, [*scores, *(other.score(x) for other in self.others)]
+
+
+def _mean(shares: Float[np.ndarray, "n k"], parts: Sequence[Rows]) -> Rows:
+    """The mean of one row of every part, by shares."""
+    return np.einsum("nk,nkd->nd", shares, np.stack(parts, 1))
+
+
+def sizes_of(stack: Stack) -> Parts:
+    """What `blank_stack` needs to know."""
+    return Parts(len(stack.densities), *(len(other.means) for other in stack.others))
+
+
+def blank_stack(density: Density, parts: Parts, d: int) -> Stack:
+    """A stack of the same structure, whose arrays are to be filled."""
+    there = [
+        (Chain((Scaling.identity(d),)), parts.tail, 1),
+        (density.bijection, parts.mixture, parts.mixture),
+        (density.bijection, parts.kernels, 1),
+    ]
+    others = tuple(SimpleDensity.blank(T, k, m, d) for T, k, m in there if k)
+    weights = np.zeros(parts.diffusions + len(others))
+    return Stack((density,) * parts.diffusions, others, weights)

@@ -1,0 +1,114 @@
+"""What stands beside a diffusion, with the weights that explain rows best which no part has seen.
+
+A heavy tail stands there always, in coordinates that absurd values do not spoil. Of few rows there
+are also a Gaussian mixture and kernels, in the coordinates of the diffusion (see `model.simple`).
+Of very few rows, diffusions that were trained on four fifths of them share the diffusion's place:
+each has other rows to learn by heart, and together every row was held out from one of them.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from scoreode.data import Dataset
+from scoreode.model.build import decisive_rows
+from scoreode.model.config import Run
+from scoreode.model.density import Density
+from scoreode.model.simple import SimpleDensity, fit_kernels, fit_mixture, fit_tail
+from scoreode.model.stack import Stack, sizes_of, stacking_weights
+from scoreode.model.standardise import Chain, Scaling
+from scoreode.train.smoothing import is_short
+from scoreode.train.validation import Validation, is_absent
+
+FEW, VERY_FEW = 5000, 1000  # rows: of more, a network knows more than a mixture or kernels
+PARTS = 5  # diffusions of very few rows
+_MOST_COLUMNS = 32  # of a mixture and kernels
+Train = Callable[[Run, Dataset], Density]
+
+
+def stacks(run: Run, data: Dataset) -> bool:
+    """Whether a run on these data gets a stack: tables with validation rows, and no conditions."""
+    table = data.image_shape is None and data.conditions is None
+    return run.stack and table and not (is_absent(data) or is_short(run))
+
+
+def n_diffusions(run: Run, data: Dataset) -> int:
+    """How many diffusions share a stack: several of very few rows."""
+    rows = len(data.train) + len(data.validation)
+    several = stacks(run, data) and rows < VERY_FEW and not run.dequantise.begins_at_grid
+    return PARTS if several else 1
+
+
+def with_stack(
+    run: Run, data: Dataset, density: Density, steps: int, train: Train
+) -> tuple[Run, Stack | None]:
+    """The run with the sizes of its stack, and the stack; None where it has none.
+
+    **Arguments:** `density`, trained on the data in so many `steps`; `train`, of a run on a part.
+
+    **Cost:** the log-densities of validation rows, of very few rows those of all; and trainings.
+    """
+    if not stacks(run, data):
+        return run, None
+    parts = [data, *_other_parts(data)] if n_diffusions(run, data) > 1 else [data]
+    alone = replace(run, steps=steps, seconds=None, cycle=None, stack=False)
+    trained = (train(replace(alone, seed=run.seed + k), parts[k]) for k in range(1, len(parts)))
+    densities = (density, *trained)
+    whole = _all_rows(data) if len(parts) > 1 else data
+    others = _fit_others(whole, density)
+    nats, weights = [], []
+    for part, one in zip(parts, densities, strict=True):
+        x, w = Validation(run, part).rows(one)
+        held_out = others if part is whole else _fit_others(part, one, others)
+        laws = one.log_likelihood(x).nats, *(other.log_likelihood(x) for other in held_out)
+        nats.append(np.stack(laws, 1))
+        weights.append(np.ones(len(x)) if w is None else w)
+    w = stacking_weights(np.concatenate(nats), np.concatenate(weights))
+    shared = np.full(len(densities), w[0] / len(densities))
+    stack = Stack(densities, others, np.concatenate([shared, w[1:]]))
+    return replace(run, parts=sizes_of(stack)), stack
+
+
+def _fit_others(
+    data: Dataset, density: Density, like: tuple[SimpleDensity, ...] = ()
+) -> tuple[SimpleDensity, ...]:
+    """The simple densities of the training rows, with as many components as these have."""
+    rows, _ = decisive_rows(data)
+    tail = fit_tail(Chain((Scaling.of_quartiles(rows),)), rows)
+    if len(rows) >= FEW or rows.shape[1] > _MOST_COLUMNS:
+        return (tail,)
+    k = len(like[1].means) if like else None
+    return tail, fit_mixture(density.bijection, rows, k), fit_kernels(density.bijection, rows)
+
+
+def _other_parts(data: Dataset) -> list[Dataset]:
+    """Training and validation rows divided anew, so that every training row is held out once."""
+    whole, n = _all_rows(data), len(data.train)
+    order = np.random.default_rng(0).permutation(n)
+    parts = [_hold_out(whole, rows) for rows in np.array_split(order, PARTS - 1)]
+    # A column that a few rows keep from being constant has no density without them.
+    return [part for part in parts if np.all(np.ptp(part.train[:], axis=0) > 0)]
+
+
+def _all_rows(data: Dataset) -> Dataset:
+    """Training rows, then validation rows, to train on."""
+    weights = data.train_weights
+    if weights is not None and data.validation_weights is not None:
+        weights = np.concatenate([weights, data.validation_weights])
+    return replace(
+        data, train=np.concatenate([data.train[:], data.validation[:]]), train_weights=weights
+    )
+
+
+def _hold_out(whole: Dataset, rows: np.ndarray) -> Dataset:
+    """These rows for validation, the others for training."""
+    x, w = whole.train, whole.train_weights
+    rest = np.setdiff1d(np.arange(len(x)), rows)
+    return replace(
+        whole,
+        train=x[rest],
+        validation=x[rows],
+        train_weights=None if w is None else w[rest],
+        validation_weights=None if w is None else w[rows],
+    )

@@ -1,0 +1,149 @@
+"""What a fit puts beside its diffusion, and that the whole is kept on the disk."""
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from scoreode import ScoreODE
+from scoreode.data import condition_on, from_rows
+from scoreode.model.build import prepare
+from scoreode.model.config import PROCESSES, Parts
+from scoreode.model.defaults import for_table
+from scoreode.network import MLP
+from scoreode.train import saved, smoothing, stacking
+from scoreode.train.stacking import PARTS, n_diffusions, stacks, with_stack
+from scoreode.train.trainer import fit, resume
+
+RNG = np.random.default_rng(2)
+TINY = MLP(8, 1)
+BUDGET = {"steps": 40, "network": TINY, "smoothing": 0.0}
+
+
+def data_of(n, d=2, **options):
+    x = RNG.normal(size=(n, d)).astype(np.float32)
+    return from_rows("rows", x, [f"x{i}" for i in range(d)], 0, 0.1, **options)
+
+
+def run_for(n, d=2, **options):
+    return for_table(n, d, process=PROCESSES["ve"], stack=True, **BUDGET | options)
+
+
+@pytest.fixture
+def short_runs_count(monkeypatch):
+    """As if 40 steps were enough to learn rows by heart."""
+    monkeypatch.setattr(smoothing, "LEAST_STEPS", 40)
+
+
+def sizes(n, d=2, **options):
+    data = data_of(n, d)
+    run, density = prepare(run_for(n, d, **options), data)
+    run, stack = with_stack(run, data, density, 40, lambda run, part: prepare(run, part)[1])
+    return run.parts, stack
+
+
+@pytest.mark.usefixtures("short_runs_count")
+def test_the_number_of_rows_and_columns_decides_what_there_is():
+    found, stack = sizes(200)
+    assert found == Parts(PARTS, 1, found.mixture, 200)
+    assert stack.weights.sum() == pytest.approx(1, rel=1e-12)
+    found, _ = sizes(1200)
+    assert found == Parts(1, 1, found.mixture, 1080)
+    assert sizes(6000)[0] == Parts(1, 1)
+    assert sizes(200, 33)[0] == Parts(PARTS, 1)
+
+
+def test_who_gets_no_stack():
+    run, data = run_for(200, steps=500), data_of(200)
+    assert stacks(run, data)
+    assert not stacks(replace(run, stack=False), data)
+    assert not stacks(replace(run, steps=499), data)
+    assert not stacks(run, data_of(200, 3) | condition_on_last)
+    assert not stacks(run, replace(data, image_shape=(2, 1, 1)))
+    assert not stacks(run, replace(data, validation=data.validation[:0]))
+    assert n_diffusions(replace(run, steps=499), data) == 1
+
+
+class _ConditionOnLast:
+    def __ror__(self, data):
+        return condition_on(data, data.columns[-1:])
+
+
+condition_on_last = _ConditionOnLast()
+
+
+def test_every_row_is_held_out_from_one_diffusion_and_trains_the_others():
+    x = np.arange(100.0)[:, None] + RNG.normal(size=(100, 2))
+    data = from_rows("rows", x, ("a", "b"), 0, 0.1, weights=np.arange(1.0, 101.0))
+    parts = [data, *stacking._other_parts(data)]
+    assert len(parts) == PARTS
+    held_out = np.concatenate([part.validation for part in parts])
+    assert np.array_equal(np.sort(held_out, 0), np.sort(x.astype(held_out.dtype), 0))
+    for part in parts:
+        both = np.concatenate([part.train, part.validation])
+        weights = np.concatenate([part.train_weights, part.validation_weights])
+        assert len(np.unique(both[:, 0])) == 100
+        order = {row.tobytes(): i for i, row in enumerate(x.astype(both.dtype))}
+        assert [order[row.tobytes()] + 1 for row in both] == weights.tolist()
+
+
+def test_a_column_that_one_row_keeps_from_being_constant_has_fewer_parts():
+    x = np.stack([RNG.normal(size=50), np.eye(1, 50)[0]], 1)
+    data = from_rows("rows", x, ("a", "b"), 0, 0.1)
+    assert len(stacking._other_parts(data)) in (PARTS - 2, PARTS - 1)
+    assert all(np.ptp(part.train[:, 1]) > 0 for part in stacking._other_parts(data))
+
+
+@pytest.mark.usefixtures("short_runs_count")
+def test_a_stack_is_saved_loaded_and_drawn_from(tmp_path):
+    X = RNG.normal(size=(120, 2)) * [1, 50] + [3, 0]
+    est = ScoreODE(**BUDGET).fit(X)
+    assert set(est.fitted_.summary["stack"]) == {"diffusion", "tail", "mixture", "kernels"}
+    est.save(tmp_path / "run")
+    other = ScoreODE.load(tmp_path / "run")
+    np.testing.assert_array_equal(other.score_samples(X[:9]), est.score_samples(X[:9]))
+    drawn = (one.sample(20, random_state=1) for one in (other, est))
+    np.testing.assert_array_equal(*drawn)
+    assert other.fitted_.run.parts == est.fitted_.run.parts
+    assert other.get_params()["stack"] is True
+    assert ScoreODE(**BUDGET, stack=False).fit(X).fitted_.stack is None
+    X[7] = 1e9
+    assert np.isfinite(est.score_samples(X[7:8])).all()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("short_runs_count")
+def test_a_run_that_stops_before_its_stack_has_the_same_after_resumption(tmp_path, monkeypatch):
+    data, run = data_of(150), run_for(150)
+    whole = fit(run, data)
+
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("scoreode.train.trainer.with_stack", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(run, data, path=tmp_path / "run")
+    assert saved.at_checkpoint(tmp_path / "run").steps == 40
+    rest = resume(tmp_path / "run", data)
+    x = data.validation[:5].astype(np.float64)
+    np.testing.assert_array_equal(rest.log_likelihood(x).nats, whole.log_likelihood(x).nats)
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    np.testing.assert_array_equal(
+        saved.load(tmp_path / "copy").log_likelihood(x).nats, rest.log_likelihood(x).nats
+    )
+
+
+@pytest.mark.slow
+def test_absurd_values_ruin_neither_the_fit_nor_the_mean():
+    """KL of the clean law at most a tenth of a nat, with one value in two hundred absurd."""
+    rng = np.random.default_rng(0)
+    clean, test = rng.normal(size=(1200, 2)), rng.normal(size=(1000, 2))
+    X = clean.copy()
+    X[::100, 0] *= 1e4
+    est = ScoreODE(steps=500, order=1, network=MLP(64, 2), smoothing=0.0).fit(X)
+    truth = -np.log(2 * np.pi) - 0.5 * np.sum(test**2, 1)
+    gap = truth - est.score_samples(test)
+    assert gap.mean() - 4 * gap.std() / np.sqrt(1000) < 0.1
+    assert est.score_samples(X[::100]).min() > -60

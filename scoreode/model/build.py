@@ -103,6 +103,7 @@ def decisive_rows(data: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
 
     Rows have noise in their cells even where there is none in training: columns may be constant.
     """
+    data = data.coded
     most = max(2, _STANDARDISED_VALUES // data.train.shape[1])
     some, noise = data.representative(most), uniform_noise(data.bin_width, data.bin_edge)
     rows = data.train[some]

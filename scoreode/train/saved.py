@@ -1,5 +1,6 @@
 """Runs on disk: their configuration and their trained densities."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax
 from scoreode.data import Description
 from scoreode.errors import InputError
 from scoreode.model.build import blank_density
+from scoreode.model.categories import Law
 from scoreode.model.config import Run, from_json, to_json
 from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted
@@ -20,7 +22,9 @@ from scoreode.train import (
     adam,
     devices,
     load_arrays,
+    read_arrays,
     save_arrays,
+    write_arrays,
 )
 from scoreode.train.folder import versions
 
@@ -53,13 +57,44 @@ def _by_another(config: dict[str, Any]) -> str:
     return "" if version in (None, own) else f" (written by scoreode {version}, and this is {own})"
 
 
+_LAW = "categories.safetensors"
 MODEL_FILES = ("config.json", "model.safetensors", "summary.json")
+
+
+def write_law(folder: RunFolder, law: Law | None) -> None:
+    """categories.safetensors, if there are categories."""
+    if law is not None:
+        write_arrays(folder.path / _LAW, law.arrays())
+
+
+def read_law(folder: RunFolder, categories: Sequence[str]) -> Law | None:
+    """What `write_law` wrote; None of a table without categories.
+
+    **Raises:** `InputError` if the file is missing or damaged, or is that of other categories.
+    """
+    if not categories:
+        return None
+    file = folder.path / _LAW
+    arrays = read_arrays(file)
+    try:
+        law = Law.from_arrays(arrays)
+    except (KeyError, IndexError, ValueError) as error:
+        raise InputError(f"{file}: holds no law of categories; restore a copy") from error
+    if len(law.stages) != len(categories):
+        raise InputError(f"{file}: does not fit its configuration; restore a copy")
+    return law
+
+
+def model_files(data: Description) -> tuple[str, ...]:
+    """The files of a run that its model consists of."""
+    return (*MODEL_FILES, _LAW) if data.categories else MODEL_FILES
 
 
 def save(folder: RunFolder, fitted: Fitted) -> None:
     """config.json, model.safetensors and summary.json of a trained density."""
     write_config(folder, fitted.run, fitted.data)
     save_arrays(folder.path / "model.safetensors", fitted.density)
+    write_law(folder, fitted.law)
     folder.write_summary(fitted.summary)
 
 
@@ -68,7 +103,7 @@ def load(path: Path) -> Fitted:
     folder = RunFolder.existing(path)
     run, data = read_config(folder)
     density = load_arrays(
-        path / "model.safetensors", _blank(folder, run, len(data.columns), len(data.conditions))
+        path / "model.safetensors", _blank(folder, run, len(data.columns), data.n_conditions)
     )
     summary = folder.read("summary.json")
     steps, seconds, nats = (summary.get(name) for name in ("steps", "seconds", "validation_nats"))
@@ -76,7 +111,8 @@ def load(path: Path) -> Fitted:
         raise InputError(f"{path}/summary.json: not the summary of a run; restore a copy")
     order = summary.get("order", run.objective.order)
     found = _recoveries(summary), order, JDiff.from_summary(summary)
-    return Fitted(run, density, data, steps, seconds, nats, *found)
+    law = read_law(folder, data.categories)
+    return Fitted(run, density, data, steps, seconds, nats, *found, law=law)
 
 
 def at_checkpoint(path: Path) -> Fitted:
@@ -86,14 +122,15 @@ def at_checkpoint(path: Path) -> Fitted:
     """
     folder = RunFolder.existing(path)
     run, data = read_config(folder)
-    blank = _blank(folder, run, len(data.columns), len(data.conditions))
+    blank = _blank(folder, run, len(data.columns), data.n_conditions)
     state = TrainState.initial(blank.score_model, run.objective, _optimiser(run))
     tree = state, blank.score_model, blank.bijection
     (state, best, bijection), record = folder.checkpoints(read_only=True).restore(tree)
     density, steps = Density(bijection, best), int(state.step)
     order = record.get("best_order", run.objective.order)
     known = record["elapsed"], record["best"], _recoveries(record), order
-    return Fitted(run, density, data, steps, *known)
+    law = read_law(folder, data.categories)
+    return Fitted(run, density, data, steps, *known, law=law)
 
 
 def _recoveries(record: dict[str, Any]) -> tuple[int, ...]:

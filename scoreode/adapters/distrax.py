@@ -36,6 +36,10 @@ class Distribution:
     def __init__(self, estimator: Any):
         check_is_fitted(estimator)
         fitted = estimator.fitted_
+        if fitted.data.categories:
+            raise InputError(
+                "the model has categories: they have no density; fit it without them, or given them"
+            )
         if fitted.data.conditions:
             raise InputError("the model is conditional, p(x | c); this class is for p(x) only")
         if fitted.dequantisation is not None:

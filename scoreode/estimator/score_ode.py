@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from scoreode.data import Discrete, ties
 from scoreode.data.columns import default_names
+from scoreode.data.reading import Reading
 from scoreode.errors import (
     InputError,
     TiesWarning,
@@ -57,6 +58,10 @@ class ScoreODE(DensityMixin, BaseEstimator):
     - `standardise`: "centre" all values alike, "scale" the columns, "whiten" them, or "power":
       long tails are bent, then all is whitened. By default rows left out decide between the last
       three. The Jacobian is in the likelihood.
+    - `categories`: columns of numbers, by index or name, that are categories. Those of text,
+      booleans and of type category in a DataFrame always are: log P(k) of the categories k is
+      exact, and part of every log-density, log P(k) + log p(x | k). Dates are numbers of days or
+      seconds since 1970-01-01.
     - `discrete`: columns of counts or codes, by index or name, or "auto" for those of few values
       on a grid (see `data.grids`). Log-densities are then log P of the discrete columns plus log p
       of the others given them, bounded by dequantisation, and samples lie on the grid.
@@ -89,6 +94,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
     fitted_: Fitted
     n_features_in_: int
     feature_names_in_: np.ndarray
+    _library: str
 
     def __init__(
         self,
@@ -104,6 +110,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         weight_decay: float | None = None,
         smoothing: float | None = None,
         standardise: str | None = None,
+        categories: Sequence[str | int | bool] | None = None,
         discrete: Discrete | None = None,
         bin_width: float | Sequence[float] | None = None,
         dequantise: str = "uniform",
@@ -125,6 +132,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         self.weight_decay = weight_decay
         self.smoothing = smoothing
         self.standardise = standardise
+        self.categories = categories
         self.discrete = discrete
         self.bin_width = bin_width
         self.dequantise = dequantise
@@ -143,15 +151,17 @@ class ScoreODE(DensityMixin, BaseEstimator):
         sample_weight: Any = None,
         observe: Observer = no_observer,
     ) -> Self:
-        """Trains on the rows of X, shape (n, d) or images (n, h, w, c), which are flattened.
+        """Trains on the rows of X, a DataFrame, an array (n, d), or images (n, h, w, c), which are
+        flattened.
 
         **Arguments:** `y` of shape (n, k), or `C`: what each row is conditioned on;
         `sample_weight`, how often every row counts: the law that is learnt has the rows in these
         proportions; `observe`, called with a report of training after every chunk of steps, and
         with the validation NLL in nats when there is a new one.
 
-        **Raises:** `ValueError` for missing or infinite values, text, constant columns, fewer than
-        two rows of positive weight, conditions for another number of rows, and a y of real numbers
+        **Raises:** `ValueError` for missing or infinite values, text in arrays, categories that are
+        constant or of more levels than half of the rows, constant columns, fewer than two rows of
+        positive weight, conditions for another number of rows, and a y of real numbers
         in one dimension, which may be meant as a condition; with `warm_start`, for other columns
         than those fitted. `FailureError` when the loss is no longer finite, at an eighth of the
         learning rate, too.
@@ -162,10 +172,13 @@ class ScoreODE(DensityMixin, BaseEstimator):
         """
         image_shape = X.shape[1:] if isinstance(X, np.ndarray) and X.ndim == 4 else None
         before = getattr(self, "fitted_", None) if self.warm_start else None
-        rows = inputs.rows_of(self, X, fitting=before is None)
+        known = None if before is None else Reading(before.data.kinds)
+        reading = known or inputs.reading_of(self, X)
+        rows, kinds = inputs.rows_of(self, X, reading, fitting=before is None)
         weights = inputs.weights_of(sample_weight, len(rows))
         seed = inputs.seed_of(self.random_state)
-        data = dataset_of(self, rows, conditions.from_arguments(y, C), weights, seed)
+        c = conditions.from_arguments(y, C)
+        data = dataset_of(self, rows, c, weights, seed, kinds, before)
         data = replace(with_grid(self, data, before), image_shape=image_shape)
         run = run_of(self, data, seed, before)
         check_continuous(data)  # what is refused comes before what is only noted
@@ -174,6 +187,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         with show(f"order {self.order}") if self.verbose else nullcontext(no_observer) as bar:
             start = None if before is None else before.density
             self.fitted_ = fit(run, data, start=start, observe=combine_observers(bar, observe))
+        self._library = inputs.library_of(X)
         if self.fitted_.recoveries:
             warnings.warn(recovery(self.fitted_.recoveries), ConvergenceWarning, stacklevel=2)
         return self
@@ -226,7 +240,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         found = self.fitted_.beyond(rows, c)
         if found is None:
             raise InputError("this model was saved without the ranges of its columns; fit it again")
-        return found
+        return found[:, self.fitted_.data.order]
 
     def typicality(self, X: Any, C: Any = None, *, reference: Any = None) -> np.ndarray:
         """How far the log-density of every row is from that of typical rows, in nats, shape (n,).
@@ -244,38 +258,45 @@ class ScoreODE(DensityMixin, BaseEstimator):
         """
         nats = self.score_samples(X, C)
         if reference is not None:
-            pair = reference if self.fitted_.data.conditions else (reference, None)
+            pair = reference if self.fitted_.data.given else (reference, None)
             return np.abs(nats - np.mean(self.score_samples(*pair)))
         if C is not None:
             raise InputError("a conditional density: give reference=(rows, conditions)")
         return np.abs(nats - self.fitted_.mean_nats)
 
     def sample(
-        self, n: int = 1, C: Any = None, *, random_state: Any = None, output: str = "numpy"
+        self, n: int = 1, C: Any = None, *, random_state: Any = None, output: str | None = None
     ) -> Any:
         """n exact draws from the model, shape (n, d); of a conditional one n draws given every c.
 
         **Arguments:** `C`, one condition, of shape (k,) or (1, k), or several, (m, k);
         `random_state`, an int, or a NumPy Generator or RandomState to draw a seed from; `output`,
-        "numpy", "pandas" or "polars": DataFrames have the fitted names, and columns of integers
-        where the data lie on a grid of whole numbers.
+        "numpy", "pandas" or "polars", by default an array of numbers, or where columns are none the
+        kind of DataFrame that was fitted. DataFrames have the fitted names, categories and dates as
+        they came, and columns of integers where the data lie on a grid of whole numbers.
 
         **Returns:** (n, d) without or with one condition, and an array (n, m, d) for several.
         """
         check_is_fitted(self)
-        inputs.check_output(output)
+        fitted, data = self.fitted_, self.fitted_.data
         n, seed = whole("n", n), inputs.seed_of(random_state)
-        c = conditions.for_density(C, self.fitted_.data.conditions)
-        if c is None or len(c) == 1:
-            drawn = self.fitted_.sample(n, seed, c=conditions.repeat(c, n))
-            return inputs.as_output(drawn, self.fitted_.data, output)
-        if output != "numpy":
+        given = conditions.for_density(C, data.given, data.kinds)
+        several = 1 if given is None else len(given)
+        usual = "numpy" if several > 1 or inputs.are_numbers(data) else self._library
+        output = inputs.check_output(usual if output is None else output)
+        if several > 1 and output != "numpy":
             raise InputError(f"output {output!r}: draw given one condition at a time")
-        drawn = self.fitted_.sample(n * len(c), seed, c=np.tile(c, (n, 1)))
-        return drawn.reshape(n, len(c), -1)
+        c = None if given is None else np.tile(given, (n, 1))
+        c = fitted.draw_conditions(n * several, seed, c)
+        drawn = fitted.sample(n * several, seed, c=c)
+        rows = inputs.as_output(fitted, drawn, c, output)
+        return rows if several == 1 else rows.reshape(n, several, -1)
 
     def score_function(self, X: Any, t: float = 0.0, *, C: Any = None) -> np.ndarray:
         """∇ log p at every row, shape (n, d), in the units of X; for t > 0 `network_score`.
+
+        Of a table with categories it is that of log p(x | k), with respect to the d columns of
+        numbers and dates, here and in the other derivatives.
 
         At t = 0 it is the gradient of `score_samples`, of the same solution; above 32 dimensions
         that of its estimate, with the same probes. With discrete columns it is that of the density
@@ -287,7 +308,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         (16 above 32 dimensions), and a reverse sweep over 82: five times `score_samples`.
         """
         rows, c = self._rows(X, C)
-        return self.fitted_.density.score(rows, t, c)
+        return self.fitted_.density.score(rows, t, self.fitted_.coded(c))
 
     def network_score(self, X: Any, t: float, *, C: Any = None) -> np.ndarray:
         """s_θ(x, t), the network's estimate of ∇ log q_t, shape (n, d), in the units of X.
@@ -300,7 +321,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         **Cost:** one evaluation of the network a row.
         """
         rows, c = self._rows(X, C)
-        return self.fitted_.density.network_score(rows, t, c)
+        return self.fitted_.density.network_score(rows, t, self.fitted_.coded(c))
 
     def hessian_product(self, X: Any, V: Any, t: float = 0.0, *, C: Any = None) -> np.ndarray:
         """∇² log p(x) v for every row x of X and v of V, shape (n, d); for t > 0 the network's
@@ -313,7 +334,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         (rows, c), V = self._rows(X, C), np.asarray(V, np.float64)
         if V.shape != rows.shape:
             raise InputError(f"V has shape {V.shape}; one vector a row of X is {rows.shape}")
-        return self.fitted_.density.hessian_product(rows, V, t, c)
+        return self.fitted_.density.hessian_product(rows, V, t, self.fitted_.coded(c))
 
     def laplacian(
         self, X: Any, t: float = 0.0, n_probes: int | None = None, *, C: Any = None
@@ -330,7 +351,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         """
         check_positive(n_probes=n_probes)
         rows, c = self._rows(X, C)
-        return self.fitted_.density.laplacian(rows, t, n_probes, c)
+        return self.fitted_.density.laplacian(rows, t, n_probes, self.fitted_.coded(c))
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes config.json and model.safetensors to a new folder; nothing is pickled."""
@@ -356,7 +377,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
     @classmethod
     def _of(cls, fitted: Fitted) -> Self:
         """The estimator whose parameters would fit this model."""
-        run, columns = fitted.run, fitted.data.columns
+        run, data, columns = fitted.run, fitted.data, fitted.data.modelled
         estimator = cls(
             order=run.order,
             process=run.objective.process,
@@ -367,13 +388,15 @@ class ScoreODE(DensityMixin, BaseEstimator):
             network=run.network,
             n_probes=run.objective.n_probes,
             standardise=run.standardise,
-            bin_width=fitted.data.bin_width,
+            categories=list(data.categories) or None,
+            bin_width=data.widths,
             dequantise=run.dequantise.name,
             validation_fraction=run.validation_fraction,
             patience=run.patience,
             random_state=run.seed,
         )
         estimator.fitted_ = fitted
+        estimator._library = inputs.library_of(None)
         estimator.n_features_in_ = len(columns)
         if columns != default_names(len(columns)):
             estimator.feature_names_in_ = np.asarray(columns, dtype=object)
@@ -382,6 +405,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
     def _rows(self, X: Any, C: Any) -> tuple[np.ndarray, np.ndarray | None]:
         """The rows, and what each is conditioned on."""
         check_is_fitted(self)
-        rows = inputs.rows_of(self, X, fitting=False)
-        c = conditions.for_density(C, self.fitted_.data.conditions)
-        return rows, conditions.repeat(c, len(rows))
+        data = self.fitted_.data
+        rows, _ = inputs.rows_of(self, X, Reading(data.kinds), fitting=False)
+        given = conditions.for_density(C, data.given, data.kinds)
+        return data.apart(rows, conditions.repeat(given, len(rows)))

@@ -222,7 +222,7 @@ def summarise(fitted: Fitted, records: np.ndarray, seconds: float) -> dict[str, 
     error = float(np.std(nats, ddof=1) / nats.size**0.5) if nats.size > 1 else None
     return {
         "n": len(records),
-        "d": len(fitted.data.columns),
+        "d": len(fitted.data.modelled),
         "nats_mean": mean,
         "nats_stderr": error,
         "probe_stderr": float(np.sqrt(np.sum(good["stderr"] ** 2)) / nats.size)

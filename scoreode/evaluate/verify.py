@@ -36,11 +36,12 @@ def checks(
     derivatives.
     """
     key, n = jr.key(seed), _DRAWS_A_ROW * len(rows)
+    exact = fitted.nlls(rows, seed, c=c)
     if fitted.dequantisation is not None:
         rows = fitted.dequantisation.dequantise(rows, seed)
-    z, _, standard_c = fitted.density.standardise(rows, c)
+    z, _, standard_c = fitted.density.standardise(rows, fitted.coded(c))
     sections = {
-        "exact and bound": _nlls(fitted.density.nlls(rows, seed, c=c)),
+        "exact and bound": _nlls(exact),
         "objectives": _objectives(fitted, z, standard_c, key),
         "itself": _consistency(fitted, z, standard_c, key),
     }

@@ -133,11 +133,12 @@ def _pairs(
     """Pairs of the columns that differ most (without data the first ones) and of the conditions."""
     columns, rows = examined.columns, examined.samples
     given = examined.fitted.data.conditions[:_GIVEN]
+    of_data = [name for name in given if name in examined.fitted.data.given]
     room = _PAIRED - len(given)
     names = [*([column.name for column in compared[:room]] or columns[:room]), *given]
     chosen = sorted(map(columns.index, names))
     which = "the columns of largest KS" if len(compared) > room else "columns in pairs"
-    which += f", given {', '.join(given)} of the data" if given else ""
+    which += f", given {', '.join(of_data)} of the data" if of_data else ""
     halves = "" if data is None else ": data below the diagonal (blue), samples above (orange)"
     shown = None if data is None else data[:, chosen]
     figure, n_outside = figures.pairs(shown, rows[:, chosen], [columns[i] for i in chosen])

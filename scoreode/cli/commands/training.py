@@ -10,6 +10,7 @@ from pathlib import Path
 
 from scoreode.cli.options import FitOptions
 from scoreode.data import Dataset, tables, ties
+from scoreode.data.mixed import note_of
 from scoreode.errors import FailureError, InputError
 from scoreode.model.build import check_continuous, prepare
 from scoreode.model.config import PROCESSES, Run
@@ -50,7 +51,9 @@ def fit(
     data = options.data(source)
     run, start = _run_and_start(options, data, source, asked)
     check_continuous(data)
-    output = replace(output, notes=tuple(ties.find(data).messages(ties.in_command)))
+    kinds = note_of(data)
+    found = [*([] if kinds is None else [kinds]), *ties.find(data).messages(ties.in_command)]
+    output = replace(output, notes=tuple(found))
     for line in output.notes:
         note(f"{data.name}: {line}")
     stem = "stdin" if source == tables.STDIN else Path(source).stem
@@ -86,8 +89,12 @@ def _run_and_start(
 
 
 def _check_conditions(trained: Fitted, data: Dataset, options: FitOptions) -> None:
-    conditions = () if data.conditions is None else tuple(data.conditions.columns)
-    found = trained.data.conditions
+    conditions, found = data.given, trained.data.given
+    if data.categories != trained.data.categories:
+        raise InputError(
+            f"--init-from keeps the model of {options.init_from}, which has the categories"
+            f" {', '.join(trained.data.categories)}: give the same columns"
+        )
     if conditions != found:
         option = f"add --given {','.join(found)}" if found else "leave --given out"
         raise InputError(

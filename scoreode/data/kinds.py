@@ -17,7 +17,12 @@ from scoreode.errors import InputError
 Level = str | bool | int | float
 Values = Sequence[Any] | np.ndarray
 _LEAST_ROWS, _LEAST_SHARE = 10, 1 / 500  # of the rows, of a level with an indicator of its own
-_ISO = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?)?")
+_DAY, _CLOCK, _OFFSET = (
+    r"\d{4}-\d\d-\d\d",
+    r"[T ]\d\d:\d\d(:\d\d(\.\d{1,6})?)?",
+    r"(Z|[+-]\d\d:?\d\d)",
+)
+_ISO, _ZONED = re.compile(f"{_DAY}({_CLOCK})?"), re.compile(_DAY + _CLOCK + _OFFSET)
 _MICROSECONDS = {"day": 86_400_000_000, "second": 1_000_000}
 _YEARS = np.array(["0001-01-01", "9999-12-31"], "datetime64[us]").astype(np.int64)
 
@@ -123,7 +128,7 @@ class Date:
         """Times as text of ISO 8601."""
         times = self.decode(numbers)
         unit = "D" if times.dtype == "datetime64[D]" else "s" if self.whole else "us"
-        return np.datetime_as_string(times, unit=unit).tolist()
+        return np.char.add(np.datetime_as_string(times, unit=unit), "Z" * bool(self.zone)).tolist()
 
     @classmethod
     def of(cls, times: np.ndarray, source: str, zone: str | None = None) -> "Date":
@@ -195,8 +200,13 @@ def as_level(value: Any) -> Level:
 
 
 def times_of(values: Values) -> np.ndarray | None:
-    """The times in dates of ISO 8601 without a zone, or in Python's dates; None of other values."""
+    """The times in dates of ISO 8601, or in Python's without a zone; None of other values.
+
+    Those that all have an offset from UTC are in UTC.
+    """
     there = [value for value in values if not missing(value)]
+    if has_offset(there[:1]):
+        return _in_utc(values)
     iso = all(isinstance(v, str) and _ISO.fullmatch(v) for v in there)
     dates = all(isinstance(v, datetime.date) and getattr(v, "tzinfo", None) is None for v in there)
     if not there or not (iso or dates):
@@ -204,4 +214,21 @@ def times_of(values: Values) -> np.ndarray | None:
     try:
         return np.array([None if missing(v) else v for v in values], "datetime64[us]")
     except ValueError:  # of a month 13
+        return None
+
+
+def has_offset(values: Values) -> bool:
+    """Whether these are texts of times with an offset from UTC, such as Z or +01:00."""
+    return len(values) > 0 and all(isinstance(v, str) and _ZONED.fullmatch(v) for v in values)
+
+
+def _in_utc(values: Values) -> np.ndarray | None:
+    """Texts of times with offsets as times in UTC; None of other values."""
+    if not has_offset([value for value in values if not missing(value)]):
+        return None
+    try:
+        read = (None if missing(v) else datetime.datetime.fromisoformat(v) for v in values)
+        utc = [v and v.astimezone(datetime.UTC).replace(tzinfo=None) for v in read]
+        return np.array(utc, "datetime64[us]")
+    except (ValueError, OverflowError):
         return None

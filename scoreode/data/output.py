@@ -52,7 +52,7 @@ def write_rows(
         write_columns(path, {"x": rows})
     else:
         whole = None if path.suffix == ".npy" else whole
-        write_columns(path, by_column(rows, columns, whole, kinds))
+        write_columns(path, by_column(rows, columns, whole, kinds), kinds)
 
 
 def by_column(
@@ -90,16 +90,13 @@ def as_frame(columns: Mapping[str, Any], kinds: Kinds, library: str) -> Any:
         if name not in columns:
             continue
         column = pl.col(name)
-        if isinstance(kind, Date) and kind.zone is not None:
+        if isinstance(kind, Date) and kind.zone is not None and kind.source != "text":
             utc = column.dt.replace_time_zone("UTC")
             frame = frame.with_columns(utc.dt.convert_time_zone(kind.zone))
         elif isinstance(kind, Category) and kind.source == "category":
+            enum = pl.Enum(list(map(str, kind.levels))) if kind.ordered else pl.Categorical
             texts = all(isinstance(level, str) for level in kind.levels)
-            frame = (
-                frame.with_columns(column.cast(pl.Enum(list(map(str, kind.levels)))))
-                if texts
-                else frame
-            )
+            frame = frame.with_columns(column.cast(enum)) if texts else frame
     return frame
 
 
@@ -110,7 +107,7 @@ def _as_pandas(columns: Mapping[str, Any], kinds: Kinds) -> Any:
     for name, kind in kinds.items():
         if name not in columns:
             continue
-        if isinstance(kind, Date) and kind.zone is not None:
+        if isinstance(kind, Date) and kind.zone is not None and kind.source != "text":
             frame[name] = frame[name].dt.tz_localize("UTC").dt.tz_convert(kind.zone)
         elif isinstance(kind, Date) and kind.source == "date":
             frame[name] = pd.Series([t.item() for t in columns[name]], dtype=object)
@@ -125,7 +122,7 @@ def whole_columns(bin_width: Any, bin_edge: Any, d: int) -> list[bool]:
     return ((width >= 1) & (width % 1 == 0) & (edge % 1 == 0)).tolist()
 
 
-def write_columns(path: Path, columns: Mapping[str, Any]) -> None:
+def write_columns(path: Path, columns: Mapping[str, Any], kinds: Kinds = NO_KINDS) -> None:
     """Writes columns of equal length as .csv, .parquet, .npz, or .npy (one matrix).
 
     An existing file is replaced by a complete one, or stays unchanged on failure.
@@ -139,13 +136,12 @@ def write_columns(path: Path, columns: Mapping[str, Any]) -> None:
         elif path.suffix == ".npz":
             np.savez(partial, allow_pickle=False, **columns)
         else:
-            _write_frame(partial, columns)
+            _write_frame(partial, as_frame(columns, kinds, "polars"))
 
 
-def _write_frame(path: Path, columns: Mapping[str, Any]) -> None:
+def _write_frame(path: Path, frame: Any) -> None:
     import polars as pl
 
-    frame = pl.DataFrame(dict(columns))
     try:
         with open(path, "wb") as file:  # polars only accepts paths in UTF-8
             (frame.write_csv if path.suffix == ".csv" else frame.write_parquet)(file)

@@ -14,6 +14,7 @@ from scoreode.data.kinds import (
     Level,
     Values,
     as_level,
+    has_offset,
     missing,
     times_of,
 )
@@ -74,6 +75,7 @@ class Reading:
         values = np.asarray(series)
         if times is not None:
             text = isinstance(_first(values), str)
+            zone = "UTC" if text and has_offset([_first(values)]) else zone
             kind = Date.of(times, "text" if text else "time", zone)
             return Date.of(times, "date") if _is_date(series, values) else kind
         there = values if values.dtype.kind == "b" else [v for v in values if not missing(v)]
@@ -129,7 +131,7 @@ def _category(series: Any, source: str) -> Category:
         source = "text" if source == "number" else source
     accessor = getattr(series, "cat", None) if source == "category" else None
     order = getattr(series.dtype, "categories", None)
-    ordered = bool(getattr(accessor, "ordered", False))
+    ordered = bool(getattr(accessor, "ordered", type(series.dtype).__name__ == "Enum"))
     if order is not None:
         return Category(tuple(v for v in map(as_level, order) if v in there), source, ordered)
     return Category(tuple(sorted(there, key=_sort_key)), source)

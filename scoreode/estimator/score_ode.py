@@ -307,8 +307,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
         **Cost** of a row: 246 evaluations of the network as a rule, half of them with d tangents
         (16 above 32 dimensions), and a reverse sweep over 82: five times `score_samples`.
         """
-        rows, c = self._rows(X, C)
-        return self.fitted_.density.score(rows, t, self.fitted_.coded(c))
+        rows, c = self._numbers(X, C)
+        return self.fitted_.density.score(rows, t, c)
 
     def network_score(self, X: Any, t: float, *, C: Any = None) -> np.ndarray:
         """s_θ(x, t), the network's estimate of ∇ log q_t, shape (n, d), in the units of X.
@@ -320,8 +320,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
 
         **Cost:** one evaluation of the network a row.
         """
-        rows, c = self._rows(X, C)
-        return self.fitted_.density.network_score(rows, t, self.fitted_.coded(c))
+        rows, c = self._numbers(X, C)
+        return self.fitted_.density.network_score(rows, t, c)
 
     def hessian_product(self, X: Any, V: Any, t: float = 0.0, *, C: Any = None) -> np.ndarray:
         """∇² log p(x) v for every row x of X and v of V, shape (n, d); for t > 0 the network's
@@ -331,10 +331,10 @@ class ScoreODE(DensityMixin, BaseEstimator):
 
         **Cost:** three times `score_function`.
         """
-        (rows, c), V = self._rows(X, C), np.asarray(V, np.float64)
+        (rows, c), V = self._numbers(X, C), np.asarray(V, np.float64)
         if V.shape != rows.shape:
             raise InputError(f"V has shape {V.shape}; one vector a row of X is {rows.shape}")
-        return self.fitted_.density.hessian_product(rows, V, t, self.fitted_.coded(c))
+        return self.fitted_.density.hessian_product(rows, V, t, c)
 
     def laplacian(
         self, X: Any, t: float = 0.0, n_probes: int | None = None, *, C: Any = None
@@ -350,8 +350,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
         **Cost:** `score_function`, and twice that for each of d or `n_probes` tangents.
         """
         check_positive(n_probes=n_probes)
-        rows, c = self._rows(X, C)
-        return self.fitted_.density.laplacian(rows, t, n_probes, self.fitted_.coded(c))
+        rows, c = self._numbers(X, C)
+        return self.fitted_.density.laplacian(rows, t, n_probes, c)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes config.json and model.safetensors to a new folder; nothing is pickled."""
@@ -409,3 +409,11 @@ class ScoreODE(DensityMixin, BaseEstimator):
         rows, _ = inputs.rows_of(self, X, Reading(data.kinds), fitting=False)
         given = conditions.for_density(C, data.given, data.kinds)
         return data.apart(rows, conditions.repeat(given, len(rows)))
+
+    def _numbers(self, X: Any, C: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """The numbers in the rows, with respect to which log p has derivatives, and c as the
+        density takes it."""
+        rows, c = self._rows(X, C)
+        if not self.fitted_.data.columns:
+            raise InputError("a table of categories only has no derivatives")
+        return rows, self.fitted_.coded(c)

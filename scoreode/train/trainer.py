@@ -22,7 +22,7 @@ from scoreode._typing import Loss
 from scoreode.data import Dataset, Description
 from scoreode.errors import InputError
 from scoreode.model import categories
-from scoreode.model.build import blank_density, prepare
+from scoreode.model.build import prepare
 from scoreode.model.config import Run
 from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted
@@ -72,9 +72,9 @@ def fit(
     check_batch(run)
     with _new_folder(path, command) as folder:
         law = categories.of_data(data)
-        if not data.columns and law is not None:
-            return _of_categories(run, data, law, folder)
         run, density = prepare(run, data, start)
+        if not data.columns:
+            return _of_categories(run, density, data, law, folder)
 
         def train_short(short: Run) -> Density:
             return Trainer(short, data, density).fit().density
@@ -100,15 +100,18 @@ def resume(path: Path, data: Dataset, observe: Observer = no_observer) -> Fitted
 
 
 def _of_categories(
-    run: Run, data: Dataset, law: categories.Law, folder: RunFolder | None
+    run: Run,
+    density: Density,
+    data: Dataset,
+    law: categories.Law | None,
+    folder: RunFolder | None,
 ) -> Fitted:
     """What is fitted to a table without numbers: the law of its categories, and no network."""
-    run = replace(run, standardise="scale", smoothing=0.0)
     nats = categories.of_validation(law, data)
     mean = None
     if nats is not None and len(nats):
         mean = -float(np.average(nats, weights=data.validation_weights))
-    fitted = Fitted(run, blank_density(run, 0), Description.of(data), 0, 0.0, mean, law=law)
+    fitted = Fitted(run, density, Description.of(data), 0, 0.0, mean, law=law)
     if folder is not None:
         save(folder, fitted)
     return fitted

@@ -46,6 +46,7 @@ def test_what_came_in_comes_out(library, columns):
     else:
         frame = pl.DataFrame(raw).with_columns(
             kind=pl.col("text").cast(pl.Enum(sorted(set(texts), reverse=True))),
+            name=pl.col("text").cast(pl.Categorical),
             zoned=pl.col("time").dt.replace_time_zone("UTC").dt.convert_time_zone("Asia/Tokyo"),
         )
     rows, names, found = read_frame(frame, "X", Reading(categories=("code",)))
@@ -83,6 +84,21 @@ def test_dates_have_a_unit():
     }
     rows, _ = from_frame(frame, kinds=found(frame))
     np.testing.assert_array_equal(rows, [[2, 60, 1], [10957, 0.25, -1]])
+
+
+def test_times_with_an_offset_are_in_utc():
+    texts = ["2024-01-31T10:00:00Z", "2024-01-31 10:00:00.5+01:00", "2024-01-31T10:00:00-0130"]
+    rows, names, kinds = read_frame(pl.DataFrame({"t": texts * 2}), "X", Reading())
+    assert kinds == {"t": Date("second", "text", whole=False, zone="UTC")}
+    noon = 1706702400
+    np.testing.assert_array_equal(rows[:3, 0] - noon, [-7200, -10799.5, -1800])
+    assert output.by_column(rows[:2], names, kinds=kinds)["t"] == [
+        "2024-01-31T10:00:00.000000Z",
+        "2024-01-31T09:00:00.500000Z",
+    ]
+    assert read_frame(pl.DataFrame({"t": ["2024-01-31T25:00Z", "x"] * 3}), "X", Reading())[2][
+        "t"
+    ] == Category(("2024-01-31T25:00Z", "x"), "text")
 
 
 def test_numbers_between_dates_are_rounded():

@@ -159,6 +159,7 @@ def test_values_beyond_training_are_in_the_order_of_the_columns(fitted):
     assert found[0].tolist() == [False, False, True, False, False]
 
 
+@pytest.mark.slow
 def test_discrete_columns_are_named_among_all():
     frame = frame_of(200, 0).assign(visits=np.random.default_rng(0).poisson(3, 200))
     for discrete in (["visits"], [5], [False] * 5 + [True]):
@@ -219,6 +220,7 @@ def test_categories_given_a_condition():
     assert low < 0.05
 
 
+@pytest.mark.slow
 def test_a_warm_start_keeps_the_levels():
     est = small(warm_start=True).fit(frame_of(300, 0))
     levels = est.fitted_.data.kinds["city"]
@@ -246,6 +248,8 @@ def test_a_table_of_categories_only(tmp_path, library):
     exact -= stats.norm([MEANS[c] for c in city], [SPREADS[c] for c in city]).logpdf(x)
     np.testing.assert_allclose(np.exp(nats), np.exp(exact), atol=5 * 0.5 / 3000**0.5)
     assert (est.log_likelihood(every).nfe == 0).all()
+    with pytest.raises(ValueError, match="a table of categories only has no derivatives"):
+        est.score_function(every)
     drawn = est.sample(2000, random_state=0)
     assert isinstance(drawn, library)
     assert np.mean(np.asarray(drawn["city"]) == "Ulm") == pytest.approx(0.2, abs=0.05)

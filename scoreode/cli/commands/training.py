@@ -169,9 +169,10 @@ def _train(
 
 
 def _readable(fitted: Fitted, path: Path, data: Dataset) -> str:
-    line = f"{fitted.steps} steps in {fitted.seconds:.0f} s"
+    numbers = bool(fitted.data.columns)
+    line = f"{fitted.steps} steps in {fitted.seconds:.0f} s" if numbers else "categories only"
     if fitted.validation_nats is not None:
-        kind = "bound on the NLL" if fitted.run.validation == "bound" else "NLL"
+        kind = "bound on the NLL" if fitted.run.validation == "bound" and numbers else "NLL"
         line += f", best validation {kind} {fitted.validation_nats:.4f} nats"
     line += _order(fitted)
     if fitted.run.seconds is not None and fitted.seconds < _MOST_OF * fitted.run.seconds:

@@ -44,7 +44,7 @@ def read_config(folder: RunFolder) -> tuple[Run, Description]:
             return run, Description.from_json(config.get("data"))
     except InputError as error:
         raise InputError(f"{file}: {error}{_by_another(config)}") from error
-    except (TypeError, AttributeError):  # no description
+    except (TypeError, AttributeError, ValueError):  # no description
         pass
     raise InputError(f"{file}: not the configuration of a run{_by_another(config)}")
 
@@ -57,14 +57,14 @@ def _by_another(config: dict[str, Any]) -> str:
     return "" if version in (None, own) else f" (written by scoreode {version}, and this is {own})"
 
 
-_LAW = "categories.safetensors"
+LAW = "categories.safetensors"
 MODEL_FILES = ("config.json", "model.safetensors", "summary.json")
 
 
 def write_law(folder: RunFolder, law: Law | None) -> None:
     """categories.safetensors, if there are categories."""
     if law is not None:
-        write_arrays(folder.path / _LAW, law.arrays())
+        write_arrays(folder.path / LAW, law.arrays())
 
 
 def read_law(folder: RunFolder, categories: Sequence[str]) -> Law | None:
@@ -74,7 +74,7 @@ def read_law(folder: RunFolder, categories: Sequence[str]) -> Law | None:
     """
     if not categories:
         return None
-    file = folder.path / _LAW
+    file = folder.path / LAW
     arrays = read_arrays(file)
     try:
         law = Law.from_arrays(arrays)
@@ -87,7 +87,7 @@ def read_law(folder: RunFolder, categories: Sequence[str]) -> Law | None:
 
 def model_files(data: Description) -> tuple[str, ...]:
     """The files of a run that its model consists of."""
-    return (*MODEL_FILES, _LAW) if data.categories else MODEL_FILES
+    return (*MODEL_FILES, LAW) if data.categories else MODEL_FILES
 
 
 def save(folder: RunFolder, fitted: Fitted) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from scoreode.evaluate import table
 from scoreode.train import saved
 
 MEANS = {"Bonn": 0.0, "Kiel": 5.0, "Ulm": -5.0}
@@ -208,3 +209,10 @@ def test_a_file_of_categories_only(cli, tiny, tmp_path):
     assert mean == pytest.approx(counts @ np.log(counts), abs=0.01)
     assert cli("sample", run, "-n", 5, "--out", tmp_path / "drawn.csv").code == 0
     assert cli("report", run, "--out", tmp_path / "page.html").code == 0
+    other = tmp_path / "other"
+    frame_of(400, 1).select("city", "member").write_csv(tmp_path / "others.csv")
+    assert cli("fit", tmp_path / "others.csv", *tiny, "--steps", 5, "--out", other).code == 0
+    models = [(folder / "model.safetensors").read_bytes() for folder in (run, other)]
+    assert models[0] == models[1], "no network is trained"
+    identities = [table.identity(folder, str(path), {}) for folder in (run, other)]
+    assert identities[0] != identities[1], "journals tell the laws apart"

@@ -39,6 +39,10 @@ class Distribution:
     def __init__(self, estimator: Any):
         check_is_fitted(estimator)
         fitted = estimator.fitted_
+        if fitted.data.categories:
+            raise InputError(
+                "the model has categories: they have no density; fit it without them, or given them"
+            )
         if fitted.data.conditions:
             raise InputError("the model is conditional, p(x | c); this class is for p(x) only")
         if fitted.dequantisation is not None:
@@ -47,7 +51,7 @@ class Distribution:
             )
         self._density = jax.tree.map(
             lambda leaf: jnp.asarray(leaf, jnp.float32) if isinstance(leaf, np.ndarray) else leaf,
-            fitted.law,
+            fitted.whole,
         )
         self._d = len(fitted.data.columns)
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from scoreode.data import Dataset, bin_widths, condition_on, on_grid, sources
 from scoreode.data.columns import Pick, everything, names_in, only, without
+from scoreode.data.mixed import check_numbers, set_apart
+from scoreode.data.reading import Reading
 from scoreode.errors import InputError, check_counts, unknown
 from scoreode.model.config import AUTO, PROCESSES, Run, lookup
 from scoreode.model.defaults import for_table, options_among
@@ -56,6 +58,7 @@ class FitOptions:
     columns: str | None = None
     drop: str | None = None
     given: str | None = None
+    categories: str | None = None
     discrete: str | None = None
     bin_width: tuple[float | str, ...] = ()
     dequantise: str = "uniform"
@@ -64,14 +67,16 @@ class FitOptions:
 
     def data(self, source: str) -> Dataset:
         """The data set of the columns that are chosen, given those that are conditions, on its
-        grid if it has one."""
+        grid if it has one; categories are apart."""
         pick, chooser = self._pick()
         place = self.seed, self.validation_fraction, self.data_dir
-        data = sources.load_data(source, *place, pick)
+        data = sources.load_data(source, *place, pick, self._reading())
+        chooser = chooser or ("categories" if self.categories is not None else None)
         if chooser is not None and (data.sampler is not None or data.image_shape is not None):
             raise InputError(f"{source}: has no columns to choose from; leave --{chooser} out")
         if self.given is not None:
             data = condition_on(data, names_in(self.given))
+        data = set_apart(data)
         widths = self._bin_widths(data)
         return data if widths is None else on_grid(data, widths)
 
@@ -88,6 +93,21 @@ class FitOptions:
             return without(names_in(self.drop)), "drop"
         return everything, None
 
+    def _reading(self) -> Reading:
+        """How columns that are no numbers are read: as in the run to start from, or as they are.
+
+        Booleans on a grid that is declared are numbers.
+        """
+        if self.init_from is not None:
+            known = saved.read_config(RunFolder.existing(self.init_from))[1]
+            return Reading(known.kinds)
+        categories = () if self.categories is None else tuple(names_in(self.categories))
+        named = [str(width).rpartition("=")[0] for width in self.bin_width]
+        if self.discrete == "auto" or (named and not any(named)):
+            return Reading(categories=categories, numbers=None)
+        named += [] if self.discrete is None else names_in(self.discrete)
+        return Reading(categories=categories, numbers=tuple(named))
+
     def _bin_widths(self, data: Dataset) -> Sequence[float] | None:
         """The grid that is declared, detected, or that of the run to start from; None: as it is."""
         if self.discrete is not None and self.bin_width:
@@ -98,6 +118,7 @@ class FitOptions:
             if data.bin_width is not None:
                 raise InputError(f"{data.name}: lies on a grid already; leave --discrete out")
             discrete = "auto" if self.discrete == "auto" else names_in(self.discrete)
+            check_numbers([] if discrete == "auto" else discrete, data, "--discrete")
             parts = (data.train, data.validation, data.test)
             return bin_widths(
                 np.concatenate([part[:_DECISIVE] for part in parts]), data.columns, discrete

@@ -52,6 +52,7 @@ def fit(
     columns: Annotated[str | None, default("all")] = None,
     drop: Annotated[str | None, default("none")] = None,
     given: Annotated[str | None, default("none")] = None,
+    categories: Annotated[str | None, default("text and booleans")] = None,
     discrete: Annotated[str | None, default("none")] = None,
     bin_width: Annotated[tuple[float | str, ...], default("none is discrete")] = (),
     dequantise: Literal["uniform", "variational", "truncated-normal"] = "uniform",
@@ -73,7 +74,7 @@ def fit(
 
     Example: scoreode fit data.csv --given dose,age
 
-    Example: scoreode fit data.csv --drop id,name --discrete sex,visits
+    Example: scoreode fit data.csv --drop id,name --categories postcode --discrete visits
 
     Example: scoreode fit data.csv --bin-width visits=1 price=0.01
 
@@ -111,6 +112,7 @@ def fit(
         columns: the columns to model, by name, separated by commas.
         drop: columns to leave out.
         given: columns, by name, separated by commas, on which the others are conditioned.
+        categories: columns of numbers, by name, separated by commas, that are categories, too.
         discrete: columns of counts or codes, by name, separated by commas, or auto.
         bin_width: of the grid of discrete columns: NAME=WIDTH for each, or one number for all, or
             one a column, 0 if continuous.

@@ -11,6 +11,7 @@ import numpy as np
 from scoreode._typing import RowSampler
 from scoreode.data import stored
 from scoreode.data.images import Images, Pixels
+from scoreode.data.kinds import Kinds, categories_in, indicators, width
 from scoreode.data.stored import Stored, blocks
 from scoreode.data.toy import AbstractToy
 from scoreode.errors import InputError, listing
@@ -58,6 +59,10 @@ class Dataset:
     counts, relative to others. `path` is where the file or the folder lies. Parts of large sets are
     `Stored`, unless there are conditions or weights. `origins` are those of parts that were drawn
     from others.
+
+    `kinds` are those of the columns and conditions that are no plain numbers. Categories are
+    conditions, too: `categories` are the first of them, whose law is modelled beside p(x | c), so
+    that the density is that of all; `layout` has the names of columns and categories in order.
     """
 
     name: str
@@ -75,6 +80,9 @@ class Dataset:
     validation_weights: np.ndarray | None = None
     origins: Mapping[str, Origin] = field(default_factory=dict)
     path: str | None = None
+    kinds: Kinds = field(default_factory=dict)
+    categories: tuple[str, ...] = ()
+    layout: tuple[str, ...] = ()
 
     @cached_property
     def extremes(self) -> Extremes:
@@ -92,9 +100,27 @@ class Dataset:
         return np.searchsorted(ends, (np.arange(n) + 0.5) / n * ends[-1])
 
     @property
+    def given(self) -> tuple[str, ...]:
+        """The conditions that are no categories whose law is modelled."""
+        found = () if self.conditions is None else tuple(self.conditions.columns)
+        return found[len(self.categories) :]
+
+    @property
     def n_conditions(self) -> int:
-        """How many columns the rows are conditioned on."""
-        return 0 if self.conditions is None else len(self.conditions.columns)
+        """How many numbers the rows are conditioned on: of a category, as many as indicators."""
+        return 0 if self.conditions is None else width(self.conditions.columns, self.kinds)
+
+    @cached_property
+    def coded(self) -> "Dataset":
+        """The same with indicators in place of categories among the conditions."""
+        given = self.conditions
+        if given is None or not categories_in(given.columns, self.kinds):
+            return self
+        parts = ("train", "validation", "test")
+        c = {p: indicators(getattr(given, p), given.columns, self.kinds) for p in parts}
+        names = tuple(f"c{i}" for i in range(self.n_conditions))
+        conditions = Conditions(**c, columns=names) if names else None
+        return replace(self, conditions=conditions, kinds={}, categories=())
 
 
 def condition_on(data: Dataset, names: Sequence[str]) -> Dataset:

@@ -1,12 +1,13 @@
 """What is remembered of a data set where the rows themselves are not kept."""
 
 import zlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 import numpy as np
 
 from scoreode.data.dataset import Conditions, Dataset
+from scoreode.data.kinds import Kinds, from_json, to_json, width
 from scoreode.data.stored import Stored, blocks
 
 Range = tuple[tuple[float, ...], tuple[float, ...]]
@@ -19,7 +20,9 @@ class Description:
     `path` is where the file or folder lay. `bin_width` and `bin_edge` are one number, or one a
     column. `train_range` and `conditions_range` are the least and the greatest value of every
     column, or of all pixels; `bin_range` those of the values on a grid; `pixel_range` the values of
-    a black and of a white pixel. `fingerprint` tells other rows of the same shape.
+    a black and of a white pixel. `fingerprint` tells other rows of the same shape. `conditions` are
+    all columns that x is conditioned on; the first are the `categories`, whose law is modelled too.
+    `kinds` and `layout` are as in `Dataset`.
     """
 
     name: str
@@ -36,6 +39,49 @@ class Description:
     conditions: tuple[str, ...] = ()
     train_range: Range | None = None
     conditions_range: Range | None = None
+    kinds: Kinds = field(default_factory=dict)
+    categories: tuple[str, ...] = ()
+    layout: tuple[str, ...] = ()
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """The columns that rows have to come with: conditions whose law is not modelled."""
+        return self.conditions[len(self.categories) :]
+
+    @property
+    def modelled(self) -> tuple[str, ...]:
+        """The columns of which there is a density: numbers and categories as in the table."""
+        return self.layout or self.columns
+
+    @property
+    def widths(self) -> float | tuple[float, ...] | None:
+        """`bin_width` with one number for each of `modelled`, where it is one a column."""
+        if not isinstance(self.bin_width, tuple):
+            return self.bin_width
+        by_name = dict(zip(self.columns, self.bin_width, strict=True))
+        return tuple(by_name.get(name, 0.0) for name in self.modelled)
+
+    @property
+    def order(self) -> list[int]:
+        """Where `modelled` and `given` are among the columns and the conditions."""
+        both = (*self.columns, *self.conditions)
+        return [both.index(name) for name in (*self.modelled, *self.given)]
+
+    def apart(self, rows: np.ndarray, c: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Rows (n, d + m) of all that is `modelled`, with c (n, l) of what is `given` or None, as
+        the numbers (n, d) and what they are conditioned on, (n, m + l)."""
+        if not self.categories:
+            return rows, c
+        x, codes = (
+            rows[:, [self.modelled.index(name) for name in names]]
+            for names in (self.columns, self.categories)
+        )
+        return x, codes if c is None else np.concatenate([codes, c], axis=1)
+
+    @property
+    def n_conditions(self) -> int:
+        """How many numbers x is conditioned on; see `Dataset.n_conditions`."""
+        return width(self.conditions, self.kinds)
 
     @classmethod
     def of(cls, data: Dataset) -> Self:
@@ -59,6 +105,9 @@ class Description:
             conditions=() if given is None else tuple(given.columns),
             train_range=ranges,
             conditions_range=None if given is None else _range(data, given),
+            kinds=data.kinds,
+            categories=data.categories,
+            layout=data.layout,
         )
 
     @classmethod
@@ -67,12 +116,15 @@ class Description:
 
         **Raises:** `TypeError` for what is no description.
         """
-        known = {field.name for field in fields(cls)}
-        return cls(**{name: _freeze(value) for name, value in document.items() if name in known})
+        known = {f.name for f in fields(cls)}
+        found: dict[str, Any] = {k: _freeze(v) for k, v in document.items() if k in known}
+        found["kinds"] = from_json(document.get("kinds", {}))
+        return cls(**found)
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return found | {"kinds": to_json(self.kinds)}
 
 
 def _freeze(value: Any) -> Any:

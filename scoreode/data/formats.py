@@ -1,6 +1,6 @@
 """Kinds of files that hold named columns. To add one, write its function and name it here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,11 @@ Content = Path | bytes | list[Path]
 """A file, the text of standard input, or the parts of a table in a folder."""
 
 
-def scan_text(separator: str, content: Content, name: str) -> Any:
-    """Separated values with a header, as a polars LazyFrame."""
+def scan_text(separator: str, content: Content, name: str, as_text: Sequence[str] = ()) -> Any:
+    """Separated values with a header, as a polars LazyFrame.
+
+    **Arguments:** `as_text`, columns whose fields are kept as they are written.
+    """
     import polars as pl
 
     assert not isinstance(content, list)
@@ -21,7 +24,8 @@ def scan_text(separator: str, content: Content, name: str) -> Any:
     text.check_header(first.row(0), name)
     # All rows decide a column's type, so that text in the last row is reported.
     schema = pl.scan_csv(content, infer_schema_length=None, **options).collect_schema()
-    return pl.scan_csv(content, schema=schema, **options)
+    written = {column: pl.String for column in as_text if column in schema}
+    return pl.scan_csv(content, schema={**schema, **written}, **options)
 
 
 def scan_parquet(content: Content, _name: str) -> Any:
@@ -40,11 +44,15 @@ def scan_arrow(content: Content, _name: str) -> Any:
     return pl.scan_ipc(content)
 
 
-FRAMES: dict[str, Callable[[Content, str], Any]] = {
+TEXTS: dict[str, Callable[..., Any]] = {
     ".csv": partial(scan_text, ","),
     ".csv.gz": partial(scan_text, ","),
     ".tsv": partial(scan_text, "\t"),
     ".tsv.gz": partial(scan_text, "\t"),
+}
+"""Those of text, whose columns have no types; they take `as_text`, too."""
+FRAMES: dict[str, Callable[[Content, str], Any]] = {
+    **TEXTS,
     ".parquet": scan_parquet,
     ".arrow": scan_arrow,
     ".feather": scan_arrow,

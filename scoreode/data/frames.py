@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from scoreode.data.kinds import NO_KINDS, Category, Kind, Kinds, missing, times_of
+from scoreode.data.reading import Reading, times_in
 from scoreode.errors import InputError, listing
 
 _LARGEST = 1e150  # beyond it the square overflows, and with it the variance
@@ -14,32 +16,64 @@ _EXACT = 2**53  # float64 represents every whole number up to this one
 _DECIMAL_COMMA = re.compile(r"\s*[+-]?\d+,\d+\s*")
 
 
+def read_frame(
+    frame: Any, source: str, reading: Reading
+) -> tuple[np.ndarray, tuple[str, ...], Kinds]:
+    """Rows and column names of a DataFrame, and the kinds of the columns that are no numbers.
+
+    **Raises:** `InputError` as `from_frame` and `Reading` do, with all problems in one message.
+    """
+    check_rows(frame, source)
+    kinds, problems = reading.kinds(frame, source)
+    return *from_frame(frame, source, kinds=kinds, problems=problems), kinds
+
+
 def from_frame(
-    frame: Any, source: str = "DataFrame", first_row: int = 0
+    frame: Any,
+    source: str = "DataFrame",
+    first_row: int = 0,
+    kinds: Kinds = NO_KINDS,
+    problems: Sequence[str] = (),
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Rows and column names of a polars or pandas DataFrame.
 
+    **Arguments:** `first_row`, the number of the first row in its table; `kinds` of the columns
+    that are no plain numbers, and `problems` with them that are known already.
+
     **Raises:** `InputError` if columns are not numeric, hold missing values, or hold different
-    whole numbers that are equal in float64 (it names all of them); if two columns have one name.
+    whole numbers that are equal in float64 (it names all of them); if two columns have one name;
+    for a category that is no level of its kind, and for what is no date.
     """
     columns = tuple(str(name) for name in frame.columns)
-    if not columns or len(frame) == 0:
-        raise InputError(f"{source}: no rows below the header" if columns else f"{source}: empty")
-    check_repeated(columns, source)
-    arrays = {str(name): _values(frame[name]) for name in frame.columns}
-    parsed = {name: _numbers(values) for name, values in arrays.items()}
+    check_rows(frame, source)
+    coded = {
+        str(name): _encode(frame[name], kinds[str(name)], f"{source}: column {name}", first_row)
+        for name in frame.columns
+        if str(name) in kinds
+    }
+    arrays = {str(n): _values(frame[n]) for n in frame.columns if str(n) not in coded}
+    parsed = {n: (coded[n], None) if n in coded else _numbers(arrays[n]) for n in columns}
     text = {name: i for name, (_, i) in parsed.items() if i is not None}
     merged = {name: pair for name, values in arrays.items() if (pair := _merged_pair(values))}
     numeric = [name for name in columns if name not in text]
     rows = np.stack([numbers for numbers, _ in parsed.values()], axis=1)
     numbers = rows[:, [columns.index(name) for name in numeric]]
-    problems = [
+    found = [
+        *problems,
         _text_problem({name: (i + first_row + 1, arrays[name][i]) for name, i in text.items()}),
         _merged_problem(merged),
         _missing_problem(numbers, numeric, first_row),
     ]
-    _refuse(source, problems)
+    _refuse(source, found)
     return rows, columns
+
+
+def check_rows(frame: Any, source: str) -> None:
+    """Raises `InputError` for a DataFrame without rows or columns, or with a name twice."""
+    columns = tuple(str(name) for name in frame.columns)
+    if not columns or len(frame) == 0:
+        raise InputError(f"{source}: no rows below the header" if columns else f"{source}: empty")
+    check_repeated(columns, source)
 
 
 def numeric_rows(
@@ -93,6 +127,24 @@ def _values(series: Any) -> np.ndarray:
     return np.array(series.to_list(), object) if wide else np.asarray(series)
 
 
+def _encode(series: Any, kind: Kind, place: str, first_row: int) -> np.ndarray:
+    """A column of this kind as numbers, NaN where there are none."""
+    if isinstance(kind, Category):
+        return kind.encode(np.asarray(series).tolist(), place, first_row)
+    times = times_in(series)
+    if times is None:
+        raise InputError(f"{place}: {_no_date(series, first_row)}; write dates as 2024-01-31")
+    return kind.encode(times)
+
+
+def _no_date(series: Any, first_row: int) -> str:
+    """The first value that is no date."""
+    for i, value in enumerate(np.asarray(series)):
+        if not missing(value) and times_of([value]) is None:
+            return f"row {first_row + i + 1} holds {str(value)!r}, which is no date"
+    return "holds no dates of one form"
+
+
 def _numbers(values: np.ndarray) -> tuple[np.ndarray, int | None]:
     """A column as floats, and the index of the first value that is not a number."""
     if values.dtype.kind in "fiub" and values.ndim == 1:
@@ -100,14 +152,10 @@ def _numbers(values: np.ndarray) -> tuple[np.ndarray, int | None]:
     numbers = np.full(len(values), np.nan)
     for i, value in enumerate(values.astype(str) if values.dtype.kind in "mM" else values):
         try:
-            numbers[i] = np.nan if _missing(value) else float(value)
+            numbers[i] = np.nan if missing(value) else float(value)
         except (TypeError, ValueError, OverflowError):
             return numbers, i
     return numbers, None
-
-
-def _missing(value: Any) -> bool:
-    return value is None or type(value).__name__ in ("NAType", "NaTType")  # pandas' own
 
 
 def _merged_pair(values: np.ndarray) -> tuple[int, int] | None:

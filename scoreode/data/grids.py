@@ -40,7 +40,7 @@ def bin_widths(
             )
         widths = [detected_width(column) for column in rows.T]
     else:
-        declared = _indices(discrete, columns)
+        declared = indices(discrete, columns)
         widths = [width_of(rows[:, j]) if j in declared else 0.0 for j in range(len(columns))]
         for j in declared:
             if not widths[j]:
@@ -91,12 +91,17 @@ def _rest(steps: np.ndarray, width: float) -> np.ndarray:
     return np.abs(steps - width * np.rint(steps / width))
 
 
-def _indices(discrete: Sequence[str | int | bool] | np.ndarray, columns: Sequence[str]) -> set[int]:
-    """The indices of columns that are given by index, by name, or by a mask."""
-    d, chosen = len(columns), list(discrete)
-    if all(isinstance(c, bool | np.bool_) for c in chosen):
+def indices(
+    names: Sequence[str | int | bool] | np.ndarray, columns: Sequence[str], what: str = "discrete"
+) -> set[int]:
+    """The indices of columns that are given by index, by name, or by a mask.
+
+    **Raises:** `InputError` for a column that does not exist, saying `what` it was given as.
+    """
+    d, chosen = len(columns), list(names)
+    if chosen and all(isinstance(c, bool | np.bool_) for c in chosen):
         if len(chosen) != d:
-            raise InputError(f"discrete: a mask of {len(chosen)}, where there are {d} columns")
+            raise InputError(f"{what}: a mask of {len(chosen)}, where there are {d} columns")
         return set(np.flatnonzero(chosen).tolist())
     found = set()
     for column in chosen:
@@ -105,7 +110,7 @@ def _indices(discrete: Sequence[str | int | bool] | np.ndarray, columns: Sequenc
         elif isinstance(column, int | np.integer) and -d <= column < d:
             found.add(int(column) % d)
         else:
-            raise InputError(f"discrete: no column {column!r} among {', '.join(columns)}")
+            raise InputError(f"{what}: no column {column!r} among {', '.join(columns)}")
     return found
 
 

@@ -18,6 +18,8 @@ from scoreode.data.dataset import (
     split,
     split_numbers,
 )
+from scoreode.data.kinds import Kinds
+from scoreode.data.reading import NUMBERS, Reading
 from scoreode.errors import InputError, check_seed, unknown
 
 TOYS: dict[str, toy.AbstractToy] = {
@@ -55,12 +57,14 @@ def load_data(
     validation: float = 0.1,
     data_dir: Path | None = None,
     pick: Pick = everything,
+    reading: Reading = NUMBERS,
 ) -> Dataset:
     """A data set by name, the table in a file or the images in a folder, split by the seed.
 
     **Arguments:** `source`, a name, a path or an id of the Hub; `seed` and `validation`, the share
     of validation rows, for the split; `data_dir`, the directory of image sets (None:
-    SCOREODE_DATA); `pick`, which selects the columns of a table to read.
+    SCOREODE_DATA); `pick`, which selects the columns of a table to read; `reading`, how those that
+    are no numbers in a file become numbers.
 
     **Raises:** `InputError` for an unknown name (with the nearest known one) and for unusable data.
     """
@@ -71,7 +75,8 @@ def load_data(
         return digits(seed)
     if source in images.SETS:
         return from_images(source, images.read(source, data_dir), seed, validation)
-    content, path = _read(source, pick), None if hub.is_id(source) else os.path.abspath(source)
+    content = _read(source, pick, reading)
+    path = None if hub.is_id(source) else os.path.abspath(source)
     if source == tables.STDIN:
         source, path = tables.STDIN_NAME, None
     if isinstance(content, images.Images):
@@ -88,12 +93,14 @@ def _from_parts(
     source: str,
     parts: dict[str, np.ndarray],
     columns: tuple[str, ...],
+    kinds: Kinds,
     seed: int,
     validation: float,
 ) -> Dataset:
     """The data set of a table or its parts; validation rows come from train if no part has them."""
     if "all" in parts:
-        return from_rows(source, parts["all"], columns, seed, validation)
+        data = from_rows(source, parts["all"], columns, seed, validation)
+        return replace(data, kinds=kinds)
     train, none = parts["train"], parts["train"][:0]
     held_out, test = (parts.get(part, none) for part in ("validation", "test"))
     if len(held_out):
@@ -103,7 +110,9 @@ def _from_parts(
     return Dataset(source, train, held_out, test, columns, origins=origins)
 
 
-def _read(source: str, pick: Pick) -> images.Images | tuple[dict[str, np.ndarray], tuple[str, ...]]:
+def _read(
+    source: str, pick: Pick, reading: Reading
+) -> images.Images | tuple[dict[str, np.ndarray], tuple[str, ...], Kinds]:
     """A set of the Hub, the images in a folder, or the table in a file."""
     if source == tables.STDIN_NAME:
         raise InputError(
@@ -111,10 +120,13 @@ def _read(source: str, pick: Pick) -> images.Images | tuple[dict[str, np.ndarray
             " new training on that file"
         )
     if hub.is_id(source):
-        return hub.read(source, pick)
+        if reading.categories:
+            raise InputError(f"{source}: categories are for files; write the set into a .parquet")
+        content = hub.read(source, pick)
+        return content if isinstance(content, images.Images) else (*content, {})
     pixels = pictures(source)
     if pixels is not None:
         return images.Images(pixels, pixels[:0])
     if not tables.is_table(source):
         raise InputError(unknown("data set", source, DATA_NAMES) + "; a file needs its suffix")
-    return tables.read(source, pick)
+    return tables.read_kinds(source, pick, reading)

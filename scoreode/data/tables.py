@@ -16,9 +16,11 @@ import numpy as np
 
 from scoreode.data import stored, text
 from scoreode.data.columns import Pick, default_names, everything
-from scoreode.data.formats import FRAMES, Content
-from scoreode.data.frames import from_frame, numeric_rows
-from scoreode.errors import InputError
+from scoreode.data.formats import FRAMES, TEXTS, Content
+from scoreode.data.frames import from_frame, numeric_rows, read_frame
+from scoreode.data.kinds import NO_KINDS, Kinds
+from scoreode.data.reading import NUMBERS, Reading
+from scoreode.errors import InputError, listing
 
 SUFFIXES = (".csv", ".parquet", ".npy", ".npz")  # formats that can also be written
 READ = (*FRAMES, ".npy", ".npz")
@@ -76,30 +78,57 @@ def read(
     **Raises:** `InputError` for a missing, empty or damaged file, an unknown suffix, a .csv without
     a header, text in a numeric column, missing or infinite values.
     """
+    return read_kinds(path, pick, NUMBERS)[:2]
+
+
+def read_kinds(
+    path: str | os.PathLike[str], pick: Pick, reading: Reading
+) -> tuple[dict[str, np.ndarray], tuple[str, ...], Kinds]:
+    """What `read` returns, and the kinds of the columns that are no numbers in the file.
+
+    **Raises:** `InputError` as `read` does, and as `Reading` does.
+    """
     source = _source(path)
     if source.kind in (".npy", ".npz"):
-        return _read_numpy(source, pick)
-    frame, columns = _scan(source, pick)
+        _check_array(source, reading)
+        return *_read_numpy(source, pick), {}
+    frame, columns = _scan(source, pick, reading)
     with _readable(source):
         frame = frame.collect()
-    return {"all": from_frame(frame, source.name)[0]}, columns
+    rows, _, kinds = read_frame(frame, source.name, reading)
+    return {"all": rows}, columns, kinds
 
 
 def blocks(
-    path: str | os.PathLike[str], part: str, size: int, pick: Pick = everything
+    path: str | os.PathLike[str],
+    part: str,
+    size: int,
+    pick: Pick = everything,
+    kinds: Kinds = NO_KINDS,
 ) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
     """The columns of a file, and its rows in blocks of at most `size`, checked as by `read`.
 
     A .csv, .parquet or .npy file is never in memory as a whole. `part` selects the part of an .npz
-    with several.
+    with several. `kinds` are those of the columns that are no numbers.
 
     **Raises:** `InputError` as `read` does; for a bad row when its block is read.
     """
-    source = _source(path)
+    source, reading = _source(path), Reading(kinds)
     if source.kind in (".npy", ".npz"):
+        _check_array(source, reading)
         return _numpy_blocks(source, part, size, pick)
-    frame, columns = _scan(source, pick)
-    return columns, _frame_blocks(frame, source, size)
+    frame, columns = _scan(source, pick, reading)
+    return columns, _frame_blocks(frame, source, size, kinds)
+
+
+def _check_array(source: _Source, reading: Reading) -> None:
+    """Raises `InputError` for an array where there have to be categories."""
+    names = [*(reading.known or {}), *reading.categories]
+    if names:
+        raise InputError(
+            f"{source.name}: an array has numbers only, and {listing(names)}"
+            f" {'are none' if len(names) > 1 else 'is none'}; give a .csv or .parquet"
+        )
 
 
 def _numpy_blocks(
@@ -113,12 +142,12 @@ def _numpy_blocks(
     return columns, (numeric_rows(rows[i : i + size], columns, source.name, i) for i in starts)
 
 
-def _frame_blocks(frame: Any, source: _Source, size: int) -> Iterator[np.ndarray]:
+def _frame_blocks(frame: Any, source: _Source, size: int, kinds: Kinds) -> Iterator[np.ndarray]:
     first_row = 0
     with _readable(source):
         for batch in frame.collect_batches(chunk_size=size):
             for block in batch.iter_slices(size):
-                yield from_frame(block, source.name, first_row)[0]
+                yield from_frame(block, source.name, first_row, kinds)[0]
                 first_row += len(block)
     if not first_row:
         raise InputError(f"{source.name}: no rows below the header")
@@ -167,10 +196,11 @@ def _readable(source: _Source) -> Iterator[None]:
         raise InputError(f"{source.name}: cannot be read: {reason}") from error
 
 
-def _scan(source: _Source, pick: Pick) -> tuple[Any, tuple[str, ...]]:
+def _scan(source: _Source, pick: Pick, reading: Reading) -> tuple[Any, tuple[str, ...]]:
     """A polars LazyFrame of the selected columns, and their names."""
+    as_text = {"as_text": reading.as_text} if source.kind in TEXTS else {}
     with _readable(source):
-        frame = FRAMES[source.kind](source.content, source.name)
+        frame = FRAMES[source.kind](source.content, source.name, **as_text)
         columns = tuple(frame.collect_schema())
     selected = pick(columns, source.name)
     return frame if selected == columns else frame.select(selected), selected

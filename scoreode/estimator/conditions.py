@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 from sklearn.utils import check_array
 
+from scoreode.data.frames import read_frame
+from scoreode.data.kinds import Kinds
+from scoreode.data.reading import Reading
 from scoreode.errors import InputError
 
 
@@ -37,12 +40,17 @@ def from_arguments(y: Any, C: Any) -> Any:
     return C
 
 
-def with_names(C: Any, n: int, taken: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Conditions (n, k) to train on, and their names; of one dimension, they are one column.
+def with_names(
+    C: Any, n: int, taken: Sequence[str], known: Kinds | None = None
+) -> tuple[np.ndarray, tuple[str, ...], Kinds]:
+    """Conditions (n, k) to train on, their names, and the kinds of those that are no numbers; of
+    one dimension, they are one column.
+
+    **Arguments:** `known`, the kinds of a former training.
 
     **Raises:** `InputError` for another number of rows, and for names that are taken.
     """
-    c = _numbers(C)
+    c, kinds = _numbers(C, Reading(known))
     c = c[:, None] if c.ndim == 1 else c
     if len(c) != n:
         raise InputError(f"C has {len(c)} rows, and X has {n}: give one condition a row")
@@ -50,10 +58,10 @@ def with_names(C: Any, n: int, taken: Sequence[str]) -> tuple[np.ndarray, tuple[
     both = [name for name in names if name in taken]
     if both:
         raise InputError(f"X and C both have a column {', '.join(both)}; rename one")
-    return c, names
+    return c, names, kinds
 
 
-def for_density(C: Any, names: Sequence[str]) -> np.ndarray | None:
+def for_density(C: Any, names: Sequence[str], kinds: Kinds) -> np.ndarray | None:
     """Conditions (m, k) for a density with these, or None for one without.
 
     Of one dimension, they are one row, or, where there is one condition, one column.
@@ -70,7 +78,7 @@ def for_density(C: Any, names: Sequence[str]) -> np.ndarray | None:
     k = len(names)
     if C is None:
         raise InputError(f"this density is conditional on {', '.join(names)}: give C, (n, {k})")
-    c, found = _numbers(C), _names(C)
+    (c, _), found = _numbers(C, Reading(kinds)), _names(C)
     c = c.reshape((-1, 1) if k == 1 else (1, -1)) if c.ndim == 1 else c
     if c.shape[1] != k:
         raise InputError(
@@ -94,13 +102,18 @@ def repeat(c: np.ndarray | None, n: int) -> np.ndarray | None:
     return np.repeat(c, n, axis=0)
 
 
-def _numbers(C: Any) -> np.ndarray:
+def _numbers(C: Any, reading: Reading) -> tuple[np.ndarray, Kinds]:
+    """Conditions as numbers, and the kinds of the columns of a DataFrame that are none."""
+    if _names(C):
+        rows, _, kinds = read_frame(C, "C", reading)
+        return rows, kinds
     if np.ndim(C) not in (1, 2):
         raise InputError(
             f"C has {np.ndim(C)} dimensions; conditions are rows, of shape (n, k) (seeds are given"
             " as random_state=…)"
         )
-    return np.asarray(check_array(C, dtype="float64", ensure_2d=False, input_name="C"))
+    options: dict[str, Any] = {"dtype": "float64", "ensure_2d": False}
+    return np.asarray(check_array(C, input_name="C", **options)), {}
 
 
 def _names(C: Any) -> tuple[str, ...]:

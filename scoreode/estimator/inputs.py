@@ -1,6 +1,7 @@
 """What people hand to the estimator, as rows of numbers, and rows as what they asked for."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,14 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, validate_data
 
 from scoreode.data import Description
-from scoreode.data.frames import check_whole, from_frame, numeric_rows
-from scoreode.data.output import by_column, whole_columns
-from scoreode.errors import InputError
+from scoreode.data.columns import default_names
+from scoreode.data.frames import check_whole, numeric_rows, read_frame
+from scoreode.data.grids import indices
+from scoreode.data.kinds import Kinds
+from scoreode.data.output import as_frame, by_column
+from scoreode.data.reading import NUMBERS, Reading
+from scoreode.errors import InputError, listing
+from scoreode.model.fitted import Fitted, whole_rows
 
 OUTPUTS = ("numpy", "pandas", "polars")
 _MAX_SEED = np.iinfo(np.int32).max
@@ -46,6 +52,30 @@ def check_discrete(discrete: Any) -> None:
         raise InputError(f'discrete {discrete!r}: give "auto", or a list of columns')
 
 
+def reading_of(est: Any, X: Any) -> Reading:
+    """How the columns of X become numbers.
+
+    Booleans are numbers where a grid is declared that they lie on.
+
+    **Raises:** `InputError` for categories or discrete columns that are not there.
+    """
+    check_discrete(est.discrete)
+    if est.categories is not None and (
+        isinstance(est.categories, str) or np.ndim(est.categories) != 1
+    ):
+        raise InputError(f"categories {est.categories!r}: give a list of columns")
+    if est.categories is None and not hasattr(X, "columns"):
+        return NUMBERS
+    named = X if hasattr(X, "columns") else _Named(X)
+    columns = tuple(with_text_names(named).columns)
+    chosen = indices([] if est.categories is None else est.categories, columns, "categories")
+    categories = tuple(columns[i] for i in sorted(chosen))
+    if isinstance(est.discrete, str) or est.bin_width is not None:
+        return Reading(categories=categories, numbers=None)
+    found = indices([] if est.discrete is None else est.discrete, columns)
+    return Reading(categories=categories, numbers=tuple(columns[i] for i in found))
+
+
 def widths_of(bin_width: Any) -> list[float]:
     """Widths of bins as numbers. **Raises:** `InputError` for what is no number nor a list."""
     try:
@@ -57,18 +87,46 @@ def widths_of(bin_width: Any) -> list[float]:
     return [float(width) for width in widths]
 
 
-def rows_of(estimator: BaseEstimator, X: Any, *, fitting: bool) -> np.ndarray:
+class _Named:
+    """The columns of an array by name, as a DataFrame has them."""
+
+    def __init__(self, X: Any):
+        self._rows = np.asarray(X)
+        self.columns = default_names(self._rows.shape[1] if self._rows.ndim == 2 else 0)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._rows[:, self.columns.index(name)]
+
+
+def with_text_names(frame: Any) -> Any:
+    """A DataFrame whose columns have names of text: x0, x1 … where they are of another type."""
+    if all(isinstance(name, str) for name in frame.columns):
+        return frame
+    return frame.set_axis(default_names(len(frame.columns)), axis=1)
+
+
+def rows_of(
+    estimator: BaseEstimator, X: Any, reading: Reading = NUMBERS, *, fitting: bool
+) -> tuple[np.ndarray, Kinds]:
     """float64 rows (n, d) of an array, a DataFrame of pandas or polars, or images (n, h, w, c).
 
     In `fitting` the estimator learns the columns' number and names, and else compares them.
 
+    **Returns:** the rows, and the kinds of columns that are no numbers, by `reading`.
+
     **Raises:** `InputError` naming the rows and columns of missing and infinite values, and the
-    columns of text; `ValueError` for other columns than those fitted, and what is no table.
+    columns of text that are no categories; `ValueError` for other columns than those fitted, and
+    what is no table.
     """
+    kinds: Kinds = {}
     if hasattr(X, "columns"):
-        rows, columns = from_frame(X, "X")
+        rows, columns, kinds = read_frame(with_text_names(X), "X", reading)
         validate_data(estimator, X, reset=fitting, skip_check_array=True)
     else:
+        _check_numbers(reading)
         flat: Any = X.reshape(len(X), -1) if isinstance(X, np.ndarray) and X.ndim > 2 else X
         options: dict[str, Any] = {"dtype": np.float64, "ensure_all_finite": False}
         rows = np.asarray(validate_data(estimator, flat, reset=fitting, **options))
@@ -76,9 +134,18 @@ def rows_of(estimator: BaseEstimator, X: Any, *, fitting: bool) -> np.ndarray:
         if isinstance(flat, np.ndarray):  # before what float64 does not hold is lost
             check_whole(flat, columns, "X")
     rows = numeric_rows(rows, columns, "X")
+    if not hasattr(X, "columns") and (reading.known or reading.categories):
+        rows, _, kinds = read_frame(_Named(rows), "X", reading)
     if fitting and len(rows) < 2:
         raise InputError(f"X has {len(rows)} sample (row); a density needs at least 2")
-    return rows
+    return rows, kinds
+
+
+def _check_numbers(reading: Reading) -> None:
+    """Raises `InputError` if an array cannot hold what was fitted."""
+    names = [name for name, kind in (reading.known or {}).items() if kind.source != "number"]
+    if names:
+        raise InputError(f"X: give a DataFrame, as in fit: {listing(names)} are no numbers")
 
 
 def weights_of(weights: Any, n: int) -> np.ndarray | None:
@@ -109,25 +176,38 @@ def names_of(estimator: Any) -> tuple[str, ...]:
     return tuple(map(str, getattr(estimator, "feature_names_in_", unnamed)))
 
 
-def check_output(output: str) -> None:
-    """Raises `InputError` unless this names a kind of table."""
+def check_output(output: str) -> str:
+    """The same. **Raises:** `InputError` unless it names a kind of table."""
     if output not in OUTPUTS:
         raise InputError(f"output {output!r}: choose from {', '.join(OUTPUTS)}")
+    return output
 
 
-def as_output(rows: np.ndarray, data: Description, output: str) -> Any:
+def library_of(X: Any) -> str:
+    """The package of a DataFrame, or that of a DataFrame to be made."""
+    if type(X).__module__.partition(".")[0] == "polars" or find_spec("pandas") is None:
+        return "polars"
+    return "pandas"
+
+
+def are_numbers(data: Description) -> bool:
+    """Whether an array of numbers can hold the rows that were fitted."""
+    found = (data.kinds.get(name) for name in data.modelled)
+    return all(kind is None or kind.source == "number" for kind in found)
+
+
+def as_output(fitted: Fitted, x: np.ndarray, c: np.ndarray | None, output: str) -> Any:
     """Rows as an array, or as a DataFrame in which columns of whole numbers are integers.
 
-    **Arguments:** `data`, the `Description`, which rows are drawn for.
+    An array has objects where there are columns of text, categories or dates.
+
+    **Arguments:** `x`, numbers, and `c`, of whose columns the categories are those of the rows.
     """
-    if output == "numpy":
-        return rows
-    whole = whole_columns(data.bin_width, data.bin_edge, rows.shape[1])
-    series = by_column(rows, data.columns, whole)
-    if output == "pandas":
-        import pandas as pd
-
-        return pd.DataFrame(series)
-    import polars as pl
-
-    return pl.DataFrame(series)
+    rows, names, whole = whole_rows(fitted, x, c)
+    names, kinds = fitted.data.modelled, fitted.data.kinds
+    d = len(names)
+    if output != "numpy":
+        return as_frame(by_column(rows[:, :d], names, whole[:d], kinds), kinds, output)
+    columns = by_column(rows[:, :d], names, kinds=kinds).values()
+    dtype = np.float64 if are_numbers(fitted.data) else object
+    return np.stack([np.asarray(column, dtype) for column in columns], axis=1)

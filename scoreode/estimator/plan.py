@@ -7,6 +7,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from scoreode.data import Dataset, Discrete, bin_widths, condition_on, from_rows, on_grid
+from scoreode.data.grids import indices
+from scoreode.data.kinds import Kinds
+from scoreode.data.mixed import check_numbers, set_apart
 from scoreode.errors import InputError, check_fraction
 from scoreode.estimator import conditions, inputs
 from scoreode.model.config import PROCESSES, Run, lookup
@@ -30,32 +33,51 @@ class Parameters(Protocol):
     def get_params(self, deep: bool = True) -> dict[str, Any]: ...
 
 
-def dataset_of(est: Any, X: np.ndarray, C: Any, weights: np.ndarray | None, seed: int) -> Dataset:
-    """The rows that count, with what they are conditioned on, split by the seed."""
+def dataset_of(
+    est: Any,
+    X: np.ndarray,
+    C: Any,
+    weights: np.ndarray | None,
+    seed: int,
+    kinds: Kinds,
+    before: Fitted | None,
+) -> Dataset:
+    """The rows that count, with what they are conditioned on, split by the seed.
+
+    **Arguments:** `kinds` of the columns of X that are no numbers; `before`, what was fitted.
+    """
     names, given = inputs.names_of(est), ()
     both = X
     if C is not None:
-        c, given = conditions.with_names(C, len(X), names)
-        both = np.concatenate([X, c], axis=1)
+        known = None if before is None else before.data.kinds
+        c, given, others = conditions.with_names(C, len(X), names, known)
+        both, kinds = np.concatenate([X, c], axis=1), {**kinds, **others}
     if weights is not None:
         both, weights = both[weights > 0], weights[weights > 0]
     fraction = est.validation_fraction
     check_fraction(validation_fraction=fraction)
     data = from_rows("X", both, names + given, seed, fraction, weights=weights)
-    return condition_on(data, given) if given else data
+    data = replace(data, kinds=kinds)
+    return set_apart(condition_on(data, given) if given else data)
 
 
 def with_grid(est: Parameters, data: Dataset, before: Fitted | None) -> Dataset:
     """The data with the grid that was declared, detected, or fitted before."""
-    widths = est.bin_width
-    inputs.check_discrete(est.discrete)
+    widths, all_columns = est.bin_width, data.layout or data.columns
     if widths is not None and est.discrete is not None:
         raise InputError("give discrete or bin_width, not both")
     if before is not None:
         widths = before.data.bin_width
     elif widths is None:
         rows = np.concatenate([data.train[:], data.validation[:]])
-        widths = bin_widths(rows, data.columns, est.discrete)
+        discrete = est.discrete
+        if discrete is not None and not isinstance(discrete, str):
+            discrete = [all_columns[i] for i in sorted(indices(discrete, all_columns))]
+            check_numbers(discrete, data, "discrete")
+        widths = bin_widths(rows, data.columns, discrete)
+    elif np.size(widths) == len(all_columns):
+        given = dict(zip(all_columns, inputs.widths_of(widths), strict=True))
+        widths = [given[name] for name in data.columns]
     return data if widths is None else on_grid(data, inputs.widths_of(widths))
 
 
@@ -85,13 +107,12 @@ def run_of(est: Parameters, data: Dataset, seed: int, before: Fitted | None) -> 
 
 def _continuation(run: Run, data: Dataset, before: Fitted) -> Run:
     """`run` for the model of a fitted one. **Raises:** `InputError` if it is for another."""
-    given = () if data.conditions is None else tuple(data.conditions.columns)
     pairs = {
         "process": (run.objective.process, before.run.objective.process),
         "network": (run.network, before.run.network),
         "standardise": (run.standardise, before.run.standardise),
         "dequantise": (run.dequantise.name, before.run.dequantise.name),
-        "conditions": (given, before.data.conditions),
+        "conditions": (data.given, before.data.given),
     }
     for name, (asked, found) in pairs.items():
         if asked != found:

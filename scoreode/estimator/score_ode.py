@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from scoreode.data import Discrete, outliers, ties
 from scoreode.data.columns import default_names
+from scoreode.data.reading import Reading
 from scoreode.errors import (
     InputError,
     OutlierWarning,
@@ -60,6 +61,10 @@ class ScoreODE(DensityMixin, BaseEstimator):
     - `standardise`: "centre" all values alike, "scale" the columns, "whiten" them, or "power":
       long tails are bent, then all is whitened. By default rows left out decide between the last
       three. The Jacobian is in the likelihood.
+    - `categories`: columns of numbers, by index or name, that are categories. Those of text,
+      booleans and of type category in a DataFrame always are: log P(k) of the categories k is
+      exact, and part of every log-density, log P(k) + log p(x | k). Dates are numbers of days or
+      seconds since 1970-01-01.
     - `discrete`: columns of counts or codes, by index or name, or "auto" for those of few values
       on a grid (see `data.grids`). Log-densities are then log P of the discrete columns plus log p
       of the others given them, bounded by dequantisation, and samples lie on the grid.
@@ -92,6 +97,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
     fitted_: Fitted
     n_features_in_: int
     feature_names_in_: np.ndarray
+    _library: str
 
     def __init__(
         self,
@@ -108,6 +114,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         smoothing: float | None = None,
         stack: bool = True,
         standardise: str | None = None,
+        categories: Sequence[str | int | bool] | None = None,
         discrete: Discrete | None = None,
         bin_width: float | Sequence[float] | None = None,
         dequantise: str = "uniform",
@@ -130,6 +137,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         self.smoothing = smoothing
         self.stack = stack
         self.standardise = standardise
+        self.categories = categories
         self.discrete = discrete
         self.bin_width = bin_width
         self.dequantise = dequantise
@@ -148,15 +156,17 @@ class ScoreODE(DensityMixin, BaseEstimator):
         sample_weight: Any = None,
         observe: Observer = no_observer,
     ) -> Self:
-        """Trains on the rows of X, shape (n, d) or images (n, h, w, c), which are flattened.
+        """Trains on the rows of X, a DataFrame, an array (n, d), or images (n, h, w, c), which are
+        flattened.
 
         **Arguments:** `y` of shape (n, k), or `C`: what each row is conditioned on;
         `sample_weight`, how often every row counts: the law that is learnt has the rows in these
         proportions; `observe`, called with a report of training after every chunk of steps, and
         with the validation NLL in nats when there is a new one.
 
-        **Raises:** `ValueError` for missing or infinite values, text, constant columns, fewer than
-        two rows of positive weight, conditions for another number of rows, and a y of real numbers
+        **Raises:** `ValueError` for missing or infinite values, text in arrays, categories that are
+        constant or of more levels than half of the rows, constant columns, fewer than two rows of
+        positive weight, conditions for another number of rows, and a y of real numbers
         in one dimension, which may be meant as a condition; with `warm_start`, for other columns
         than those fitted. `FailureError` when the loss is no longer finite, at an eighth of the
         learning rate, too.
@@ -168,10 +178,13 @@ class ScoreODE(DensityMixin, BaseEstimator):
         """
         image_shape = X.shape[1:] if isinstance(X, np.ndarray) and X.ndim == 4 else None
         before = getattr(self, "fitted_", None) if self.warm_start else None
-        rows = inputs.rows_of(self, X, fitting=before is None)
+        known = None if before is None else Reading(before.data.kinds)
+        reading = known or inputs.reading_of(self, X)
+        rows, kinds = inputs.rows_of(self, X, reading, fitting=before is None)
         weights = inputs.weights_of(sample_weight, len(rows))
         seed = inputs.seed_of(self.random_state)
-        data = dataset_of(self, rows, conditions.from_arguments(y, C), weights, seed)
+        c = conditions.from_arguments(y, C)
+        data = dataset_of(self, rows, c, weights, seed, kinds, before)
         data = replace(with_grid(self, data, before), image_shape=image_shape)
         run = run_of(self, data, seed, before)
         check_continuous(data)  # what is refused comes before what is only noted
@@ -183,6 +196,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         with show(f"order {self.order}") if self.verbose else nullcontext(no_observer) as bar:
             start = None if before is None else before.density
             self.fitted_ = fit(run, data, start=start, observe=combine_observers(bar, observe))
+        self._library = inputs.library_of(X)
         if self.fitted_.recoveries:
             warnings.warn(recovery(self.fitted_.recoveries), ConvergenceWarning, stacklevel=2)
         return self
@@ -235,7 +249,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         found = self.fitted_.beyond(rows, c)
         if found is None:
             raise InputError("this model was saved without the ranges of its columns; fit it again")
-        return found
+        return found[:, self.fitted_.data.order]
 
     def typicality(self, X: Any, C: Any = None, *, reference: Any = None) -> np.ndarray:
         """How far the log-density of every row is from that of typical rows, in nats, shape (n,).
@@ -253,38 +267,45 @@ class ScoreODE(DensityMixin, BaseEstimator):
         """
         nats = self.score_samples(X, C)
         if reference is not None:
-            pair = reference if self.fitted_.data.conditions else (reference, None)
+            pair = reference if self.fitted_.data.given else (reference, None)
             return np.abs(nats - np.mean(self.score_samples(*pair)))
         if C is not None:
             raise InputError("a conditional density: give reference=(rows, conditions)")
         return np.abs(nats - self.fitted_.mean_nats)
 
     def sample(
-        self, n: int = 1, C: Any = None, *, random_state: Any = None, output: str = "numpy"
+        self, n: int = 1, C: Any = None, *, random_state: Any = None, output: str | None = None
     ) -> Any:
         """n exact draws from the model, shape (n, d); of a conditional one n draws given every c.
 
         **Arguments:** `C`, one condition, of shape (k,) or (1, k), or several, (m, k);
         `random_state`, an int, or a NumPy Generator or RandomState to draw a seed from; `output`,
-        "numpy", "pandas" or "polars": DataFrames have the fitted names, and columns of integers
-        where the data lie on a grid of whole numbers.
+        "numpy", "pandas" or "polars", by default an array of numbers, or where columns are none the
+        kind of DataFrame that was fitted. DataFrames have the fitted names, categories and dates as
+        they came, and columns of integers where the data lie on a grid of whole numbers.
 
         **Returns:** (n, d) without or with one condition, and an array (n, m, d) for several.
         """
         check_is_fitted(self)
-        inputs.check_output(output)
+        fitted, data = self.fitted_, self.fitted_.data
         n, seed = whole("n", n), inputs.seed_of(random_state)
-        c = conditions.for_density(C, self.fitted_.data.conditions)
-        if c is None or len(c) == 1:
-            drawn = self.fitted_.sample(n, seed, c=conditions.repeat(c, n))
-            return inputs.as_output(drawn, self.fitted_.data, output)
-        if output != "numpy":
+        given = conditions.for_density(C, data.given, data.kinds)
+        several = 1 if given is None else len(given)
+        usual = "numpy" if several > 1 or inputs.are_numbers(data) else self._library
+        output = inputs.check_output(usual if output is None else output)
+        if several > 1 and output != "numpy":
             raise InputError(f"output {output!r}: draw given one condition at a time")
-        drawn = self.fitted_.sample(n * len(c), seed, c=np.tile(c, (n, 1)))
-        return drawn.reshape(n, len(c), -1)
+        c = None if given is None else np.tile(given, (n, 1))
+        c = fitted.draw_conditions(n * several, seed, c)
+        drawn = fitted.sample(n * several, seed, c=c)
+        rows = inputs.as_output(fitted, drawn, c, output)
+        return rows if several == 1 else rows.reshape(n, several, -1)
 
     def score_function(self, X: Any, t: float = 0.0, *, C: Any = None) -> np.ndarray:
         """∇ log p at every row, shape (n, d), in the units of X; for t > 0 `network_score`.
+
+        Of a table with categories it is that of log p(x | k), with respect to the d columns of
+        numbers and dates, here and in the other derivatives.
 
         At t = 0 it is the gradient of `score_samples`, of the same solution; above 32 dimensions
         that of its estimate, with the same probes. With discrete columns it is that of the density
@@ -295,8 +316,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
         **Cost** of a row: 246 evaluations of the network as a rule, half of them with d tangents
         (16 above 32 dimensions), and a reverse sweep over 82: five times `score_samples`.
         """
-        rows, c = self._rows(X, C)
-        return self.fitted_.law.score(rows, t, c)
+        rows, c = self._numbers(X, C)
+        return self.fitted_.whole.score(rows, t, c)
 
     def network_score(self, X: Any, t: float, *, C: Any = None) -> np.ndarray:
         """s_θ(x, t), the network's estimate of ∇ log q_t, shape (n, d), in the units of X.
@@ -308,8 +329,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
 
         **Cost:** one evaluation of the network a row.
         """
-        rows, c = self._rows(X, C)
-        return self.fitted_.law.network_score(rows, t, c)
+        rows, c = self._numbers(X, C)
+        return self.fitted_.whole.network_score(rows, t, c)
 
     def hessian_product(self, X: Any, V: Any, t: float = 0.0, *, C: Any = None) -> np.ndarray:
         """∇² log p(x) v for every row x of X and v of V, shape (n, d); for t > 0 the network's
@@ -319,10 +340,10 @@ class ScoreODE(DensityMixin, BaseEstimator):
 
         **Cost:** three times `score_function`.
         """
-        (rows, c), V = self._rows(X, C), np.asarray(V, np.float64)
+        (rows, c), V = self._numbers(X, C), np.asarray(V, np.float64)
         if V.shape != rows.shape:
             raise InputError(f"V has shape {V.shape}; one vector a row of X is {rows.shape}")
-        return self.fitted_.law.hessian_product(rows, V, t, c)
+        return self.fitted_.whole.hessian_product(rows, V, t, c)
 
     def laplacian(
         self, X: Any, t: float = 0.0, n_probes: int | None = None, *, C: Any = None
@@ -338,8 +359,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
         **Cost:** `score_function`, and twice that for each of d or `n_probes` tangents.
         """
         check_positive(n_probes=n_probes)
-        rows, c = self._rows(X, C)
-        return self.fitted_.law.laplacian(rows, t, n_probes, c)
+        rows, c = self._numbers(X, C)
+        return self.fitted_.whole.laplacian(rows, t, n_probes, c)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Writes config.json and model.safetensors to a new folder; nothing is pickled."""
@@ -365,7 +386,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
     @classmethod
     def _of(cls, fitted: Fitted) -> Self:
         """The estimator whose parameters would fit this model."""
-        run, columns = fitted.run, fitted.data.columns
+        run, data, columns = fitted.run, fitted.data, fitted.data.modelled
         estimator = cls(
             order=run.order,
             process=run.objective.process,
@@ -377,13 +398,15 @@ class ScoreODE(DensityMixin, BaseEstimator):
             n_probes=run.objective.n_probes,
             stack=run.stack,
             standardise=run.standardise,
-            bin_width=fitted.data.bin_width,
+            categories=list(data.categories) or None,
+            bin_width=data.widths,
             dequantise=run.dequantise.name,
             validation_fraction=run.validation_fraction,
             patience=run.patience,
             random_state=run.seed,
         )
         estimator.fitted_ = fitted
+        estimator._library = inputs.library_of(None)
         estimator.n_features_in_ = len(columns)
         if columns != default_names(len(columns)):
             estimator.feature_names_in_ = np.asarray(columns, dtype=object)
@@ -392,6 +415,15 @@ class ScoreODE(DensityMixin, BaseEstimator):
     def _rows(self, X: Any, C: Any) -> tuple[np.ndarray, np.ndarray | None]:
         """The rows, and what each is conditioned on."""
         check_is_fitted(self)
-        rows = inputs.rows_of(self, X, fitting=False)
-        c = conditions.for_density(C, self.fitted_.data.conditions)
-        return rows, conditions.repeat(c, len(rows))
+        data = self.fitted_.data
+        rows, _ = inputs.rows_of(self, X, Reading(data.kinds), fitting=False)
+        given = conditions.for_density(C, data.given, data.kinds)
+        return data.apart(rows, conditions.repeat(given, len(rows)))
+
+    def _numbers(self, X: Any, C: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """The numbers in the rows, with respect to which log p has derivatives, and c as the
+        density takes it."""
+        rows, c = self._rows(X, C)
+        if not self.fitted_.data.columns:
+            raise InputError("a table of categories only has no derivatives")
+        return rows, self.fitted_.coded(c)

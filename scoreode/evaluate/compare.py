@@ -38,7 +38,7 @@ def alike(paths: Sequence[Path], options: Options) -> list[tuple[Subject, Fitted
             raise InputError(f"{subject.folder.path}: its training is not finished")
     first, sources = found[0], Sources(options)
     for subject in found:
-        if subject.data.columns != first.data.columns:
+        if subject.data.modelled != first.data.modelled:
             raise InputError(
                 f"{subject.folder.path}: has other columns than {first.folder.path}; densities of"
                 " different columns cannot be compared"

@@ -33,7 +33,7 @@ class Examined:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns of the samples, conditions last."""
+        """The columns of the samples, categories and conditions last."""
         return self.fitted.data.columns + self.fitted.data.conditions
 
     @property
@@ -77,7 +77,7 @@ def _examine(subject: Subject, fitted: Fitted, sources: Sources, options: Option
         if options.data is not None:
             raise
         held_out, c = str(error), None
-    given = fitted.data.conditions
+    given = fitted.data.given
     if given and c is None:
         raise InputError(
             f"{subject.folder.path}: {held_out}, and its density is conditional on"
@@ -85,7 +85,8 @@ def _examine(subject: Subject, fitted: Fitted, sources: Sources, options: Option
         )
     note(f"{subject.label}: {n_samples} samples")
     how = _FOR_EYES if table.has_image_network(fitted) else ODESampler()
-    c = None if c is None else np.resize(c, (n_samples, c.shape[1]))
+    c = None if c is None or not given else np.resize(c[:, -len(given) :], (n_samples, len(given)))
+    c = fitted.draw_conditions(n_samples, options.seed, c)
     drawn = fitted.sample(n_samples, options.seed, how, c)
     return Examined(subject, fitted, _beside(drawn, c), held_out)
 

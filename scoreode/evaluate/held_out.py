@@ -120,7 +120,8 @@ class Sources:
     def _other_rows(self, fitted: Fitted, name: str, seed: int) -> _Rows:
         """The test part of a set that has parts, or all rows of a file."""
         wanted = columns_of(fitted)
-        columns, parts = blocks(name, "test", seed, self._options.data_dir, wanted)
+        place = seed, self._options.data_dir
+        columns, parts = blocks(name, "test", *place, wanted, fitted.data.kinds)
         if sources.is_named(name):
             return _Rows(f"test rows of {name}", columns, parts, _numbering(name, "test"))
         which = " (of its test part, if it has parts)" if Path(name).suffix == ".npz" else ""

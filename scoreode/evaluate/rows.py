@@ -5,15 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
-from scoreode.data import flat, sources, split_columns, tables
+from scoreode.data import flat, named_columns, sources, tables
 from scoreode.data.columns import default_names, if_there
+from scoreode.data.kinds import NO_KINDS, Kinds
 from scoreode.errors import InputError, listing
 from scoreode.evaluate import table
 from scoreode.model.fitted import Fitted, check_columns
 
 
 def columns_of(fitted: Fitted) -> tuple[str, ...]:
-    """The columns of a table that a run takes: its own, and what they are conditioned on."""
+    """The columns of a table that a run takes: its own, and what its numbers are conditioned on."""
     return (*fitted.data.columns, *fitted.data.conditions)
 
 
@@ -23,10 +24,12 @@ def blocks(
     seed: int = 0,
     data_dir: Path | None = None,
     wanted: Sequence[str] = (),
+    kinds: Kinds = NO_KINDS,
 ) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
     """The columns and rows of a file or folder, or of a part of a set that has parts.
 
-    **Arguments:** `wanted`, the columns to read of a table where it has them all by name.
+    **Arguments:** `wanted`, the columns to read of a table where it has them all by name; `kinds`,
+    of those that are no numbers in it.
     """
     named = sources.is_named(source)
     pixels = None if named else sources.pictures(source)
@@ -35,7 +38,7 @@ def blocks(
     elif not named and tables.is_table(source):
         # The first columns of an array that has more are any: their names say nothing.
         first = set(wanted) == set(default_names(len(wanted))) and not tables.has_names(source)
-        return tables.blocks(source, part, table.BLOCK, if_there(wanted, alone=first))
+        return tables.blocks(source, part, table.BLOCK, if_there(wanted, alone=first), kinds)
     else:
         data = sources.load_data(source, seed, data_dir=data_dir)
         rows, columns = getattr(data, part), data.columns
@@ -55,9 +58,16 @@ def with_conditions(
     others in order.
     """
     names = fitted.data.conditions
+    absent = [name for name in fitted.data.categories if name not in columns]
+    if absent:
+        raise InputError(
+            f"{source}: has no column {listing(absent)}; the run was trained on"
+            f" {listing(fitted.data.modelled)}"
+        )
     if not names:
         check_columns(fitted, columns, source)
         return lambda rows: (rows, None)
-    given, rest = split_columns(columns, names, source)
+    given = named_columns(columns, names, source)
+    rest = [i for i in range(len(columns)) if i not in given]
     check_columns(fitted, [columns[i] for i in rest], source)
     return lambda rows: (rows[:, rest], rows[:, given])

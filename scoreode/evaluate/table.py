@@ -23,6 +23,7 @@ from scoreode.errors import FailureError, InputError, listing
 from scoreode.flow import LogLikelihood, Refined
 from scoreode.model.fitted import Fitted
 from scoreode.model.nlls import JDiff
+from scoreode.train import saved
 
 BLOCK = 8192  # rows between two writes: some seconds of work
 RECORD = np.dtype(
@@ -196,7 +197,10 @@ def as_records(found: Any) -> np.ndarray:
 
 def identity(run: Path, source: str, options: dict[str, Any]) -> dict[str, Any]:
     """What decides the value of every row: the model, the data, the options."""
-    return {"model": digest(run / "model.safetensors"), "data": _digest_of(source)} | options
+    law = run / saved.LAW
+    categories = {"categories": digest(law)} if law.exists() else {}
+    model = {"model": digest(run / "model.safetensors")} | categories
+    return model | {"data": _digest_of(source)} | options
 
 
 def _digest_of(source: str) -> Any:
@@ -222,7 +226,7 @@ def summarise(fitted: Fitted, records: np.ndarray, seconds: float) -> dict[str, 
     error = float(np.std(nats, ddof=1) / nats.size**0.5) if nats.size > 1 else None
     return {
         "n": len(records),
-        "d": len(fitted.data.columns),
+        "d": len(fitted.data.modelled),
         "nats_mean": mean,
         "nats_stderr": error,
         "probe_stderr": float(np.sqrt(np.sum(good["stderr"] ** 2)) / nats.size)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 
+from scoreode.errors import InputError
 from scoreode.evaluate.truth import is_known, oracle_of
 from scoreode.flow import Given, map_rows
 from scoreode.model.fitted import Fitted
@@ -35,12 +36,15 @@ def checks(
     **Cost:** about `_TIMES` solves per row; with a known truth 16 more, and 128 without third
     derivatives.
     """
+    if not fitted.data.columns:
+        raise InputError(f"{fitted.data.name}: has categories only; the theory is about numbers")
     key, n = jr.key(seed), _DRAWS_A_ROW * len(rows)
+    exact = fitted.nlls(rows, seed, c=c)
     if fitted.dequantisation is not None:
         rows = fitted.dequantisation.dequantise(rows, seed)
-    z, _, standard_c = fitted.density.standardise(rows, c)
+    z, _, standard_c = fitted.density.standardise(rows, fitted.coded(c))
     sections = {
-        "exact and bound": _nlls(fitted.density.nlls(rows, seed, c=c)),
+        "exact and bound": _nlls(exact),
         "objectives": _objectives(fitted, z, standard_c, key),
         "itself": _consistency(fitted, z, standard_c, key),
     }

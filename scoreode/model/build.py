@@ -33,6 +33,9 @@ def prepare(run: Run, data: Dataset, start: Density | None = None) -> tuple[Run,
     that are on no grid, and for what takes more memory than there is.
     """
     check_continuous(data)
+    if not data.columns:  # categories only: there is nothing to train
+        run = replace(run, standardise="scale", smoothing=0.0)
+        return run, blank_density(run, 0, data.n_conditions)
     check_memory(run, len(data.columns), data.n_conditions, _WHILE_TRAINED)
     if start is not None:
         return replace(run, radius=start.score_model.radius), start
@@ -103,6 +106,7 @@ def decisive_rows(data: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
 
     Rows have noise in their cells even where there is none in training: columns may be constant.
     """
+    data = data.coded
     most = max(2, _STANDARDISED_VALUES // data.train.shape[1])
     some, noise = data.representative(most), uniform_noise(data.bin_width, data.bin_edge)
     rows = data.train[some]

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import equinox as eqx
 import numpy as np
 
 from scoreode.data import Description, beyond, check_grid
 from scoreode.data.columns import default_names
+from scoreode.data.kinds import indicators
+from scoreode.data.output import whole_columns
 from scoreode.errors import InputError, listing
 from scoreode.flow import (
     DEFAULT_PROBES,
@@ -20,6 +23,7 @@ from scoreode.flow import (
     uniform_noise,
 )
 from scoreode.flow.dequantise import Nats
+from scoreode.model.categories import Law
 from scoreode.model.config import Run
 from scoreode.model.density import Density
 from scoreode.model.memory import check_fits
@@ -32,7 +36,11 @@ _TYPICAL_ROWS = 512  # drawn from a model to know its mean log-density
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained density, and what is known of its data and its training."""
+    """A trained density, and what is known of its data and its training.
+
+    Of a table with categories k it is that of whole rows, log P(k) + log p(x | k). Everywhere, c of
+    shape (n, m + l) holds the numbers of their levels, and then what rows are conditioned on.
+    """
 
     run: Run
     density: Density
@@ -49,9 +57,11 @@ class Fitted:
     """J_Diff of validation rows; None where there are none, and of a run without a folder."""
     stack: Stack | None = None
     """The diffusion beside simple densities, if the run asks for them."""
+    law: Law | None = None
+    """P of the categories, if there are some."""
 
     @property
-    def law(self) -> Density | Stack:
+    def whole(self) -> Density | Stack:
         """What is evaluated and drawn from: the stack, or the diffusion where there is none."""
         return self.density if self.stack is None else self.stack
 
@@ -90,6 +100,8 @@ class Fitted:
     ) -> LogLikelihood:
         """log p of every row in nats; of rows on a grid a bound on the log-mass of their cells.
 
+        That of categories is exact, and part of it.
+
         **Arguments:** `seed` of probes and dequantisation; `samples`, of the bound; `stderr`, the
         largest that a row may have from its probes, of which there are `n_probes` to begin with;
         `tolerance`, the largest estimated error of a row's solution, in nats, or in % of more than
@@ -99,16 +111,48 @@ class Fitted:
         **Raises:** `InputError` for rows off the grid, and for conditions too many or missing.
         """
 
-        def log_density(x: np.ndarray) -> LogLikelihood:
-            how = Refined(tolerance, stderr=stderr, n_probes=n_probes)
-            return self.law.log_likelihood(x, seed, how, c)
+        coded = self.coded(c)
 
-        noise = self.dequantisation
+        def log_density(x: np.ndarray) -> LogLikelihood:
+            if not self.data.columns:
+                return _of_nothing(x)
+            how = Refined(tolerance, stderr=stderr, n_probes=n_probes)
+            return self.whole.log_likelihood(x, seed, how, coded)
+
+        noise, data = self.dequantisation, self.data
         if noise is None:
-            return log_density(x)
-        data = self.data
-        check_grid(x, data.bin_width, data.bin_edge, data.columns, "data", first_row)
-        return noise.log_mass(log_density, x, samples, seed, first_row)
+            found = log_density(x)
+        else:
+            check_grid(x, data.bin_width, data.bin_edge, data.columns, "data", first_row)
+            found = noise.log_mass(log_density, x, samples, seed, first_row)
+        nats = found.nats + self.log_mass(c, len(x))
+        return eqx.tree_at(lambda record: record.nats, found, nats)
+
+    def log_mass(self, c: np.ndarray | None, n: int) -> np.ndarray:
+        """log P of the categories of n rows in nats, given what else is in c; 0 without any."""
+        if self.law is None or c is None:
+            return np.zeros(n)
+        m = len(self.data.categories)
+        return self.law.log_mass(c[:, :m], self._coded(c[:, m:], self.data.given))
+
+    def coded(self, c: np.ndarray | None) -> np.ndarray | None:
+        """c as `density` takes it: with indicators in place of categories; None without any."""
+        return None if c is None else self._coded(c, self.data.conditions)
+
+    def _coded(self, c: np.ndarray, names: Sequence[str]) -> np.ndarray | None:
+        found = indicators(c, names, self.data.kinds)
+        return found if found.shape[1] else None
+
+    def draw_conditions(self, n: int, seed: int = 0, c: np.ndarray | None = None) -> Any:
+        """c for `sample`, (n, m + l): categories drawn from P, beside the given c (n, l).
+
+        The c that is given where there are no categories.
+        """
+        if self.law is None:
+            return c
+        given = None if c is None else self._coded(c, self.data.given)
+        codes = self.law.sample(n, seed, given)
+        return codes if c is None else np.concatenate([codes, c], axis=1)
 
     def nlls(
         self,
@@ -122,7 +166,12 @@ class Fitted:
         Rows on a grid are points in their cells, drawn by the seed.
         """
         noise = self.dequantisation
-        return self.density.nlls(x if noise is None else noise.dequantise(x, seed), seed, how, c)
+        nats = self.log_mass(c, len(x))
+        if not self.data.columns:
+            return NLLs(-nats, -nats)
+        x = x if noise is None else noise.dequantise(x, seed)
+        found = self.density.nlls(x, seed, how, self.coded(c))
+        return NLLs(found.ode - nats, found.bound - nats)
 
     def beyond(self, x: np.ndarray, c: np.ndarray | None = None) -> np.ndarray | None:
         """Which values lie beyond their training range, bool (n, d + k); None if it is unknown."""
@@ -131,11 +180,12 @@ class Fitted:
     @cached_property
     def mean_nats(self) -> float:
         """The mean log-density of draws from the model, minus its entropy, in nats."""
-        return float(np.mean(self.log_likelihood(self.sample(_TYPICAL_ROWS)).nats))
+        c = self.draw_conditions(_TYPICAL_ROWS)
+        return float(np.mean(self.log_likelihood(self.sample(_TYPICAL_ROWS, c=c), c=c).nats))
 
     def bits_per_dim(self, nats: Nats) -> Nats | None:
         """Bits/dim from log-masses in nats or their mean; None for data without a declared grid."""
-        noise, d = self.dequantisation, len(self.data.columns)
+        noise, d = self.dequantisation, len(self.data.modelled)
         return None if noise is None else noise.bits_per_dim(nats, d)
 
     @property
@@ -155,17 +205,42 @@ class Fitted:
 
         Discrete columns are on their grid, between the least and the greatest value of training.
 
-        **Arguments:** `c` of shape (n, k), what each is conditioned on.
+        **Arguments:** `c`, what each is conditioned on; see `draw_conditions`.
         """
         noise, d = self.dequantisation, len(self.data.columns)
         check_fits(
             _DRAW * n * (d + 1), f"a draw of {n} rows", "draw fewer, with one seed after another"
         )
-        x = self.law.sample(n, d, seed, how, c)
+        if not d:
+            return np.empty((n, 0))
+        x = self.whole.sample(n, d, seed, how, self.coded(c))
         if noise is None:
             return x
         x, (low, high) = noise.quantise(x), self.data.bin_range or (-np.inf, np.inf)
         return np.where(np.asarray(self.data.bin_width) > 0, np.clip(x, low, high), x)
+
+
+def _of_nothing(x: np.ndarray) -> LogLikelihood:
+    """log p of rows without numbers, (n, 0)."""
+    zero = np.zeros(len(x))
+    counted, converged = zero.astype(int), np.ones(len(x), bool)
+    return LogLikelihood(zero, zero, counted, converged, latent=x, error=zero)
+
+
+def whole_rows(
+    fitted: Fitted, x: np.ndarray, c: np.ndarray | None
+) -> tuple[np.ndarray, tuple[str, ...], list[bool]]:
+    """Rows of the table that was fitted, conditions last: numbers x beside c.
+
+    **Returns:** the rows; the names of their columns; which of these hold whole numbers.
+    """
+    data = fitted.data
+    whole = whole_columns(data.bin_width, data.bin_edge, x.shape[1])
+    if c is None:
+        return x, data.columns, whole
+    whole += [False] * c.shape[1]
+    rows = np.concatenate([x, c], axis=1)[:, data.order]
+    return rows, (*data.modelled, *data.given), [whole[i] for i in data.order]
 
 
 def check_columns(fitted: Fitted, columns: Sequence[str], source: str) -> None:

@@ -170,7 +170,7 @@ def _worst(group: Sequence[Evaluated]) -> Iterator[Any]:
 
 def calibration(found: Sequence[Evaluated]) -> Section:
     """The probability integral transforms of every run, and the coverage of central regions."""
-    found = [evaluated for evaluated in found if len(evaluated.z) > 1]
+    found = [evaluated for evaluated in found if evaluated.z.size and len(evaluated.z) > 1]
     if not found:
         return Section("Calibration", [Text("two held-out rows that converged.", "note")])
     charts = [chart for evaluated in found for chart in _pit_charts(evaluated, found)]

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from scoreode.data import Description, sources
+from scoreode.data.mixed import described
 from scoreode.evaluate import table
 from scoreode.evaluate.densities import Examined
 from scoreode.evaluate.held_out import Options
@@ -78,8 +79,9 @@ def _facts(subject: Subject) -> dict[str, str]:
         "training rows": "new ones at every step"
         if data.name in sources.TOYS
         else f"{data.n_train}",
-        "columns": f"{len(data.columns)}",
-        "given": ", ".join(data.conditions) or "nothing",
+        "columns": f"{len(data.modelled)}",
+        **_kinds(data, fitted),
+        "given": ", ".join(data.given) or "nothing",
         "grid": _grid(data),
         "order": _order(run, fitted),
         "process": _describe(run.objective.process),
@@ -95,6 +97,14 @@ def _facts(subject: Subject) -> dict[str, str]:
         "training rows, CRC-32": f"{data.fingerprint:08x}",
         "model, SHA-256": f"{table.digest(model)[:16]}…" if fitted else "none",
     }
+
+
+def _kinds(data: Description, fitted: Fitted | None) -> dict[str, str]:
+    """The categories with their levels, their law, and the dates; nothing of numbers only."""
+    found = described(data.kinds)
+    if fitted is not None and fitted.law is not None:
+        found["law of the categories"] = fitted.law.says
+    return found
 
 
 def _grid(data: Description) -> str:

@@ -105,7 +105,7 @@ def _line(examined: Examined, data: np.ndarray | None, whose: str) -> Picture:
     heights = heights / len(rows) / np.diff(edges)
     at = np.searchsorted(edges, x, "right")
     histogram = np.concatenate([[0.0], heights, [0.0]])[at]
-    nats = examined.fitted.law.log_likelihood(x[:, None], how=_COARSE).nats
+    nats = examined.fitted.whole.log_likelihood(x[:, None], how=_COARSE).nats
     curves = {name: histogram, "model": np.exp(nats)}
     label = examined.fitted.data.columns[0]
     title = f"Density{whose}, {name}: {_row_count(rows, sides)}"
@@ -123,7 +123,7 @@ def _plane(
     picture = figures.points(rows, columns, box, figures.SAMPLES)
     yield Picture(f"Samples{whose}, {_row_count(rows, box[:2], box[2:])}", picture)
     grid = figures.grid(box, _GRID)
-    nats = np.asarray(examined.fitted.law.log_likelihood(grid, how=_COARSE).nats)
+    nats = np.asarray(examined.fitted.whole.log_likelihood(grid, how=_COARSE).nats)
     yield Picture(f"Log-density{whose}", figures.log_density(nats, columns, box))
 
 
@@ -133,11 +133,12 @@ def _pairs(
     """Pairs of the columns that differ most (without data the first ones) and of the conditions."""
     columns, rows = examined.columns, examined.samples
     given = examined.fitted.data.conditions[:_GIVEN]
+    of_data = [name for name in given if name in examined.fitted.data.given]
     room = _PAIRED - len(given)
     names = [*([column.name for column in compared[:room]] or columns[:room]), *given]
     chosen = sorted(map(columns.index, names))
     which = "the columns of largest KS" if len(compared) > room else "columns in pairs"
-    which += f", given {', '.join(given)} of the data" if given else ""
+    which += f", given {', '.join(of_data)} of the data" if of_data else ""
     halves = "" if data is None else ": data below the diagonal (blue), samples above (orange)"
     shown = None if data is None else data[:, chosen]
     figure, n_outside = figures.pairs(shown, rows[:, chosen], [columns[i] for i in chosen])

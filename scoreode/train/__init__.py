@@ -1,7 +1,14 @@
 """Training: the loop, checkpoints, the folder of a run. Knows a callable, not a model."""
 
 from scoreode.train import devices
-from scoreode.train.checkpoint import Checkpoints, load_arrays, save_arrays, write_json
+from scoreode.train.checkpoint import (
+    Checkpoints,
+    load_arrays,
+    read_arrays,
+    save_arrays,
+    write_arrays,
+    write_json,
+)
 from scoreode.train.folder import RunFolder
 from scoreode.train.loop import Budget, Optimiser, Report, Rows, Schedule, TrainState, adam, train
 from scoreode.train.windows import Windows
@@ -19,7 +26,9 @@ __all__ = [
     "adam",
     "devices",
     "load_arrays",
+    "read_arrays",
     "save_arrays",
     "train",
+    "write_arrays",
     "write_json",
 ]

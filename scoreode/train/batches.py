@@ -35,6 +35,8 @@ def batches(
     on stored rows in standardised coordinates; `n_reference`, the rows that come beside a batch.
     """
 
+    data = data.coded
+
     def with_reference(sampler: RowSampler) -> Sampler:
         return WithReference(sampler, n_reference) if n_reference else sampler
 

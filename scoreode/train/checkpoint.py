@@ -80,9 +80,14 @@ def write_json(path: Path, value: Any) -> None:
 
 def save_arrays(path: Path, tree: Any) -> None:
     """Writes the arrays of a tree to one safetensors file with a checksum."""
+    write_arrays(path, _leaves(tree))
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Writes arrays by name to one safetensors file with a checksum."""
     from safetensors.numpy import save
 
-    arrays = {name: np.asarray(leaf, order="C") for name, leaf in _leaves(tree).items()}
+    arrays = {name: np.asarray(leaf, order="C") for name, leaf in arrays.items()}
     metadata = {"crc32": str(_checksum(arrays[name] for name in sorted(arrays)))}
     write_whole(path, save(arrays, metadata=metadata))
 
@@ -92,6 +97,11 @@ def load_arrays(path: Path, like: Any) -> Any:
 
     **Raises:** `InputError` if the file is missing, damaged, or of another model.
     """
+    return _fill(like, read_arrays(path), path)
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """What `write_arrays` wrote. **Raises:** `InputError` if the file is missing or damaged."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
@@ -104,7 +114,7 @@ def load_arrays(path: Path, like: Any) -> Any:
         raise InputError(f"{path}: damaged ({error}); train again or restore a copy") from error
     if checksum != str(_checksum(arrays.values())):
         raise InputError(f"{path}: damaged (its checksum differs); train again or restore a copy")
-    return _fill(like, arrays, path)
+    return arrays
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Runs on disk: their configuration and their trained densities."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import jax
 from scoreode.data import Description
 from scoreode.errors import InputError
 from scoreode.model.build import blank_density
+from scoreode.model.categories import Law
 from scoreode.model.config import Run, from_json, to_json
 from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted
@@ -21,7 +23,9 @@ from scoreode.train import (
     adam,
     devices,
     load_arrays,
+    read_arrays,
     save_arrays,
+    write_arrays,
 )
 from scoreode.train.folder import versions
 
@@ -41,7 +45,7 @@ def read_config(folder: RunFolder) -> tuple[Run, Description]:
             return run, Description.from_json(config.get("data"))
     except InputError as error:
         raise InputError(f"{file}: {error}{_by_another(config)}") from error
-    except (TypeError, AttributeError):  # no description
+    except (TypeError, AttributeError, ValueError):  # no description
         pass
     raise InputError(f"{file}: not the configuration of a run{_by_another(config)}")
 
@@ -54,13 +58,44 @@ def _by_another(config: dict[str, Any]) -> str:
     return "" if version in (None, own) else f" (written by scoreode {version}, and this is {own})"
 
 
+LAW = "categories.safetensors"
 MODEL_FILES = ("config.json", "model.safetensors", "summary.json")
+
+
+def write_law(folder: RunFolder, law: Law | None) -> None:
+    """categories.safetensors, if there are categories."""
+    if law is not None:
+        write_arrays(folder.path / LAW, law.arrays())
+
+
+def read_law(folder: RunFolder, categories: Sequence[str]) -> Law | None:
+    """What `write_law` wrote; None of a table without categories.
+
+    **Raises:** `InputError` if the file is missing or damaged, or is that of other categories.
+    """
+    if not categories:
+        return None
+    file = folder.path / LAW
+    arrays = read_arrays(file)
+    try:
+        law = Law.from_arrays(arrays)
+    except (KeyError, IndexError, ValueError) as error:
+        raise InputError(f"{file}: holds no law of categories; restore a copy") from error
+    if len(law.stages) != len(categories):
+        raise InputError(f"{file}: does not fit its configuration; restore a copy")
+    return law
+
+
+def model_files(data: Description) -> tuple[str, ...]:
+    """The files of a run that its model consists of."""
+    return (*MODEL_FILES, LAW) if data.categories else MODEL_FILES
 
 
 def save(folder: RunFolder, fitted: Fitted) -> None:
     """config.json, model.safetensors and summary.json of a trained density."""
     write_config(folder, fitted.run, fitted.data)
-    save_arrays(folder.path / "model.safetensors", fitted.law)
+    save_arrays(folder.path / "model.safetensors", fitted.whole)
+    write_law(folder, fitted.law)
     folder.write_summary(fitted.summary)
 
 
@@ -69,18 +104,19 @@ def load(path: Path) -> Fitted:
     folder = RunFolder.existing(path)
     run, data = read_config(folder)
     d = len(data.columns)
-    law = _blank(folder, run, d, len(data.conditions))
+    whole = _blank(folder, run, d, data.n_conditions)
     if run.parts is not None:
-        law = blank_stack(law, run.parts, d)
-    law = load_arrays(path / "model.safetensors", law)
-    density, stack = (law.densities[0], law) if isinstance(law, Stack) else (law, None)
+        whole = blank_stack(whole, run.parts, d)
+    whole = load_arrays(path / "model.safetensors", whole)
+    density, stack = (whole.densities[0], whole) if isinstance(whole, Stack) else (whole, None)
     summary = folder.read("summary.json")
     steps, seconds, nats = (summary.get(name) for name in ("steps", "seconds", "validation_nats"))
     if steps is None or seconds is None:
         raise InputError(f"{path}/summary.json: not the summary of a run; restore a copy")
     order = summary.get("order", run.objective.order)
     found = _recoveries(summary), order, JDiff.from_summary(summary), stack
-    return Fitted(run, density, data, steps, seconds, nats, *found)
+    law = read_law(folder, data.categories)
+    return Fitted(run, density, data, steps, seconds, nats, *found, law)
 
 
 def at_checkpoint(path: Path) -> Fitted:
@@ -90,14 +126,15 @@ def at_checkpoint(path: Path) -> Fitted:
     """
     folder = RunFolder.existing(path)
     run, data = read_config(folder)
-    blank = _blank(folder, run, len(data.columns), len(data.conditions))
+    blank = _blank(folder, run, len(data.columns), data.n_conditions)
     state = TrainState.initial(blank.score_model, run.objective, _optimiser(run))
     tree = state, blank.score_model, blank.bijection
     (state, best, bijection), record = folder.checkpoints(read_only=True).restore(tree)
     density, steps = Density(bijection, best), int(state.step)
     order = record.get("best_order", run.objective.order)
     known = record["elapsed"], record["best"], _recoveries(record), order
-    return Fitted(run, density, data, steps, *known)
+    law = read_law(folder, data.categories)
+    return Fitted(run, density, data, steps, *known, law=law)
 
 
 def _recoveries(record: dict[str, Any]) -> tuple[int, ...]:

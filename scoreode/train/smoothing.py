@@ -33,7 +33,7 @@ def needs_choice(run: Run, data: Dataset) -> bool:
     They cannot without validation rows, nor for a run that is too short to tell. Rows on a grid
     need none: there is noise in their cells already.
     """
-    decided = run.smoothing is not None or data.bin_width is not None
+    decided = run.smoothing is not None or data.bin_width is not None or not data.columns
     return not (decided or is_absent(data)) and _short(run) is not None
 
 

@@ -16,10 +16,12 @@ from typing import Self
 import equinox as eqx
 import jax
 import jax.random as jr
+import numpy as np
 
 from scoreode._typing import Loss
 from scoreode.data import Dataset, Description
 from scoreode.errors import InputError
+from scoreode.model import categories
 from scoreode.model.build import prepare
 from scoreode.model.config import Run
 from scoreode.model.density import Density
@@ -37,8 +39,10 @@ from scoreode.train.saved import (
     _optimiser,
     _recoveries,
     read_config,
+    read_law,
     save,
     write_config,
+    write_law,
 )
 from scoreode.train.smoothing import with_smoothing
 from scoreode.train.stacking import with_stack
@@ -68,15 +72,19 @@ def fit(
     """
     check_batch(run)
     with _new_folder(path, command) as folder:
+        law = categories.of_data(data)
         run, density = prepare(run, data, start)
+        if not data.columns:
+            return _of_categories(run, density, data, law, folder)
 
         def train_short(short: Run) -> Density:
             return Trainer(replace(short, stack=False), data, density).fit().density
 
         run = with_smoothing(run, data, density, train_short)
-        trainer = Trainer(run, data, density, folder)
+        trainer = Trainer(run, data, density, folder, law)
         if folder is not None:
             write_config(folder, run, trainer.description)
+            write_law(folder, law)
         return trainer.fit(observe)
 
 
@@ -98,6 +106,24 @@ def resume(path: Path, data: Dataset, observe: Observer = no_observer) -> Fitted
     with folder.hold() if devices.is_first() else nullcontext():
         run, _ = read_config(folder)
         return Trainer.resume(run, data, folder).fit(observe)
+
+
+def _of_categories(
+    run: Run,
+    density: Density,
+    data: Dataset,
+    law: categories.Law | None,
+    folder: RunFolder | None,
+) -> Fitted:
+    """What is fitted to a table without numbers: the law of its categories, and no network."""
+    nats = categories.of_validation(law, data)
+    mean = None
+    if nats is not None and len(nats):
+        mean = -float(np.average(nats, weights=data.validation_weights))
+    fitted = Fitted(run, density, Description.of(data), 0, 0.0, mean, law=law)
+    if folder is not None:
+        save(folder, fitted)
+    return fitted
 
 
 def check_batch(run: Run) -> None:
@@ -141,7 +167,14 @@ class _Best:
 class Trainer:
     """One run on one data set, from a density with untrained or trained weights."""
 
-    def __init__(self, run: Run, data: Dataset, density: Density, folder: RunFolder | None = None):
+    def __init__(
+        self,
+        run: Run,
+        data: Dataset,
+        density: Density,
+        folder: RunFolder | None = None,
+        law: categories.Law | None = None,
+    ):
         self.run: Run = run
         self.data: Dataset = data
         self.folder: RunFolder | None = folder
@@ -155,7 +188,8 @@ class Trainer:
         self._lost = False  # whether the last cycle's end was no better than the best so far
         self._recoveries: tuple[int, ...] = ()
         self._checkpoints = None if folder is None else folder.checkpoints()
-        self._validation = Validation(run, data)
+        self._law = law
+        self._validation = Validation(run, data, categories.of_validation(law, data))
 
     @cached_property
     def description(self) -> Description:
@@ -166,7 +200,8 @@ class Trainer:
     def resume(cls, run: Run, data: Dataset, folder: RunFolder) -> Self:
         """The trainer at the newest checkpoint. **Raises:** `InputError` if none is whole."""
         blank = _blank(folder, run, len(data.columns), data.n_conditions)
-        trainer = cls(run, data, blank, folder if devices.is_first() else None)
+        law = read_law(folder, data.categories)
+        trainer = cls(run, data, blank, folder if devices.is_first() else None, law)
         tree, record = folder.checkpoints().restore(trainer._tree())
         trainer._state, best, trainer._bijection = tree
         order = record.get("best_order", run.objective.order)
@@ -364,6 +399,7 @@ class Trainer:
             self._best.order if chosen.score_model is self._best.model else self._order or 1,
             None if self.folder is None else self._validation.j_diff(chosen),
             stack,
+            self._law,
         )
         if self.folder is not None:
             save(self.folder, fitted)

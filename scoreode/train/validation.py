@@ -10,7 +10,7 @@ from scoreode.data import Dataset
 from scoreode.flow import Refined, uniform_noise
 from scoreode.model.config import Run
 from scoreode.model.density import Density
-from scoreode.model.nlls import JDiff
+from scoreode.model.nlls import JDiff, NLLs
 from scoreode.train import devices
 
 BOUND_ROWS, EXACT_ROWS = 4096, 512  # at most; an exact NLL costs a hundred times as much as a bound
@@ -25,14 +25,19 @@ def is_absent(data: Dataset) -> bool:
 
 
 class Validation:
-    """The NLL in nats of a run's validation rows; `absent` if there are none."""
+    """The NLL in nats of a run's validation rows; `absent` if there are none.
 
-    def __init__(self, run: Run, data: Dataset):
+    **Arguments:** `log_mass` (n,) of what belongs to these rows and is not trained: categories.
+    """
+
+    def __init__(self, run: Run, data: Dataset, log_mass: np.ndarray | None = None):
         self.absent: bool = is_absent(data)
         self._exact = run.validation == "exact"
         self._noise, self._grid = run.dequantise, uniform_noise(data.bin_width, data.bin_edge)
         d = len(data.columns)
         self._weights = data.validation_weights
+        self._log_mass = np.zeros(len(data.validation)) if log_mass is None else log_mass
+        data = data.coded
         self._bound_rows = _rows(data, max(64, min(BOUND_ROWS, _BOUND_VALUES // d)))
         self._exact_rows = _rows(data, max(8, min(EXACT_ROWS, _EXACT_VALUES // d)))
         self._more_rows = _rows(data, max(8, min(_MORE_ROWS, _EXACT_VALUES // d)))
@@ -42,7 +47,7 @@ class Validation:
         if self._exact:
             return self.exact_nats(density)
         x, c, log_r = self._dequantise(density, *self._bound_rows)
-        return self._mean(density.nll_bound(x, c=c) + log_r)
+        return self._mean(density.nll_bound(x, c=c) + log_r - self._log_mass[: len(x)])
 
     def choose(self, best: Density, last: Density, *, closely: bool = False) -> Density:
         """The best model by `nats`; if that is a bound, the last one if its exact NLL is lower.
@@ -58,7 +63,7 @@ class Validation:
         rows = self._more_rows if closely else self._exact_rows
         x, c, log_r = self._dequantise(density, *rows)
         record = density.log_likelihood(x, how=_FEW_PROBES, c=c)
-        nats = self._mean(log_r - np.asarray(record.nats))
+        nats = self._mean(log_r - np.asarray(record.nats) - self._log_mass[: len(x)])
         return nats if np.isfinite(nats) else np.inf  # every other model is better
 
     def j_diff(self, density: Density, most: int = _MORE_ROWS) -> JDiff | None:
@@ -70,7 +75,8 @@ class Validation:
         x, c, _ = self._dequantise(density, x[:most], None if c is None else c[:most])
         if len(x) < 2:
             return None
-        nlls = density.nlls(x, how=_FEW_PROBES, c=c)
+        found, nats = density.nlls(x, how=_FEW_PROBES, c=c), self._log_mass[: len(x)]
+        nlls = NLLs(found.ode - nats, found.bound - nats)
         return JDiff.of(nlls, None if self._weights is None else self._weights[: len(x)])
 
     def rows(self, density: Density) -> tuple[np.ndarray, np.ndarray | None]:

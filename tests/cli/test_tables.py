@@ -68,7 +68,8 @@ def printed(cli):
 
 def test_all_bad_columns_are_in_one_message(printed, file):
     said = printed(file)
-    assert "columns are not numeric: 'name' (row 1 holds 'u'), 'kind' (row 1 holds 'v')" in said
+    for name, level in {"name": "u", "kind": "v"}.items():
+        assert f"column '{name}' is a category of one level, '{level}', which tells nothing" in said
     assert "values in rows 1, 51, 101, column hole" in said
 
 
@@ -275,7 +276,7 @@ def _rows(separator, comma="."):
         ("x.csv", "a,b\n1,2\n".encode("utf-16"), "its text is UTF-16"),
         ("x.csv.gz", gzip.compress(_rows(",").encode())[:-9], "cannot be read"),
         ("x.csv", "id,a\n" + "".join(f"{2**60 + i},{i}\n" for i in range(9)), "equal in float64"),
-        ("x.csv", "\x1b]0;owned\x07,\x1b[2J\n" + "u,v\n" * 3, r"'\x1b]0;owned\x07' (row 1"),
+        ("x.csv", "\x1b]0;owned\x07,\x1b[2J\n" + "u,v\n" * 3, r"'\x1b]0;owned\x07' is a category"),
         ("x.csv", "\x1b[2J,a\n" + "1,2\n,3\n", r"column \x1b[2J (the first is NaN)"),
     ],
 )

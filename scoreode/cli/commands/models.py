@@ -9,12 +9,12 @@ import numpy as np
 
 from scoreode.data import named_columns, tables
 from scoreode.data.columns import if_there
-from scoreode.data.output import check_new, whole_columns, write_rows
+from scoreode.data.output import check_new, check_typed, write_rows
 from scoreode.errors import InputError, check_seed
 from scoreode.evaluate import table
 from scoreode.model import convert as published
 from scoreode.model.config import sampler
-from scoreode.model.fitted import Fitted
+from scoreode.model.fitted import Fitted, whole_rows
 from scoreode.report import figures, pixels
 from scoreode.train import RunFolder, saved
 
@@ -44,24 +44,22 @@ def sample(
     if n is not None and n < 1:
         raise InputError(f"-n {n}: draw at least one sample")
     fitted = saved.load(run)
+    check_typed(out, fitted.data.kinds)
     _check_pictures(out, fitted.data.image_shape, n or _DRAWS, sheet)
     how = sampler(method, steps, len(fitted.data.columns))
     c = _conditions(fitted, run, given)
     c = None if c is None else np.repeat(c, n or 1, axis=0)
     n = (n or _DRAWS) if c is None else len(c)
     began = time.perf_counter()
-    rows, columns = fitted.sample(n, seed, how, c), fitted.data.columns
+    c = fitted.draw_conditions(n, seed, c)
+    rows = fitted.sample(n, seed, how, c)
     seconds = time.perf_counter() - began
     if out.suffix in _PICTURES:
         _draw(fitted, rows, out, sheet)
     else:
-        whole = whole_columns(fitted.data.bin_width, fitted.data.bin_edge, len(columns))
-        if c is not None:
-            rows, names = np.concatenate([rows, c], 1), columns + fitted.data.conditions
-            write_rows(out, rows, names, whole + [False] * c.shape[1])
-        else:
-            write_rows(out, rows, columns, whole)
-    found = {"n": n, "d": len(columns), "method": method, "seconds": seconds, "out": str(out)}
+        write_rows(out, *whole_rows(fitted, rows, c), fitted.data.kinds)
+    found = {"n": n, "d": len(fitted.data.modelled), "method": method}
+    found |= {"seconds": seconds, "out": str(out)}
     text = f"{n} samples in {out}; {seconds:.1f} s, compilation included"
     print(json.dumps(found) if as_json else text)
 
@@ -99,7 +97,7 @@ def _draw(fitted: Fitted, rows: np.ndarray, out: Path, sheet: bool) -> None:
 
 def _conditions(fitted: Fitted, run: Path, given: Path | None) -> np.ndarray | None:
     """The rows of a table on which a density is conditional; None for one without conditions."""
-    names = fitted.data.conditions
+    names = fitted.data.given
     if not names and given is None:
         return None
     if not names:
@@ -109,7 +107,8 @@ def _conditions(fitted: Fitted, run: Path, given: Path | None) -> np.ndarray | N
             f"{run}: its density is conditional on {', '.join(names)}; give --given FILE with these"
             " columns"
         )
-    columns, parts = tables.blocks(given, "test", table.BLOCK, if_there(names))
+    kinds = {name: kind for name, kind in fitted.data.kinds.items() if name in names}
+    columns, parts = tables.blocks(given, "test", table.BLOCK, if_there(names), kinds)
     picked = named_columns(columns, names, str(given))
     return np.concatenate([rows[:, picked] for rows in parts])
 
@@ -118,7 +117,7 @@ def export(run: Path, out: Path, *, as_json: bool) -> None:
     """Copies the files of a run that its model consists of, which are read before."""
     fitted = saved.load(run)
     folder = RunFolder.create(out)
-    sizes = {name: folder.copy(run, name) for name in saved.MODEL_FILES}
+    sizes = {name: folder.copy(run, name) for name in saved.model_files(fitted.data)}
     found = {"run": str(out), "bytes": sum(sizes.values())} | fitted.summary
     text = f"{', '.join(sizes)} in {out}: {sum(sizes.values()):,} bytes"
     print(json.dumps(found) if as_json else text)

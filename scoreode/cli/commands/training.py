@@ -10,6 +10,7 @@ from pathlib import Path
 
 from scoreode.cli.options import FitOptions
 from scoreode.data import Dataset, outliers, tables, ties
+from scoreode.data.mixed import note_of
 from scoreode.errors import FailureError, InputError
 from scoreode.model.build import check_continuous, prepare
 from scoreode.model.config import PROCESSES, Run
@@ -51,8 +52,9 @@ def fit(
     data = options.data(source)
     run, start = _run_and_start(options, data, source, asked)
     check_continuous(data)
-    found = *ties.find(data).messages(ties.in_command), *outliers.of_data(data)
-    output = replace(output, notes=found)
+    kinds = note_of(data)
+    found = [*([] if kinds is None else [kinds]), *ties.find(data).messages(ties.in_command)]
+    output = replace(output, notes=(*found, *outliers.of_data(data)))
     for line in output.notes:
         note(f"{data.name}: {line}")
     stem = "stdin" if source == tables.STDIN else Path(source).stem
@@ -88,8 +90,12 @@ def _run_and_start(
 
 
 def _check_conditions(trained: Fitted, data: Dataset, options: FitOptions) -> None:
-    conditions = () if data.conditions is None else tuple(data.conditions.columns)
-    found = trained.data.conditions
+    conditions, found = data.given, trained.data.given
+    if data.categories != trained.data.categories:
+        raise InputError(
+            f"--init-from keeps the model of {options.init_from}, which has the categories"
+            f" {', '.join(trained.data.categories)}: give the same columns"
+        )
     if conditions != found:
         option = f"add --given {','.join(found)}" if found else "leave --given out"
         raise InputError(
@@ -166,9 +172,10 @@ def _train(
 
 
 def _readable(fitted: Fitted, path: Path, data: Dataset) -> str:
-    line = f"{fitted.steps} steps in {fitted.seconds:.0f} s"
+    numbers = bool(fitted.data.columns)
+    line = f"{fitted.steps} steps in {fitted.seconds:.0f} s" if numbers else "categories only"
     if fitted.validation_nats is not None:
-        kind = "bound on the NLL" if fitted.run.validation == "bound" else "NLL"
+        kind = "bound on the NLL" if fitted.run.validation == "bound" and numbers else "NLL"
         line += f", best validation {kind} {fitted.validation_nats:.4f} nats"
     line += _order(fitted)
     if fitted.run.seconds is not None and fitted.seconds < _MOST_OF * fitted.run.seconds:

@@ -46,6 +46,7 @@ class FitOptions:
     weight_decay: float | None = None
     smoothing: float | None = None
     lambda1: float | None = None
+    lambda1_trace: float | None = None
     lambda2: float | None = None
     standardise: str | None = None
     validation: str = "bound"

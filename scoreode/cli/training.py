@@ -42,6 +42,7 @@ def fit(
     weight_decay: Annotated[float | None, default("0.03 for tables")] = None,
     smoothing: Annotated[float | None, default("by validation for few rows")] = None,
     lambda1: Annotated[float | None, default("late in training")] = None,
+    lambda1_trace: Annotated[float | None, default("that of --lambda1")] = None,
     lambda2: Annotated[float | None, default("late in training")] = None,
     standardise: Annotated[str | None, default("auto for tables")] = None,
     validation: Literal["bound", "exact"] = "bound",
@@ -99,7 +100,8 @@ def fit(
         n_reference: rows beside a batch, over which targets are averaged; 0 for none.
         weight_decay: of the weights of linear maps, decoupled.
         smoothing: standard deviation of noise on standardised rows, new in every batch.
-        lambda1: weight of order 2, constant from the first step.
+        lambda1: weight of order 2, J2 + J2,tr, constant from the first step.
+        lambda1_trace: weight of J2,tr apart; with --lambda1 0 order 2 matches only the trace.
         lambda2: weight of order 3, constant from the first step.
         standardise: centre, scale, whiten or power, or auto: what suits rows left out.
         validation: measure the bound (fast) or the exact NLL.

@@ -223,6 +223,13 @@ def test_a_row_as_published(cli, tmp_path, monkeypatch, own_images):
     monkeypatch.setitem(table1.PRESETS, "full", table1.Preset(**sizes))
     monkeypatch.setattr(table1, "_SAMPLING", table1.DPMSolver(2))
     monkeypatch.setattr(table1, "_BATCHES", {1: 4, 2: 2})
+    full = table1._run
+
+    def flat(*arguments):
+        run = full(*arguments)
+        return replace(run, network=replace(run.network, multipliers=(1,)))
+
+    monkeypatch.setattr(table1, "_run", flat)
     out = tmp_path / "row"
     options = ("--as-published", "--trace-only", "--data", own_images, "--out", out)
     result = cli("reproduce", "cifar10-ve-second", *options)

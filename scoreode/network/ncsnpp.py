@@ -116,18 +116,8 @@ class BigGANBlock(eqx.Module):
         self.skip = None if alike else _conv(n_in, n_out, 1, keys[3])
         self.resampling, self.dropout = resampling, dropout
 
-    def __call__(
-        self,
-        x: Image,
-        level: Embedding,
-        key: PRNGKeyArray | None = None,
-        beside: Image | None = None,
-    ) -> Image:
-        """The block's output; a key applies dropout to the inputs of the last layer.
-
-        **Arguments:** `beside`, more channels of the input x.
-        """
-        x = x if beside is None else jnp.concatenate([x, beside], axis=-1)
+    def __call__(self, x: Image, level: Embedding, key: PRNGKeyArray | None = None) -> Image:
+        """The block's output; a key applies dropout to the inputs of the last layer."""
         before, between = self.norms
         h = jax.nn.silu(before(x))
         if self.resampling is not None:
@@ -256,9 +246,9 @@ class PlusPlus(eqx.Module):
         def economise(layer: Callable[..., Image]) -> Callable[..., Image]:
             return recompute(layer) if self.spec.recompute else layer
 
-        def run(block: BigGANBlock, h: Image, beside: Image | None = None) -> Image:
+        def run(block: BigGANBlock, h: Image) -> Image:
             key = None if self.key is None else jr.fold_in(self.key, next(number))
-            return economise(block)(h, level, key, beside)
+            return economise(block)(h, level, key)
 
         h = self.first(image)
         skips = [h]
@@ -277,7 +267,7 @@ class PlusPlus(eqx.Module):
         h = run(leave, economise(attend)(run(enter, h)))
         for i, (blocks, attention) in enumerate(zip(self.up, self.up_attention, strict=True)):
             for block in blocks:
-                h = run(block, h, skips.pop())
+                h = run(block, jnp.concatenate([h, skips.pop()], axis=-1))
             h = h if attention is None else economise(attention)(h)
             h = run(self.double[i], h) if i < len(self.double) else h
         return economise(self._read)(h)

@@ -4,8 +4,8 @@ Three things decide what is kept.
 
 - Reverse mode takes a checkpoint off the forward pass. Order 3 is reverse over reverse mode, so it
   needs a second checkpoint within the first, for the second reverse pass.
-- The first reverse pass keeps the results of 3 × 3 convolutions, which cost most of the time. The
-  second one keeps only inputs.
+- The first reverse pass keeps the results of convolutions, which cost most of the time. The second
+  one keeps only inputs.
 - XLA for CPUs drops the barriers of a checkpoint, and then merges what is computed twice. It does
   not merge the branches of a conditional.
 """
@@ -23,12 +23,8 @@ from scoreode.network.convolution import CONVOLUTION
 from scoreode.network.layers import Image
 
 
-def _is_costly(primitive: Primitive, *operands: Any, **_: Any) -> bool:
-    """Whether it is a convolution with channels, over more than one pixel."""
-    if primitive is not CONVOLUTION:
-        return False
-    height, width, n_in, n_out = operands[1].shape
-    return height * width > 1 and n_in * n_out > 1
+def _is_costly(primitive: Primitive, *_: Any, **__: Any) -> bool:
+    return primitive is CONVOLUTION
 
 
 def recompute(layer: Callable[..., Any]) -> Callable[..., Any]:

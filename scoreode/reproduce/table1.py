@@ -258,7 +258,9 @@ def _run(
             dropout=size.dropout if few else 0.0,
             recompute=order > 1,
         )
-    coefficients = {"lambda1": Ramp(0.0), "lambda1_trace": Ramp(1.0)} if variant.trace_only else {}
+    coefficients: dict[str, Any] = {}
+    if variant.trace_only:
+        coefficients = {"lambda1": Ramp(0.0), "lambda1_trace": Ramp(1.0)}
     run = Run(
         DenoisingScoreMatching(size.process, order, every=size.every, **coefficients),
         network=network,

@@ -2,6 +2,8 @@
 
     python benchmarks/step_time.py --out step_time.json
     python benchmarks/step_time.py --network ncsnpp --width 32 --depth 1 --batch 8 --steps 1
+    python benchmarks/step_time.py --network ncsnpp --width 16 --depth 1 --batch 4 --steps 1 \
+        --repeats 5 --orders 1 3 --recompute
     python benchmarks/step_time.py --reference 1024
 
 One probe, the same network and batch, compiled; the three orders take turns in one process, so
@@ -9,7 +11,9 @@ that a drifting machine slows all of them. Reported: the median over repeats of 
 step, the median of the ratios within a repeat, and the ratios of floating-point operations and of
 memory for intermediate results that the compiler counts. Expected from counting operations: 2 and
 4. Networks for images see 32 × 32 pixels of three colours. With `--reference` each order also takes
-turns with quiet targets over so many rows; reported is the median of their ratio.
+turns with quiet targets over so many rows; reported is the median of their ratio. With
+`--recompute` each order also takes turns with NCSN++ that computes again for gradients; reported
+are the ratio to its own time without, and to the memory of order 1 without.
 """
 
 import argparse
@@ -92,12 +96,14 @@ class Bench:
         )
 
 
-def network(args: argparse.Namespace) -> tuple[MLP | UNet | NCSNpp, int]:
+def network(
+    args: argparse.Namespace, *, recompute: bool = False
+) -> tuple[MLP | UNet | NCSNpp, int]:
     """The specification, and the dimension of its examples."""
     if args.network == "mlp":
         return MLP(args.width, args.depth), args.d
     kind = {"unet": UNet, "ncsnpp": NCSNpp}[args.network]
-    more = {"recompute": True} if args.recompute else {}
+    more = {"recompute": True} if recompute else {}
     return kind(IMAGE, args.width, depth=args.depth, **more), math.prod(IMAGE)
 
 
@@ -105,6 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--network", choices=("mlp", "unet", "ncsnpp"), default="mlp")
     parser.add_argument("--recompute", action="store_true", help="of NCSN++")
+    parser.add_argument("--orders", type=int, nargs="+", choices=ORDERS, default=ORDERS)
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--depth", type=int, default=4)
     parser.add_argument("--batch", type=int, default=256)
@@ -114,14 +121,19 @@ def main() -> None:
     parser.add_argument("--reference", type=int, default=0, help="rows of quiet targets")
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    benches: dict[Any, Bench] = {k: Bench(k, *network(args), args.batch) for k in ORDERS}
+    chosen = sorted({1, *args.orders})
+    benches: dict[Any, Bench] = {k: Bench(k, *network(args), args.batch) for k in chosen}
+    if args.recompute:
+        light = network(args, recompute=True)
+        benches |= {(k, "recompute"): Bench(k, *light, args.batch) for k in chosen}
+    counted = list(benches)
     if args.reference:
-        quiet = {(k, "quiet"): Bench(k, *network(args), args.batch, args.reference) for k in ORDERS}
+        quiet = {(k, "quiet"): Bench(k, *network(args), args.batch, args.reference) for k in chosen}
         benches |= quiet
     for bench in benches.values():
         bench(1)
     rounds = [{k: bench(args.steps) for k, bench in benches.items()} for _ in range(args.repeats)]
-    counts = {k: benches[k].count() for k in ORDERS}
+    counts = {k: benches[k].count() for k in counted}
     orders = {
         str(k): {
             "ms_per_step": 1e3 * statistics.median(times[k] for times in rounds),
@@ -130,13 +142,25 @@ def main() -> None:
             "memory_mib": counts[k][1] / 2**20,
             "memory_ratio": counts[k][1] / counts[1][1],
         }
-        for k in ORDERS
+        for k in chosen
     }
     if args.reference:
-        for k in ORDERS:
+        for k in chosen:
             ratio = statistics.median(times[k, "quiet"] / times[k] for times in rounds)
             orders[str(k)]["quiet_ratio"] = ratio
             print(f"order {k}: quiet targets take {ratio:.3f}x the time")
+    if args.recompute:
+        for k in chosen:
+            time_ratio = statistics.median(times[k, "recompute"] / times[k] for times in rounds)
+            memory_ratio = counts[k, "recompute"][1] / counts[1][1]
+            orders[str(k)] |= {
+                "recompute_time_ratio": time_ratio,
+                "recompute_memory_ratio": memory_ratio,
+            }
+            print(
+                f"order {k}, computed again: {time_ratio:.2f}x its own time and"
+                f" {memory_ratio:.2f}x the memory of order 1"
+            )
     setting = {name: value for name, value in vars(args).items() if name != "out"}
     result = setting | {
         "orders": orders,

@@ -26,6 +26,8 @@ def reproduce(
     data: Annotated[str | None, arg(metavar="IMAGES"), default("the recipe's own")] = None,
     data_dir: DataDir = None,
     constants: Annotated[Literal["ours", "authors"] | None, default("ours")] = None,
+    as_published: Flag = False,
+    trace_only: Flag = False,
     out: Annotated[Path | None, default("runs/NAME-N")] = None,
     seed: int = 0,
     config: Config = None,
@@ -54,6 +56,9 @@ def reproduce(
         constants: of mog: ours (lambda1 0.5 for J2 + J2,tr, which are equal in one dimension;
             sigma in standard deviations of the data), or those of the authors' code (lambda1 0.5
             for J2 alone; sigma in the units of the data).
+        as_published: train a row of Table 1 (preset full) as the authors' configurations say,
+            where that can be set: batches, learning rate, Adam, pixels, times, resumed state.
+        trace_only: of order 2, match only the trace of the score's Jacobian: J2,tr without J2.
         out: the folder of the result, which must not exist.
         seed: of everything random.
     """
@@ -61,4 +66,5 @@ def reproduce(
 
     sizes, source = {"quick": quick, "preset": preset}, {"data": data, "data_dir": data_dir}
     place = {"out": out, "as_json": json}
-    names.reproduce(name, **sizes, **source, **place, constants=constants, seed=seed)
+    choices = {"constants": constants, "as_published": as_published, "trace_only": trace_only}
+    names.reproduce(name, **sizes, **source, **place, **choices, seed=seed)

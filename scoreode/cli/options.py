@@ -49,6 +49,7 @@ class FitOptions:
     smoothing: float | None = None
     no_stack: bool = False
     lambda1: float | None = None
+    lambda1_trace: float | None = None
     lambda2: float | None = None
     standardise: str | None = None
     validation: str = "bound"

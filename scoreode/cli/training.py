@@ -43,6 +43,7 @@ def fit(
     smoothing: Annotated[float | None, default("by validation for few rows")] = None,
     no_stack: Flag = False,
     lambda1: Annotated[float | None, default("late in training")] = None,
+    lambda1_trace: Annotated[float | None, default("that of --lambda1")] = None,
     lambda2: Annotated[float | None, default("late in training")] = None,
     standardise: Annotated[str | None, default("auto for tables")] = None,
     validation: Literal["bound", "exact"] = "bound",
@@ -102,7 +103,8 @@ def fit(
         weight_decay: of the weights of linear maps, decoupled.
         smoothing: standard deviation of noise on standardised rows, new in every batch.
         no_stack: the diffusion alone, without a heavy tail and other simple densities beside it.
-        lambda1: weight of order 2, constant from the first step.
+        lambda1: weight of order 2, J2 + J2,tr, constant from the first step.
+        lambda1_trace: weight of J2,tr apart; with --lambda1 0 order 2 matches only the trace.
         lambda2: weight of order 3, constant from the first step.
         standardise: centre, scale, whiten or power, or auto: what suits rows left out.
         validation: measure the bound (fast) or the exact NLL.

@@ -16,7 +16,12 @@ from scoreode import flow, objective, process, score
 from scoreode.calculus import probes
 from scoreode.errors import InputError, check_counts, unknown
 from scoreode.model import standardise
-from scoreode.model.dequantised import AbstractTrainingNoise, DiffusionNoise, UniformNoise
+from scoreode.model.dequantised import (
+    AbstractTrainingNoise,
+    DiffusionNoise,
+    RawBytes,
+    UniformNoise,
+)
 from scoreode.model.learnt_noise import LearntNoise
 from scoreode.network import MLP, DDPMpp, NCSNpp, Specification, UNet
 
@@ -75,16 +80,16 @@ class Run:
     `standardise`, "centre", "scale", "whiten" or "power", or "auto" until the rows are known; a
     budget in `steps` or `seconds`; `cycle`, the steps of the first of the cycles in which seconds
     are spent (None: all of them); `batch_size`, in `micro_batches` one after another;
-    `learning_rate`, the peak after a warm-up over the part `warmup` of the budget; `ema_decay`;
-    `clip`, of the gradient's norm; `weight_decay`, decoupled, of the weights of linear maps;
-    `smoothing`, the standard deviation of normal noise that training adds to standardised rows
-    (None: chosen by short trainings);
-    `validation`, "bound" or "exact" NLL, measured `validations` times on `validation_fraction` of
-    the rows; `patience`, how many of them may pass without improvement before training stops (None:
-    never); `flip` images left to right at random; `dequantise`, the noise for data on a grid;
-    `stack`: simple densities stand beside the diffusion (see `model.stack`), with the components in
-    `parts`, which the training rows decide;
-    `radius`, of `ScoreModel`, which the training rows decide; `seed`.
+    `learning_rate`, the peak after a warm-up over the part `warmup` of the budget, from which it
+    falls to 0 if `learning_rate_decay`; `b2`, Adam's β2; `ema_decay`; `clip`, of the gradient's
+    norm; `weight_decay`, decoupled, of the weights of linear maps; `smoothing`, the standard
+    deviation of normal noise that training adds to standardised rows (None: chosen by short
+    trainings); `validation`, "bound" or "exact" NLL, measured `validations` times on
+    `validation_fraction` of the rows; `patience`, how many of them may pass without improvement
+    before training stops (None: never); `flip` images left to right at random; `dequantise`, the
+    noise for data on a grid; `stack`: simple densities stand beside the diffusion (see
+    `model.stack`), with the components in `parts`, which the training rows decide; `radius`, of
+    `ScoreModel`, which the training rows decide; `seed`.
     """
 
     objective: objective.Objective
@@ -99,6 +104,8 @@ class Run:
     micro_batches: int = 1
     learning_rate: float = 3e-3
     warmup: float = 0.05
+    learning_rate_decay: bool = True
+    b2: float = 0.99
     ema_decay: float = 0.999
     clip: float = 1.0
     weight_decay: float = 0.0
@@ -128,6 +135,7 @@ COMPONENTS: dict[str, type] = {
         UniformNoise,
         LearntNoise,
         DiffusionNoise,
+        RawBytes,
         MLP,
         UNet,
         NCSNpp,

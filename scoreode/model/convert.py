@@ -22,6 +22,9 @@ from scoreode.objective import DenoisingScoreMatching
 from scoreode.process import VE, VP
 from scoreode.score import Noise, ScoreModel
 
+# Pixels from −1 to 1, twice as far apart as in [0, 1]: bytes and their noise are in [0, 256).
+PIXELS = Centring(np.array([128.0]), np.array([128.0]))
+PIXELS_VE = VE(0.02, 100.0)
 _ARRAY = 1
 _WEIGHTS = "params_ema"  # the moving average, which is what is evaluated
 
@@ -47,8 +50,7 @@ def convert(
         network = from_flax(spec, params)
     except (ValueError, KeyError, AttributeError) as error:
         raise InputError(f"{checkpoint}: {error}") from error
-    # In pixels from −1 to 1, twice as far apart as in [0, 1].
-    process = VE(0.02, 100.0) if isinstance(spec, NCSNpp) else VP()
+    process = PIXELS_VE if isinstance(spec, NCSNpp) else VP()
     run = Run(
         DenoisingScoreMatching(process, order=1),
         parametrisation=Noise(),
@@ -57,8 +59,7 @@ def convert(
         batch_size=128,
         learning_rate=2e-4,
     )
-    middle = Centring(np.array([128.0]), np.array([128.0]))  # of [0, 256): bytes and their noise
-    density = Density(Chain((middle,)), ScoreModel(process, Noise(), network))
+    density = Density(Chain((PIXELS,)), ScoreModel(process, Noise(), network))
     return Fitted(run, density, _description(image_shape), int(state.get("step", 0)), 0, None)
 
 

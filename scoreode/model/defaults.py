@@ -63,6 +63,7 @@ def for_table(
     weight_decay: float | None = None,
     smoothing: float | None = None,
     lambda1: float | None = None,
+    lambda1_trace: float | None = None,
     lambda2: float | None = None,
     standardise: str | None = None,
     image_shape: tuple[int, ...] | None = None,
@@ -77,16 +78,15 @@ def for_table(
     **Raises:** `InputError` for an option outside its range.
     """
     # Coefficients of one's own act from the first step.
-    auto = order == AUTO and lambda1 is None and lambda2 is None
+    coefficients = {"lambda1": lambda1, "lambda1_trace": lambda1_trace, "lambda2": lambda2}
+    auto = order == AUTO and set(coefficients.values()) == {None}
     order = AUTO_ORDER if order == AUTO else order
     if not (is_number(order) and isinstance(order, int) and order in (1, 2, 3)):
         raise InputError(f"order {order}: choose auto, 1, 2 or 3")
     if steps is not None and seconds is not None:
         raise InputError("give steps or seconds, not both")
     check_positive(seconds=seconds, learning_rate=learning_rate)
-    check_not_negative(
-        lambda1=lambda1, lambda2=lambda2, weight_decay=weight_decay, smoothing=smoothing
-    )
+    check_not_negative(**coefficients, weight_decay=weight_decay, smoothing=smoothing)
     check_counts(
         steps=steps,
         batch_size=batch_size,
@@ -111,6 +111,7 @@ def for_table(
         order,
         lambda1=LATE_LAMBDA1 if lambda1 is None else objective.Ramp(lambda1),
         lambda2=LATE_LAMBDA2 if lambda2 is None else objective.Ramp(lambda2),
+        lambda1_trace=None if lambda1_trace is None else objective.Ramp(lambda1_trace),
         weighting=objective.AdaptiveLikelihood(),
         n_probes=n_probes or 1,
         every=LATE_EVERY,

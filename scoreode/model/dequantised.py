@@ -4,6 +4,7 @@ r"""Data on a grid: the noise that a run trains with, and that its log-masses ar
 - `DiffusionNoise` adds none in training. The diffusion begins at the noise that keeps neighbouring
   values apart, half a cell being three standard deviations; that noise, cut off at the cell's
   edges, is evaluated with (Zheng et al. 2023).
+- `RawBytes` adds none in training, and uniform noise in evaluation.
 - `LearntNoise`, in `model.learnt_noise`, is trained with the model.
 
 To add one, write a final class and name it in `model.config`.
@@ -125,6 +126,23 @@ class DiffusionNoise(AbstractTrainingNoise):
         process = density.score_model.process
         std = _noise_to_signal(process, process.t_min) * _units(density.bijection)
         return TruncatedNormal(uniform.bin_width, std, uniform.bin_edge)
+
+
+@dataclass(frozen=True)
+class RawBytes(UniformNoise):
+    """Pixels as Song et al. (2021) take them: b/255 in training, (b + u)/256 in evaluation.
+
+    In the units of bytes training has b · 256/255, which lies in b's cell [b, b + 1].
+    """
+
+    name = "raw"
+
+    def in_batches(self, uniform: Uniform) -> AddNoise | None:
+        return _stretch
+
+
+def _stretch(_: PRNGKeyArray, x: Array) -> Array:
+    return x * (256 / 255)
 
 
 def check_grid_declared(noise: AbstractTrainingNoise, data: Dataset) -> None:

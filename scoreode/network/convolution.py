@@ -30,7 +30,7 @@ def convolve(
 ) -> Float[Array, "n _h _w d"]:
     """y[n, p, q] = Σ_ij x[n, p · stride + i · dilation, …] weight[i, j], for padded, dilated x."""
     sizes = {"stride": stride, "padding": padding, "x_dilation": x_dilation, "dilation": dilation}
-    return _convolution.bind(x, weight, **sizes)
+    return CONVOLUTION.bind(x, weight, **sizes)
 
 
 def _compute(x: Array, weight: Array, *, stride, padding, x_dilation, dilation) -> Array:
@@ -95,9 +95,9 @@ def _batch(rows: tuple[Array, Array], axes: tuple[Any, Any], **sizes: Any) -> tu
     return jax.vmap(partial(_compute, **sizes), axes)(x, weight), 0
 
 
-_convolution = Primitive("convolution_with_channels_last")
-_convolution.def_impl(_compute)
-_convolution.def_abstract_eval(_shape)
-mlir.register_lowering(_convolution, mlir.lower_fun(_compute, multiple_results=False))
-ad.defbilinear(_convolution, _transpose_to_x, _transpose_to_weight)
-batching.primitive_batchers[_convolution] = _batch
+CONVOLUTION = Primitive("convolution_with_channels_last")
+CONVOLUTION.def_impl(_compute)
+CONVOLUTION.def_abstract_eval(_shape)
+mlir.register_lowering(CONVOLUTION, mlir.lower_fun(_compute, multiple_results=False))
+ad.defbilinear(CONVOLUTION, _transpose_to_x, _transpose_to_weight)
+batching.primitive_batchers[CONVOLUTION] = _batch

@@ -29,6 +29,7 @@ from scoreode.network.convolution import convolve
 from scoreode.network.embeddings import Embedding, FourierOfLogSigma, SinusoidsOfTime
 from scoreode.network.layers import Conv2d, GroupNorm, Image, downsample, pixel_attention, upsample
 from scoreode.network.mlp import with_weight
+from scoreode.network.recompute import recompute
 from scoreode.network.unet import check_image_shape
 
 Resampling = Callable[[Image], Image]
@@ -242,18 +243,19 @@ class PlusPlus(eqx.Module):
         level = last(jax.nn.silu(first(level)))
         number = itertools.count()
 
+        def economise(layer: Callable[..., Image]) -> Callable[..., Image]:
+            return recompute(layer) if self.spec.recompute else layer
+
         def run(block: BigGANBlock, h: Image) -> Image:
-            call = eqx.filter_checkpoint(block) if self.spec.recompute else block
-            return call(
-                h, level, self.key if self.key is None else jr.fold_in(self.key, next(number))
-            )
+            key = None if self.key is None else jr.fold_in(self.key, next(number))
+            return economise(block)(h, level, key)
 
         h = self.first(image)
         skips = [h]
         for i, (blocks, attention) in enumerate(zip(self.down, self.down_attention, strict=True)):
             for j, block in enumerate(blocks):
                 h = run(block, h)
-                h = attention[j](h) if attention else h
+                h = economise(attention[j])(h) if attention else h
                 skips.append(h)
             if i < len(self.halve):
                 h = run(self.halve[i], h)
@@ -262,12 +264,15 @@ class PlusPlus(eqx.Module):
                     image = h = (image + h) / math.sqrt(2)
                 skips.append(h)
         enter, attend, leave = self.middle
-        h = run(leave, attend(run(enter, h)))
+        h = run(leave, economise(attend)(run(enter, h)))
         for i, (blocks, attention) in enumerate(zip(self.up, self.up_attention, strict=True)):
             for block in blocks:
                 h = run(block, jnp.concatenate([h, skips.pop()], axis=-1))
-            h = h if attention is None else attention(h)
+            h = h if attention is None else economise(attention)(h)
             h = run(self.double[i], h) if i < len(self.double) else h
+        return economise(self._read)(h)
+
+    def _read(self, h: Image) -> Image:
         return self.readout(jax.nn.silu(self.norm(h)))
 
 
@@ -280,8 +285,8 @@ class AbstractPlusPlus(abc.ABC):
     width, one for every resolution; `depth`, the number of residual blocks at each resolution, 8 in
     the deep models; `attention`, the image heights at which attention is used; `dropout`, the share
     of the inputs of every block's last layer that training drops, 0.1 as published for CIFAR-10;
-    `half`: compute in bfloat16; `recompute`: gradients store only the blocks' inputs, for less
-    memory and more time.
+    `half`: compute in bfloat16; `recompute`: gradients keep the layers' inputs and what
+    convolutions give, and compute the rest again, for less memory and more time.
     """
 
     conditional: ClassVar[bool] = False

@@ -10,7 +10,7 @@ from scoreode.model.config import Run
 from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted
 from scoreode.progress import show
-from scoreode.train import RunFolder
+from scoreode.train import RunFolder, TrainState
 from scoreode.train.trainer import fit
 
 ORDERS = (1, 2, 3)
@@ -24,12 +24,18 @@ class Reproduced(NamedTuple):
 
 
 def train(
-    parent: RunFolder, name: str, run: Run, data: Dataset, start: Density | None = None
+    parent: RunFolder,
+    name: str,
+    run: Run,
+    data: Dataset,
+    start: Density | None = None,
+    state: TrainState | None = None,
 ) -> Fitted:
-    """Trains into parent/name, from fresh weights or from `start`, with progress shown."""
+    """Trains into parent/name, with progress shown; `start` and `state` are those of `fit`."""
     with show(name) as observe:
         path, command = parent.path / name, parent.command
-        return fit(run, data, start=start, path=path, command=command, observe=observe)
+        begin = {"start": start, "state": state}
+        return fit(run, data, **begin, path=path, command=command, observe=observe)
 
 
 def nll_and_kl(fitted: Fitted, test: np.ndarray, entropy: float) -> dict[str, Any]:

@@ -5,7 +5,7 @@ prior has variance 1 + σ_max² for standardised data; the authors' prior has va
 """
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,18 +18,23 @@ from scoreode.data import Dataset, sources, split
 from scoreode.errors import InputError
 from scoreode.evaluate import table
 from scoreode.flow import DPMSolver
+from scoreode.model.build import blank_density
 from scoreode.model.config import Run
+from scoreode.model.convert import PIXELS, PIXELS_VE
 from scoreode.model.defaults import for_images
 from scoreode.model.density import Density
+from scoreode.model.dequantised import RawBytes
 from scoreode.model.fitted import Fitted
+from scoreode.model.standardise import Chain
 from scoreode.network import NCSNpp, UNet
 from scoreode.network.unet import halvings
-from scoreode.objective import DenoisingScoreMatching
+from scoreode.objective import DenoisingScoreMatching, Ramp, UniformTime
 from scoreode.process import VE
 from scoreode.report import figures, pixels
 from scoreode.reproduce.orders import Reproduced, train
 from scoreode.reproduce.paper import PRIOR, TABLE_1, data_of_row
-from scoreode.train import RunFolder
+from scoreode.score import Noise
+from scoreode.train import RunFolder, saved
 
 _SAMPLES, _SAMPLING = 36, DPMSolver(50)
 
@@ -73,6 +78,33 @@ class Preset:
     every: int = 1
     dropout: float = 0.0
 
+
+@dataclass(frozen=True)
+class Variant:
+    """How a row is trained other than by default.
+
+    **Arguments:** `as_published`: follow the authors in what their configurations show (see
+    `docs/images.md`), only for the preset `full`; `trace_only`: of order 2 only J2,tr.
+    """
+
+    as_published: bool = False
+    trace_only: bool = False
+
+    def check(self, name: str, preset: str) -> None:
+        """Raises `InputError` for a row or a preset that it does not suit."""
+        if self.as_published and preset != "full":
+            raise InputError(
+                f"--as-published is for --preset full, not for {preset}, which is no setting of the"
+                " authors; leave one of them out"
+            )
+        if self.trace_only and ROWS[name].order == 1:
+            raise InputError(
+                f"--trace-only is for {name}-second and {name}-third: {name} has order 1 alone"
+            )
+
+
+_WARMUP = 5000  # steps, as published
+_BATCHES = {1: 128, 2: 128, 3: 48}  # by order, as published
 
 PRESETS = {
     # σ from 0.01 to 50 for pixels in [0, 1], whose standard deviation is about a quarter.
@@ -125,7 +157,15 @@ def data_of(
     return data
 
 
-def table1(folder: RunFolder, data: Dataset, *, name: str, preset: str, seed: int) -> Reproduced:
+def table1(
+    folder: RunFolder,
+    data: Dataset,
+    *,
+    name: str,
+    preset: str,
+    seed: int,
+    variant: Variant = Variant(),
+) -> Reproduced:
     """One number of Table 1: bits/dim after fine-tuning, beside the published and the one before.
 
     Fine-tuning by order 1 is the control: as long, from the same weights. Writes both runs,
@@ -137,15 +177,21 @@ def table1(folder: RunFolder, data: Dataset, *, name: str, preset: str, seed: in
     assert data.image_shape is not None
     height, width, colours = data.image_shape
     shape = height, width, colours
-    before, after = (_run(row, size, shape, order, i) for i, order in enumerate((1, row.order)))
-    first = train(folder, "pre-trained", replace(before, seed=seed), data)
-    after = replace(after, seed=seed)
-    second = train(folder, "fine-tuned", after, data, carry_over(first.density, after))
+    before, after = (
+        replace(_run(row, size, shape, order, i, variant), seed=seed)
+        for i, order in enumerate((1, row.order))
+    )
+    start = _untrained(before, data) if variant.as_published else None
+    first = train(folder, "pre-trained", before, data, start)
+    start = carry_over(first.density, after)
+    state = saved.state(folder.path / "pre-trained") if variant.as_published else None
+    second = train(folder, "fine-tuned", after, data, start, state)
     bits, measured = zip(*(_measure(fitted, test) for fitted in (first, second)), strict=True)
     change = bits[1] - bits[0]
     summary = {
         "name": name,
         "preset": preset,
+        **asdict(variant),
         "data": row.data,
         "order": row.order,
         "published_on": ROWS[name].data,
@@ -188,7 +234,14 @@ def _plus_minus(value: float | None, error: float | None) -> str:
     return "none converged   " if value is None else f"{value:7.4f} ± {error or 0:.4f}"
 
 
-def _run(row: Row, size: Preset, shape: tuple[int, int, int], order: int, stage: int) -> Run:
+def _run(
+    row: Row,
+    size: Preset,
+    shape: tuple[int, int, int],
+    order: int,
+    stage: int,
+    variant: Variant = Variant(),
+) -> Run:
     """Pre-training (stage 0) or fine-tuning (1) by this order."""
     depth = (size.depth or 1) * (2 if row.deep else 1)
     # Few enough to be learnt by heart: ImageNet has neither flips nor dropout, and others may not
@@ -205,8 +258,11 @@ def _run(row: Row, size: Preset, shape: tuple[int, int, int], order: int, stage:
             dropout=size.dropout if few else 0.0,
             recompute=order > 1,
         )
-    return Run(
-        DenoisingScoreMatching(size.process, order, every=size.every),
+    coefficients: dict[str, Any] = {}
+    if variant.trace_only:
+        coefficients = {"lambda1": Ramp(0.0), "lambda1_trace": Ramp(1.0)}
+    run = Run(
+        DenoisingScoreMatching(size.process, order, every=size.every, **coefficients),
         network=network,
         standardise="centre",
         flip=few,
@@ -214,6 +270,31 @@ def _run(row: Row, size: Preset, shape: tuple[int, int, int], order: int, stage:
         learning_rate=size.learning_rate / (1 if stage == 0 else 4),
         **size.budgets[stage],
     )
+    return _as_published(run, size, stage) if variant.as_published else run
+
+
+def _as_published(run: Run, size: Preset, stage: int) -> Run:
+    """The run with what the authors' configurations show; fine-tuning goes on with its steps."""
+    steps = sum(budget["steps"] for budget in size.budgets[: stage + 1])
+    times = UniformTime(stratified=False)
+    return replace(
+        run,
+        objective=replace(run.objective, process=PIXELS_VE, weighting=times),
+        parametrisation=Noise(),
+        network=replace(run.network, raw=True, unit=2.0),
+        batch_size=_BATCHES[run.objective.order],
+        learning_rate=size.learning_rate,
+        learning_rate_decay=False,
+        warmup=_WARMUP / steps,
+        b2=0.999,
+        dequantise=RawBytes(),
+        steps=steps,
+    )
+
+
+def _untrained(run: Run, data: Dataset) -> Density:
+    """A density to start from, in the coordinates of the published code."""
+    return replace(blank_density(run, len(data.columns)), bijection=Chain((PIXELS,)))
 
 
 def carry_over(density: Density, run: Run) -> Density:

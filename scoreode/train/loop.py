@@ -41,14 +41,22 @@ _TICKS = 1_000_000  # Optax's schedules count steps; ours count millionths of th
 
 
 class Schedule(eqx.Module):
-    """The learning rate over progress: linear warm-up to `peak`, then cosine decay to 0."""
+    """The learning rate over progress: linear warm-up to `peak`, then cosine decay to 0.
+
+    Without `decay` it stays at the peak.
+    """
 
     peak: float
     warmup: float = 0.02
+    decay: bool = True
 
     def __call__(self, progress: Scalar) -> Scalar:
         warmup = round(self.warmup * _TICKS)
-        schedule = optax.warmup_cosine_decay_schedule(0.0, self.peak, warmup, _TICKS)
+        if self.decay:
+            schedule = optax.warmup_cosine_decay_schedule(0.0, self.peak, warmup, _TICKS)
+        else:
+            rise = optax.linear_schedule(0.0, self.peak, warmup)
+            schedule = optax.join_schedules([rise, optax.constant_schedule(self.peak)], [warmup])
         return jnp.asarray(schedule(progress * _TICKS), progress.dtype)
 
 
@@ -148,6 +156,17 @@ class TrainState(eqx.Module):
     def initial(cls, model: Any, loss: Loss, optimiser: Optimiser) -> "TrainState":
         moments = optimiser.transformation.init(eqx.filter(model, eqx.is_inexact_array))
         return cls(model, model, moments, loss, jnp.zeros((), jnp.int32))
+
+    def after(self, earlier: "TrainState") -> "TrainState":
+        """An earlier state of a like model, to be trained on by this one's loss.
+
+        The model, its average, the moments and the step are the earlier ones. Their structure is
+        this one's: like networks may differ in how they compute their gradients.
+        """
+        own, static = eqx.partition(self, eqx.is_array)
+        arrays = eqx.filter(replace(earlier, loss=self.loss), eqx.is_array)
+        arrays = jax.tree.unflatten(jax.tree.structure(own), jax.tree.leaves(arrays))
+        return eqx.combine(arrays, static)
 
 
 @dataclass(frozen=True)

@@ -124,17 +124,30 @@ def at_checkpoint(path: Path) -> Fitted:
 
     **Raises:** `InputError` if no checkpoint is whole.
     """
+    run, data, state, density, record = _at_checkpoint(path)
+    order = record.get("best_order", run.objective.order)
+    known = record["elapsed"], record["best"], _recoveries(record), order
+    law = read_law(RunFolder.existing(path), data.categories)
+    return Fitted(run, density, data, int(state.step), *known, law=law)
+
+
+def state(path: Path) -> TrainState:
+    """The whole training state at a run's newest checkpoint; of one that has ended, at its end.
+
+    **Raises:** `InputError` if no checkpoint is whole.
+    """
+    return _at_checkpoint(path)[2]
+
+
+def _at_checkpoint(path: Path) -> tuple[Run, Description, TrainState, Density, dict[str, Any]]:
+    """A run at its newest checkpoint: with the training state, the best density, and the record."""
     folder = RunFolder.existing(path)
     run, data = read_config(folder)
     blank = _blank(folder, run, len(data.columns), data.n_conditions)
     state = TrainState.initial(blank.score_model, run.objective, _optimiser(run))
     tree = state, blank.score_model, blank.bijection
     (state, best, bijection), record = folder.checkpoints(read_only=True).restore(tree)
-    density, steps = Density(bijection, best), int(state.step)
-    order = record.get("best_order", run.objective.order)
-    known = record["elapsed"], record["best"], _recoveries(record), order
-    law = read_law(folder, data.categories)
-    return Fitted(run, density, data, steps, *known, law=law)
+    return run, data, state, Density(bijection, best), record
 
 
 def _recoveries(record: dict[str, Any]) -> tuple[int, ...]:
@@ -144,8 +157,8 @@ def _recoveries(record: dict[str, Any]) -> tuple[int, ...]:
 
 def _optimiser(run: Run) -> Optimiser:
     return Optimiser(
-        adam(run.clip, weight_decay=run.weight_decay),
-        Schedule(run.learning_rate, run.warmup),
+        adam(run.clip, run.b2, run.weight_decay),
+        Schedule(run.learning_rate, run.warmup, run.learning_rate_decay),
         run.ema_decay,
         run.batch_size,
         run.micro_batches,

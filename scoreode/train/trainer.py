@@ -56,6 +56,7 @@ def fit(
     data: Dataset,
     *,
     start: Density | None = None,
+    state: TrainState | None = None,
     path: Path | None = None,
     command: str | None = None,
     observe: Observer = no_observer,
@@ -63,7 +64,9 @@ def fit(
     """Trains a density: what every door calls.
 
     **Arguments:** `start`, a density whose weights training starts from (None: untrained ones, in
-    coordinates fitted to the rows); `path`, a new folder for the run; `command`, what a shell was
+    coordinates fitted to the rows); `state`, the whole training state that it goes on from, in the
+    coordinates of `start`; steps count from its step on, and those of the budget are all of them;
+    `path`, a new folder for the run; `command`, what a shell was
     given to do this, which the folder keeps; `observe`, called with every report of training.
 
     **Raises:** `InputError` for data that have no density, for a run that does not suit them, and
@@ -81,7 +84,7 @@ def fit(
             return Trainer(replace(short, stack=False), data, density).fit().density
 
         run = with_smoothing(run, data, density, train_short)
-        trainer = Trainer(run, data, density, folder, law)
+        trainer = Trainer(run, data, density, folder, law, state)
         if folder is not None:
             write_config(folder, run, trainer.description)
             write_law(folder, law)
@@ -165,7 +168,7 @@ class _Best:
 
 
 class Trainer:
-    """One run on one data set, from a density with untrained or trained weights."""
+    """One run on one data set, from a density with untrained or trained weights, or a state."""
 
     def __init__(
         self,
@@ -174,6 +177,7 @@ class Trainer:
         density: Density,
         folder: RunFolder | None = None,
         law: categories.Law | None = None,
+        state: TrainState | None = None,
     ):
         self.run: Run = run
         self.data: Dataset = data
@@ -181,7 +185,8 @@ class Trainer:
         self._bijection: Chain = density.bijection
         self._optimiser = _optimiser(run)
         self._order: int | None = self._asked_order()
-        self._state = TrainState.initial(density.score_model, self._loss(), self._optimiser)
+        initial = TrainState.initial(density.score_model, self._loss(), self._optimiser)
+        self._state = initial if state is None else initial.after(state)
         self._best = _Best(density.score_model)
         self._validated, self._elapsed = 0, 0.0
         self._cycle = Cycle(run.cycle)
@@ -221,8 +226,7 @@ class Trainer:
 
         **Raises:** `KeyboardInterrupt` as it comes; with a folder, after saving a checkpoint.
         """
-        if self._state.step == 0:
-            self.save()  # from here on there is something to resume
+        self.save()  # from here on there is something to resume
         saved = time.perf_counter()
         try:
             for report in self._reports():

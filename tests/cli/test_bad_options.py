@@ -32,6 +32,7 @@ BAD_VALUES = {
     "--depth": ["0", "-1"],
     "--n-probes": ["0", "-1"],
     "--lambda1": ["-1", "nan"],
+    "--lambda1-trace": ["-1", "nan"],
     "--lambda2": ["-1", "nan"],
     "--validation-fraction": ["-0.1", "1", "1.5", "nan"],
     "--patience": ["0", "-1"],

@@ -95,6 +95,17 @@ def test_the_printed_options_are_the_options(cli, table, tiny, tmp_path, written
     assert again.out == printed.out
 
 
+def test_the_trace_alone(cli, table, tiny, tmp_path):
+    """Order 2 by J2,tr without J2, from the first step on."""
+    out = tmp_path / "run"
+    trace = ("--order", 2, "--lambda1", 0, "--lambda1-trace", 0.5)
+    result = cli("fit", table, *tiny, *trace, "--steps", 2, "--out", out)
+    assert result.code == 0, result.err
+    run = json.loads((out / "config.json").read_text())["run"]
+    found = [run["objective"][name]["value"] for name in ("lambda1", "lambda1_trace")]
+    assert (found, run["auto_order"]) == ([0, 0.5], False)
+
+
 def test_the_command_line_goes_before_the_file(cli, table, written):
     path = written(f'data = "{table}"\norder = 1\nbatch_size = 32\nflip = false\nseed = 5\n')
     out = cli("fit", f"--config={path}", "--order", 3, "--seed", 0, "--print-config").out

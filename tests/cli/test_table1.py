@@ -15,12 +15,13 @@ from untrained import untrained
 from scoreode.data import downsampled, from_images
 from scoreode.data.images import Images
 from scoreode.model.build import blank_density
-from scoreode.model.config import Run
+from scoreode.model.config import Run, from_json, to_json
 from scoreode.network import NCSNpp
-from scoreode.objective import DenoisingScoreMatching
+from scoreode.objective import DenoisingScoreMatching, UniformTime
 from scoreode.process import VE
 from scoreode.reproduce import table1
 from scoreode.reproduce.paper import TABLE_1
+from scoreode.score import Noise
 from scoreode.train import saved, trainer
 
 
@@ -158,6 +159,98 @@ def test_published_settings_differ_by_the_set():
     )
     assert (cifar.flip, cifar.network.dropout, cifar.network.depth) == (True, 0.1, 8)
     assert (imagenet.flip, imagenet.network.dropout, imagenet.network.depth) == (False, 0.0, 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "order", "batch"),
+    [("cifar10-ve", 1, 128), ("cifar10-ve-second", 2, 128), ("imagenet32-ve-deep-third", 3, 48)],
+)
+def test_as_published_is_as_the_authors_configurations_say(name, order, batch):
+    row, variant = table1.ROWS[name], table1.Variant(as_published=True)
+    size, shape = table1.PRESETS["full"], (32, 32, 3)
+    before = table1._run(row, size, shape, 1, 0, variant)
+    after = table1._run(row, size, shape, order, 1, variant)
+    assert (before.objective.order, after.objective.order) == (1, order)
+    assert (before.batch_size, after.batch_size) == (128, batch)
+    # Fine-tuning goes on with the steps; both have warmed up after 5000.
+    assert (before.steps, after.steps) == (950_000, 1_000_000)
+    for run in (before, after):
+        schedule = saved._optimiser(run).schedule
+        rates = [float(schedule(jnp.float32(step / run.steps))) for step in (2500, 6000, run.steps)]
+        assert rates == pytest.approx([1e-4, 2e-4, 2e-4], rel=1e-3)
+        assert (run.b2, run.clip, run.ema_decay) == (0.999, 1.0, 0.999)
+        assert run.objective.weighting == UniformTime(stratified=False)
+        assert run.parametrisation == Noise()
+        # σ from 0.01 to 50 for pixels in [0, 1], which the network is told, and sees as 2 x − 1.
+        process, network = run.objective.process, run.network
+        assert (process.sigma_min / network.unit, process.sigma_max / network.unit) == (0.01, 50)
+        assert network.raw
+        assert from_json(to_json(run)) == run
+    today = table1._run(row, size, shape, 1, 0)
+    assert (today.learning_rate_decay, today.b2, today.batch_size) == (True, 0.99, 128)
+    assert today.objective.weighting.stratified
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "said"),
+    [
+        ("cifar10-ve", ("--as-published", "--preset", "cpu-10min"), "is for --preset full"),
+        ("cifar10-ve", ("--as-published", "--quick"), "is for --preset full"),
+        ("mog", ("--as-published",), "--as-published is for the rows of Table 1"),
+        ("checkerboard", ("--trace-only",), "--trace-only is for the rows of Table 1"),
+        ("cifar10-ve-deep", ("--trace-only",), "for cifar10-ve-deep-second and cifar10-ve-deep-th"),
+    ],
+)
+def test_variants_are_for_some_rows(cli, tmp_path, name, options, said):
+    result = cli("reproduce", name, *options, "--out", tmp_path / "x")
+    assert result.code == 2
+    assert said in result.said
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.fixture
+def own_images(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8, 3), np.uint8)
+    np.save(tmp_path / "own.npy", pixels)
+    return tmp_path / "own.npy"
+
+
+@pytest.mark.slow
+def test_a_row_as_published(cli, tmp_path, monkeypatch, own_images):
+    """Its fine-tuning goes on from the state of pre-training, in the published coordinates."""
+    steps = ({"steps": 3}, {"steps": 2})
+    sizes = {"width": 4, "depth": 1, "process": VE(), "budgets": steps, "test_rows": 2}
+    monkeypatch.setitem(table1.PRESETS, "full", table1.Preset(**sizes))
+    monkeypatch.setattr(table1, "_SAMPLING", table1.DPMSolver(2))
+    monkeypatch.setattr(table1, "_BATCHES", {1: 4, 2: 2})
+    full = table1._run
+
+    def flat(*arguments):
+        run = full(*arguments)
+        return replace(run, network=replace(run.network, multipliers=(1,)))
+
+    monkeypatch.setattr(table1, "_run", flat)
+    out = tmp_path / "row"
+    options = ("--as-published", "--trace-only", "--data", own_images, "--out", out)
+    result = cli("reproduce", "cifar10-ve-second", *options)
+    assert result.code == 0, result.err
+    summary = json.loads((out / "summary.json").read_text())
+    assert (summary["as_published"], summary["trace_only"]) == (True, True)
+    assert (summary["pre_trained"]["steps"], summary["fine_tuned"]["steps"]) == (3, 5)
+    assert json.loads((out / "fine-tuned/config.json").read_text())["command"].count("--") == 5
+    before, after = (saved.load(out / stage) for stage in ("pre-trained", "fine-tuned"))
+    assert (before.run.batch_size, after.run.batch_size) == (4, 2)
+    assert (after.run.objective.lambda1.value, after.run.objective.lambda1_trace.value) == (0, 1)
+    for fitted in (before, after):
+        (pixels,) = fitted.density.bijection.parts
+        assert (pixels.mean, pixels.scale) == (128, 128)
+        assert fitted.density.score_model.radius is None
+    first, second = (saved.state(out / stage) for stage in ("pre-trained", "fine-tuned"))
+    counts = [int(state.moments[1].count) for state in (first, second)]
+    assert counts == [int(first.step), int(second.step)] == [3, 5]
+    nu = [jax.tree.leaves(state.moments[1].nu) for state in (first, second)]
+    for earlier, later in zip(*nu, strict=True):
+        assert np.all(np.asarray(later) >= 0.999**2 * np.asarray(earlier) * (1 - 1e-5))
 
 
 def test_a_set_that_is_not_there_leaves_nothing(cli, tmp_path):

@@ -14,15 +14,18 @@ from standard_errors import assert_mean
 from scoreode import ScoreODE
 from scoreode.data import from_rows, on_grid
 from scoreode.errors import InputError
-from scoreode.flow import logit_normal
-from scoreode.model.build import prepare
+from scoreode.flow import logit_normal, uniform_noise
+from scoreode.model.build import blank_density, prepare
 from scoreode.model.config import PROCESSES, STANDARDISATIONS
+from scoreode.model.convert import PIXELS
 from scoreode.model.defaults import for_table
+from scoreode.model.dequantised import RawBytes
 from scoreode.model.learnt_noise import WithNoise
 from scoreode.model.standardise import Chain
 from scoreode.network import MLP, CellNoise
 from scoreode.process import VE
 from scoreode.score import ScoreModel, Velocity
+from scoreode.train.batches import batches
 
 A, B = 0.4, -0.3  # location and log-scale of the noise in every cell
 NODES, WEIGHTS = np.polynomial.hermite_e.hermegauss(80)
@@ -142,3 +145,22 @@ def test_log_masses_are_those_of_the_law(kind, tmp_path):
     again = ScoreODE.load(tmp_path / kind)
     assert again.get_params()["dequantise"] == kind
     np.testing.assert_array_equal(again.score_samples(x[:9]), est.score_samples(x[:9]))
+
+
+def test_raw_bytes_are_the_published_pixels():
+    """2 b/255 − 1 in training, without noise, and 2 (b + u)/256 − 1 in evaluation."""
+    b = np.arange(256, dtype=np.uint8)[:, None]
+    data = from_rows("bytes", np.repeat(b, 2, 1), ("a", "b"), 0, 0.0, bin_width=1.0)
+    density = blank_density(for_table(256, 2, process=VE(), standardise="centre"), 2)
+    bijection, noise = Chain((PIXELS,)), RawBytes()
+    batch = batches(data, bijection, dequantise=noise)(jr.key(0), 4000)
+    expected = 2 * np.arange(256) / 255 - 1
+    np.testing.assert_allclose(np.unique(np.asarray(batch)), expected, atol=1e-6)
+    uniform = noise.dequantisation(density, uniform_noise(data.bin_width))
+    x, log_r = uniform.add_noise(data.train)
+    z, log_det = bijection.forward(x)
+    fractions = 128 * (z + 1) - data.train
+    assert 0 <= fractions.min() < 0.01
+    assert 0.99 < fractions.max() < 1
+    np.testing.assert_array_equal(log_r, 0)
+    np.testing.assert_allclose(log_det, -2 * np.log(128))

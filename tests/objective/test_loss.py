@@ -87,6 +87,22 @@ def test_a_late_start_ends_where_an_early_one_does():
 
 
 @pytest.mark.slow
+def test_the_trace_has_a_coefficient_of_its_own():
+    """J1 + J2,tr alone, and J1 + J2 alone: together what they add is what both add."""
+    both, full, trace = (
+        at(DenoisingScoreMatching(VP(), 2, Ramp(a), lambda1_trace=Ramp(b)), 0.5)
+        for a, b in ((0.5, 0.5), (0.5, 0.0), (0.0, 0.5))
+    )
+    first, second, second_trace = (trace[1][k] for k in ("first", "second", "second_trace"))
+    d = X.shape[1]
+    np.testing.assert_allclose(trace[0], first / d + 0.5 * second_trace / d**2, rtol=1e-12)
+    np.testing.assert_allclose(full[0], first / d + 0.5 * second / d**2, rtol=1e-12)
+    alone = at(FIRST, 0.5)[2]
+    summed = jax.tree.map(lambda a, b, c: a + b - c, trace[2], full[2], alone)
+    assert_trees_close(summed, both[2])
+
+
+@pytest.mark.slow
 def test_part_of_a_batch_stands_for_the_whole():
     """Order 2 on each fourth example: more noise, the same mean; J1 is untouched."""
     process, keys = VP(t_min=1e-2), jr.split(jr.key(2), 3000)

@@ -85,18 +85,19 @@ def test_the_average_of_a_young_run_is_short():
     assert np.abs(slow - ema).min() > 0.2, "a constant decay would be far from it"
 
 
-def test_adam_clips_and_forgets_as_it_is_defined():
-    """Kingma and Ba (2015) with β1 = 0.9, β2 = 0.99, after clipping the norm to 1."""
+@pytest.mark.parametrize(("b2", "settings"), [(0.99, {}), (0.999, {"b2": 0.999})])
+def test_adam_clips_and_forgets_as_it_is_defined(b2, settings):
+    """Kingma and Ba (2015) with β1 = 0.9, by default β2 = 0.99, after clipping the norm to 1."""
     gradients = (
         3 * np.random.default_rng(0).normal(size=(6, 3)) * [[1], [0.05], [1], [2], [0.1], [1]]
     )
-    transformation, m, v = adam(), np.zeros(3), np.zeros(3)
+    transformation, m, v = adam(**settings), np.zeros(3), np.zeros(3)
     moments = transformation.init(jnp.zeros(3))
     for n, g in enumerate(gradients, 1):
         update, moments = transformation.update(jnp.asarray(g, jnp.float32), moments)
         g = g / max(1.0, np.linalg.norm(g))
-        m, v = 0.9 * m + 0.1 * g, 0.99 * v + 0.01 * g**2
-        expected = m / (1 - 0.9**n) / (np.sqrt(v / (1 - 0.99**n)) + 1e-8)
+        m, v = 0.9 * m + 0.1 * g, b2 * v + (1 - b2) * g**2
+        expected = m / (1 - 0.9**n) / (np.sqrt(v / (1 - b2**n)) + 1e-8)
         np.testing.assert_allclose(update, expected, rtol=1e-4)
 
 
@@ -286,3 +287,14 @@ def test_the_schedule_warms_up_linearly_and_falls_as_a_cosine():
     assert at(0.2) == pytest.approx(0.3, rel=1e-5)
     assert at(0.6) == pytest.approx(0.15 * (1 + math.cos(math.pi / 2)), rel=1e-4)
     assert at(1.0) == pytest.approx(0.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("warmup", [0.0, 0.2, 3.0])
+def test_a_schedule_without_decay_stays_at_its_peak(warmup):
+    """A warm-up that is longer than the run is not shortened."""
+    schedule = Schedule(0.3, warmup, decay=False)
+    for progress in (0.001, 0.1, 0.3, 0.9, 1.0):
+        share = 1.0 if progress >= warmup else progress / warmup
+        assert float(schedule(jnp.float32(progress))) == pytest.approx(
+            0.3 * share, abs=1e-7
+        )  # of float32

@@ -32,6 +32,8 @@ def reproduce(
     data: str | None,
     data_dir: Path | None,
     constants: str | None,
+    as_published: bool,
+    trace_only: bool,
     out: Path | None,
     seed: int,
     as_json: bool,
@@ -46,10 +48,14 @@ def reproduce(
     if name in TABLE_1:
         preset = preset or ("cpu-10min" if quick else "full")
         lookup("preset", preset, table1.PRESETS)
+        variant = table1.Variant(as_published, trace_only)
+        variant.check(name, preset)
         images = table1.data_of(name, preset, seed, data_dir, data)
         words += ["--preset", preset, *(() if data is None else ("--data", data))]
+        words += ["--as-published"] * as_published + ["--trace-only"] * trace_only
         folder = RunFolder.create(out or next_folder(name), shlex.join(words))
-        summary, text = table1.table1(folder, images, name=name, preset=preset, seed=seed)
+        row = {"name": name, "preset": preset, "seed": seed, "variant": variant}
+        summary, text = table1.table1(folder, images, **row)
         _print(folder, summary, text, as_json)
         return
     if name not in REPRODUCTIONS:
@@ -57,6 +63,9 @@ def reproduce(
         raise InputError(unknown("recipe", name, known))
     if (preset, data, data_dir) != (None, None, None):
         raise InputError(f"--preset, --data and --data-dir are for images; {name} takes --quick")
+    if as_published or trace_only:
+        option = "--as-published" if as_published else "--trace-only"
+        raise InputError(f"{option} is for the rows of Table 1, not for {name}; leave it out")
     chosen = {} if constants is None else {"constants": constants}
     words += ["--quick"] if quick else []
     words += [] if constants is None else ["--constants", constants]

@@ -61,5 +61,7 @@ def _kernel_estimate(kernels: np.ndarray, z: np.ndarray) -> float:
     The constant is that of `_held_out_nats`.
     """
     squares, d = 0.5 * cdist(z, kernels, "sqeuclidean"), z.shape[1]
-    shape = [np.mean(logsumexp(-squares / h**2, 1)) - d * np.log(h) for h in _BANDWIDTHS]
+    shape = [
+        np.mean(np.asarray(logsumexp(-squares / h**2, 1))) - d * np.log(h) for h in _BANDWIDTHS
+    ]
     return float(np.max(shape) - np.log(len(kernels)))

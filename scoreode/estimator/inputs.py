@@ -1,6 +1,6 @@
 """What people hand to the estimator, as rows of numbers, and rows as what they asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
 from typing import Any
 
@@ -9,14 +9,14 @@ from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_array, validate_data
 
-from scoreode.data import Description
+from scoreode.data import Dataset, Description, outliers, ties
 from scoreode.data.columns import default_names
 from scoreode.data.frames import check_whole, numeric_rows, read_frame
 from scoreode.data.grids import indices
 from scoreode.data.kinds import Kinds
 from scoreode.data.output import as_frame, by_column
 from scoreode.data.reading import NUMBERS, Reading
-from scoreode.errors import InputError, listing
+from scoreode.errors import InputError, OutlierWarning, TiesWarning, listing
 from scoreode.model.fitted import Fitted, whole_rows
 
 OUTPUTS = ("numpy", "pandas", "polars")
@@ -174,6 +174,15 @@ def names_of(estimator: Any) -> tuple[str, ...]:
     """The columns' names: those of the DataFrame that was fitted, or x0, x1 …"""
     unnamed = [f"x{i}" for i in range(estimator.n_features_in_)]
     return tuple(map(str, getattr(estimator, "feature_names_in_", unnamed)))
+
+
+def problems(estimator: Any, rows: np.ndarray, data: Dataset) -> Iterator[Warning]:
+    """What was found in the rows, in the order in which they came, and does not stop a fit."""
+    yield from map(TiesWarning, ties.find(data).messages(ties.in_python))
+    if data.image_shape is None:
+        names = names_of(estimator)
+        numbers = [names.index(name) for name in data.columns]
+        yield from map(OutlierWarning, outliers.messages(rows[:, numbers], data.columns))
 
 
 def check_output(output: str) -> str:

@@ -121,3 +121,18 @@ def _continuation(run: Run, data: Dataset, before: Fitted) -> Run:
                 " so, or fit with warm_start=False"
             )
     return replace(run, parametrisation=before.run.parametrisation)
+
+
+def parameters_of(fitted: Fitted) -> dict[str, Any]:
+    """The parameters of the estimator that would fit this model."""
+    run, data = fitted.run, fitted.data
+    same = "order", "steps", "seconds", "batch_size", "learning_rate", "network", "stack"
+    same += "standardise", "validation_fraction", "patience"
+    return {name: getattr(run, name) for name in same} | {
+        "process": run.objective.process,
+        "n_probes": run.objective.n_probes,
+        "categories": list(data.categories) or None,
+        "bin_width": data.widths,
+        "dequantise": run.dequantise.name,
+        "random_state": run.seed,
+    }

@@ -13,20 +13,18 @@ from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils.validation import check_is_fitted
 
-from scoreode.data import Discrete, outliers, ties
+from scoreode.data import Discrete
 from scoreode.data.columns import default_names
 from scoreode.data.reading import Reading
 from scoreode.errors import (
     InputError,
-    OutlierWarning,
-    TiesWarning,
     check_counts,
     check_not_negative,
     check_positive,
     whole,
 )
 from scoreode.estimator import conditions, inputs
-from scoreode.estimator.plan import dataset_of, run_of, with_grid
+from scoreode.estimator.plan import dataset_of, parameters_of, run_of, with_grid
 from scoreode.flow import EXACT_UP_TO, LogLikelihood, Refined
 from scoreode.model.build import check_continuous
 from scoreode.model.config import AUTO
@@ -188,11 +186,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
         data = replace(with_grid(self, data, before), image_shape=image_shape)
         run = run_of(self, data, seed, before)
         check_continuous(data)  # what is refused comes before what is only noted
-        for problem in ties.find(data).messages(ties.in_python):
-            warnings.warn(TiesWarning(problem), stacklevel=2)
-        if image_shape is None:
-            for problem in outliers.messages(rows, data.columns):
-                warnings.warn(OutlierWarning(problem), stacklevel=2)
+        for problem in inputs.problems(self, rows, data):
+            warnings.warn(problem, stacklevel=2)
         with show(f"order {self.order}") if self.verbose else nullcontext(no_observer) as bar:
             start = None if before is None else before.density
             self.fitted_ = fit(run, data, start=start, observe=combine_observers(bar, observe))
@@ -386,25 +381,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
     @classmethod
     def _of(cls, fitted: Fitted) -> Self:
         """The estimator whose parameters would fit this model."""
-        run, data, columns = fitted.run, fitted.data, fitted.data.modelled
-        estimator = cls(
-            order=run.order,
-            process=run.objective.process,
-            steps=run.steps,
-            seconds=run.seconds,
-            batch_size=run.batch_size,
-            learning_rate=run.learning_rate,
-            network=run.network,
-            n_probes=run.objective.n_probes,
-            stack=run.stack,
-            standardise=run.standardise,
-            categories=list(data.categories) or None,
-            bin_width=data.widths,
-            dequantise=run.dequantise.name,
-            validation_fraction=run.validation_fraction,
-            patience=run.patience,
-            random_state=run.seed,
-        )
+        estimator, columns = cls(**parameters_of(fitted)), fitted.data.modelled
         estimator.fitted_ = fitted
         estimator._library = inputs.library_of(None)
         estimator.n_features_in_ = len(columns)

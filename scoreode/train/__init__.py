@@ -10,7 +10,8 @@ from scoreode.train.checkpoint import (
     write_json,
 )
 from scoreode.train.folder import RunFolder
-from scoreode.train.loop import Budget, Optimiser, Report, Rows, Schedule, TrainState, adam, train
+from scoreode.train.loop import Budget, Report, Rows, TrainState, train
+from scoreode.train.optimiser import Optimiser, Schedule, adam
 from scoreode.train.windows import Windows
 
 __all__ = [

@@ -4,7 +4,6 @@ They build the model, train it, keep the best weights by validation, and write t
 run with a folder can be stopped at any moment and resumed from its last checkpoint.
 """
 
-import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -46,7 +45,7 @@ from scoreode.train.saved import (
 )
 from scoreode.train.smoothing import with_smoothing
 from scoreode.train.stacking import with_stack
-from scoreode.train.validation import Validation
+from scoreode.train.validation import Best, Validation
 
 SAVE_EVERY = 20.0  # seconds between checkpoints: at most this much is lost to a kill
 
@@ -149,24 +148,6 @@ def _new_folder(path: Path | None, command: str | None) -> Iterator[RunFolder | 
         yield folder
 
 
-class _Best:
-    """The best validated model so far; without validation, whatever comes last.
-
-    `order` is the highest that has acted on it.
-    """
-
-    def __init__(
-        self, model: ScoreModel, order: int = 1, value: float | None = None, waited: int = 0
-    ):
-        self.model, self.order, self.value, self.waited = model, order, value, waited
-
-    def update(self, model: ScoreModel, order: int, value: float) -> None:
-        if math.isfinite(value) and (self.value is None or value < self.value):
-            self.model, self.order, self.value, self.waited = model, order, value, 0
-        else:
-            self.waited += 1
-
-
 class Trainer:
     """One run on one data set, from a density with untrained or trained weights, or a state."""
 
@@ -187,7 +168,7 @@ class Trainer:
         self._order: int | None = self._asked_order()
         initial = TrainState.initial(density.score_model, self._loss(), self._optimiser)
         self._state = initial if state is None else initial.after(state)
-        self._best = _Best(density.score_model)
+        self._best = Best(density.score_model)
         self._validated, self._elapsed = 0, 0.0
         self._cycle = Cycle(run.cycle)
         self._lost = False  # whether the last cycle's end was no better than the best so far
@@ -210,7 +191,7 @@ class Trainer:
         tree, record = folder.checkpoints().restore(trainer._tree())
         trainer._state, best, trainer._bijection = tree
         order = record.get("best_order", run.objective.order)
-        trainer._best = _Best(best, order, record["best"], record["waited"])
+        trainer._best = Best(best, order, record["best"], record["waited"])
         trainer._decide(record.get("order", run.objective.order))
         trainer._validated, trainer._elapsed = record["validated"], record["elapsed"]
         trainer._recoveries = _recoveries(record)
@@ -310,7 +291,7 @@ class Trainer:
         """
         last = self._density(self._state.ema)
         if self._choose().score_model is self._state.ema:
-            self._best = _Best(self._state.ema, self._order or 1, self._validation.nats(last))
+            self._best = Best(self._state.ema, self._order or 1, self._validation.nats(last))
             return True
         self._lost = self._cycle.first_step > 0
         return not self._lost
@@ -374,7 +355,7 @@ class Trainer:
         self._recoveries = report.recoveries
         self._validated = self._validations_due(report)
         if self._validation.absent:
-            self._best = _Best(report.state.ema, self._acting(report))
+            self._best = Best(report.state.ema, self._acting(report))
         elif value is not None and self._cycle.first_step == 0:  # then only ends count
             self._best.update(report.state.ema, self._acting(report), value)
 

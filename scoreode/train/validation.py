@@ -4,6 +4,8 @@ The bound is cheap, but it belongs to the ScoreSDE, and the ODE may be better wh
 model with the best bound is therefore compared with the last model by the exact NLL of some rows.
 """
 
+import math
+
 import numpy as np
 
 from scoreode.data import Dataset
@@ -11,12 +13,31 @@ from scoreode.flow import Refined, uniform_noise
 from scoreode.model.config import Run
 from scoreode.model.density import Density
 from scoreode.model.nlls import JDiff, NLLs
+from scoreode.score import ScoreModel
 from scoreode.train import devices
 
 BOUND_ROWS, EXACT_ROWS = 4096, 512  # at most; an exact NLL costs a hundred times as much as a bound
 _BOUND_VALUES, _EXACT_VALUES = 2**18, 2**15  # at most; fewer images, whose networks cost more
 _MORE_ROWS = 2048  # at most, for J_Diff and between cycles
 _FEW_PROBES = Refined(n_probes=2)  # enough to compare models on the same rows and probes
+
+
+class Best:
+    """The best validated model so far; without validation, whatever comes last.
+
+    `order` is the highest that has acted on it.
+    """
+
+    def __init__(
+        self, model: ScoreModel, order: int = 1, value: float | None = None, waited: int = 0
+    ):
+        self.model, self.order, self.value, self.waited = model, order, value, waited
+
+    def update(self, model: ScoreModel, order: int, value: float) -> None:
+        if math.isfinite(value) and (self.value is None or value < self.value):
+            self.model, self.order, self.value, self.waited = model, order, value, 0
+        else:
+            self.waited += 1
 
 
 def is_absent(data: Dataset) -> bool:

@@ -1,6 +1,7 @@
 """Absurd values are told from heavy tails."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -49,4 +50,11 @@ def test_the_estimator_warns_of_them():
     x = RNG.normal(size=(200, 2))
     x[9, 0] = 1e5
     with pytest.warns(OutlierWarning, match=r"column x0: 100000 \(row 10\)"):
+        ScoreODE(steps=5, network=MLP(4, 1), order=1).fit(x)
+
+
+def test_columns_of_text_beside_them_do_not_count():
+    x = pd.DataFrame({"city": ["Bonn", "Ulm"] * 60, "rent": RNG.normal(600, 90, 120)})
+    x.loc[4, "rent"] = 6e7
+    with pytest.warns(OutlierWarning, match=r"column rent: 6e\+07 \(row 5\)"):
         ScoreODE(steps=5, network=MLP(4, 1), order=1).fit(x)

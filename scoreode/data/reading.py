@@ -69,6 +69,8 @@ class Reading:
         """What a column is; None of numbers, and of what cannot be read."""
         if name in self.categories:
             return _category(series, "number")
+        if getattr(series.dtype, "is_numeric", bool)():
+            return None  # of Polars, whose integers of 128 bits are none of NumPy's
         if type(series.dtype).__name__ in ("CategoricalDtype", "Categorical", "Enum"):
             return _category(series, "category")
         times, zone = times_in(series), zone_of(series)

@@ -27,7 +27,7 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     "infinite.csv": ("a,b\n1,2\n1e400,5\n4,1\n", "row 2, column a (the first is infinity)"),
     "words.csv": ("a,b\n1,2\n3,true\n4,1\n", "row 2 holds 'true'"),
     "late.csv": ("a,b\n" + "1,2\n3,1\n" * 3000 + "x,1\n", "row 6001 holds 'x'"),
-    "dates.csv": ("a,b\n1,2020-01-01\n2,2020-01-02\n", "row 1 holds '2020-01-01'"),
+    "dates.csv": ("a,b\n1,2020-01-01\n2,2020-01-02\n", "2 rows, not enough"),
     "semicolons.csv": (GOOD.replace(",", ";"), "separated by semicolons"),
     "tabs.csv": (GOOD.replace(",", "\t"), "call it .tsv"),
     "commas.csv": ("a;b\n1,5;2\n3,1;4\n", "cannot be read"),
@@ -55,7 +55,7 @@ ARRAYS = {
     "nan.npy": (np.full((3, 2), np.nan), "rows 1, 2, 3, columns x0, x1"),
 }
 FRAMES = {
-    "text.parquet": ({"a": ["x", "y"], "b": [1, 2]}, "column 'a' is not numeric"),
+    "text.parquet": ({"a": ["x", "y"], "b": [1, 2]}, "2 rows, not enough"),
     "lists.parquet": ({"a": [[1, 2], [3]], "b": [1, 2]}, "column 'a' is not numeric"),
     "missing.parquet": ({"a": [None, 1.0], "b": [1, 2]}, "row 1, column a"),
     "nothing.parquet": ({"a": [], "b": []}, "no rows"),

@@ -130,7 +130,7 @@ def test_a_run_is_resumed_bit_for_bit_before_and_after_the_decision(measured, tm
 
 def test_weights_from_before_they_began_are_order_1s(measured, monkeypatch):
     measured(None)
-    monkeypatch.setattr(Validation, "choose", lambda _, best, _last: best)
+    monkeypatch.setattr(Validation, "choose", lambda _, best, _last, **__: best)
     rising = iter(range(1000))
     monkeypatch.setattr(Validation, "nats", lambda _, _density: float(next(rising)))
     fitted = fit(replace(run_for(3, steps=300), validations=10), DATA)

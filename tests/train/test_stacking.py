@@ -136,6 +136,7 @@ def test_a_run_that_stops_before_its_stack_has_the_same_after_resumption(tmp_pat
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::scoreode.errors.OutlierWarning")
 def test_absurd_values_ruin_neither_the_fit_nor_the_mean():
     """KL of the clean law at most a tenth of a nat, with one value in two hundred absurd."""
     rng = np.random.default_rng(0)

@@ -35,9 +35,8 @@ def stacks(run: Run, data: Dataset) -> bool:
 
 def n_diffusions(run: Run, data: Dataset) -> int:
     """How many diffusions share a stack: several of very few rows."""
-    rows = len(data.train) + len(data.validation)
-    several = stacks(run, data) and rows < VERY_FEW and not run.dequantise.begins_at_grid
-    return PARTS if several else 1
+    very_few = len(data.train) + len(data.validation) < VERY_FEW
+    return PARTS if very_few and not run.dequantise.begins_at_grid else 1
 
 
 def with_stack(
@@ -49,7 +48,7 @@ def with_stack(
 
     **Cost:** the log-densities of validation rows, of very few rows those of all; and trainings.
     """
-    if not stacks(run, data):
+    if not run.stack:
         return run, None
     parts = [data, *_other_parts(data)] if n_diffusions(run, data) > 1 else [data]
     alone = replace(run, steps=steps, seconds=None, cycle=None, stack=False)

@@ -44,7 +44,7 @@ from scoreode.train.saved import (
     write_law,
 )
 from scoreode.train.smoothing import with_smoothing
-from scoreode.train.stacking import with_stack
+from scoreode.train.stacking import n_diffusions, stacks, with_stack
 from scoreode.train.validation import Best, Validation
 
 SAVE_EVERY = 20.0  # seconds between checkpoints: at most this much is lost to a kill
@@ -82,7 +82,10 @@ def fit(
         def train_short(short: Run) -> Density:
             return Trainer(replace(short, stack=False), data, density).fit().density
 
+        run = replace(run, stack=stacks(run, data))
         run = with_smoothing(run, data, density, train_short)
+        if run.stack and run.seconds is not None:
+            run = replace(run, seconds=run.seconds / n_diffusions(run, data))
         trainer = Trainer(run, data, density, folder, law, state)
         if folder is not None:
             write_config(folder, run, trainer.description)

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from scoreode import ScoreODE
-from scoreode.data import condition_on, from_rows
+from scoreode.data import Description, condition_on, from_rows
 from scoreode.model.build import prepare
 from scoreode.model.config import PROCESSES, Parts
 from scoreode.model.defaults import for_table
+from scoreode.model.dequantised import DiffusionNoise
+from scoreode.model.fitted import Fitted
 from scoreode.network import MLP
-from scoreode.train import saved, smoothing, stacking
+from scoreode.train import saved, smoothing, stacking, trainer
 from scoreode.train.stacking import PARTS, n_diffusions, stacks, with_stack
 from scoreode.train.trainer import fit, resume
 
@@ -62,7 +64,31 @@ def test_who_gets_no_stack():
     assert not stacks(run, data_of(200, 3) | condition_on_last)
     assert not stacks(run, replace(data, image_shape=(2, 1, 1)))
     assert not stacks(run, replace(data, validation=data.validation[:0]))
-    assert n_diffusions(replace(run, steps=499), data) == 1
+    assert n_diffusions(run, data) == PARTS
+    assert n_diffusions(run, data_of(1200)) == 1
+    at_grid = replace(run, dequantise=DiffusionNoise())
+    assert n_diffusions(at_grid, data) == 1
+
+
+def test_diffusions_share_a_budget_in_seconds(monkeypatch):
+    """However long the choice of smoothing took, a run that was long enough keeps its stack."""
+    begun = []
+
+    class Trained:
+        def __init__(self, run, data, density, *_):
+            begun.append(run)
+            self.fitted = Fitted(run, density, Description.of(data), 0, 0.0, None)
+
+        def fit(self, _observe=None):
+            return self.fitted
+
+    data = data_of(200)
+    monkeypatch.setattr(trainer, "Trainer", Trained)
+    monkeypatch.setattr(trainer, "with_smoothing", lambda run, *_: replace(run, seconds=50.0))
+    fit(replace(run_for(200), steps=None, seconds=60.0), data)
+    assert (begun[-1].stack, begun[-1].seconds) == (True, 50.0 / PARTS)
+    fit(replace(run_for(200), steps=None, seconds=59.0), data)
+    assert (begun[-1].stack, begun[-1].seconds) == (False, 50.0)
 
 
 class _ConditionOnLast:

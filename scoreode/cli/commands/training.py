@@ -21,7 +21,7 @@ from scoreode.train import RunFolder, devices, saved, trainer
 from scoreode.train.observers import Observer, combine_observers, no_observer, note_recoveries
 from scoreode.train.smoothing import needs_choice
 from scoreode.train.source import place, training_data
-from scoreode.train.stacking import PARTS, n_diffusions
+from scoreode.train.stacking import PARTS, n_diffusions, stacks
 from scoreode.train.tensorboard import events
 
 RUNS = Path("runs")
@@ -148,7 +148,7 @@ def _train(
         return
     if needs_choice(run, data):
         note("few rows: short trainings choose the noise that they get first (see --smoothing)")
-    if n_diffusions(run, data) > 1:
+    if stacks(run, data) and n_diffusions(run, data) > 1:
         note(f"few rows: after this diffusion {PARTS - 1} more are trained (see --no-stack)")
     try:
         with ExitStack() as stack:
@@ -179,7 +179,9 @@ def _readable(fitted: Fitted, path: Path, data: Dataset) -> str:
         line += f", best validation {kind} {fitted.validation_nats:.4f} nats"
     line += _order(fitted)
     if fitted.run.seconds is not None and fitted.seconds < _MOST_OF * fitted.run.seconds:
-        line += f", {fitted.run.seconds - fitted.seconds:.0f} s of the budget not needed"
+        left = n_diffusions(fitted.run, data) if fitted.run.stack else 1
+        left *= fitted.run.seconds - fitted.seconds
+        line += f", {left:.0f} s of the budget not needed"
     if fitted.run.smoothing:
         line += f", with noise of {fitted.run.smoothing:.2g} on standardised rows"
     if fitted.stack is not None:

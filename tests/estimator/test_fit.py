@@ -19,8 +19,8 @@ from scoreode.objective import Antithetic
 from scoreode.process import VP
 from scoreode.score import ScoreModel, Velocity
 from scoreode.train import RunFolder, loop, saved
-from scoreode.train.trainer import Trainer, _Best
-from scoreode.train.validation import Validation
+from scoreode.train.trainer import Trainer
+from scoreode.train.validation import Best, Validation
 
 TINY = MLP(width=16, depth=1)
 
@@ -268,7 +268,7 @@ def test_a_fit_that_diverges_goes_on_with_half_the_rate(frame, monkeypatch):
 
 def test_a_validation_that_is_no_number_is_no_better_than_another():
     models = [ScoreModel(VP(), Velocity(), TINY.build((1,), jax.random.key(i))) for i in range(5)]
-    best = _Best(models[0])
+    best = Best(models[0])
     for model, nats in zip(models[1:], [np.nan, 2.0, np.nan, 3.0], strict=True):
         best.update(model, 1, nats)
     assert best.model is models[2]

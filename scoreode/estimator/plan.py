@@ -75,8 +75,8 @@ def with_grid(est: Parameters, data: Dataset, before: Fitted | None) -> Dataset:
             discrete = [all_columns[i] for i in sorted(indices(discrete, all_columns))]
             check_numbers(discrete, data, "discrete")
         widths = bin_widths(rows, data.columns, discrete)
-    elif np.size(widths) == len(all_columns):
-        given = dict(zip(all_columns, inputs.widths_of(widths), strict=True))
+    elif len(widths := inputs.widths_of(widths)) == len(all_columns):
+        given = dict(zip(all_columns, widths, strict=True))
         widths = [given[name] for name in data.columns]
     return data if widths is None else on_grid(data, inputs.widths_of(widths))
 

@@ -88,7 +88,7 @@ class Run:
     `validation_fraction` of the rows; `patience`, how many of them may pass without improvement
     before training stops (None: never); `flip` images left to right at random; `dequantise`, the
     noise for data on a grid; `stack`: simple densities stand beside the diffusion (see
-    `model.stack`), with the components in `parts`, which the training rows decide; `radius`, of
+    `model.stack`) where the rows and the budget suit, with the components in `parts`; `radius`, of
     `ScoreModel`, which the training rows decide; `seed`.
     """
 

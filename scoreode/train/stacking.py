@@ -42,16 +42,16 @@ def n_diffusions(run: Run, data: Dataset) -> int:
 def with_stack(
     run: Run, data: Dataset, density: Density, steps: int, train: Train
 ) -> tuple[Run, Stack | None]:
-    """The run with the sizes of its stack, and the stack; None where it has none.
+    """The run with the sizes of its stack, and the stack; None where the run has no `parts`.
 
     **Arguments:** `density`, trained on the data in so many `steps`; `train`, of a run on a part.
 
     **Cost:** the log-densities of validation rows, of very few rows those of all; and trainings.
     """
-    if not run.stack:
+    if run.parts is None:
         return run, None
-    parts = [data, *_other_parts(data)] if n_diffusions(run, data) > 1 else [data]
-    alone = replace(run, steps=steps, seconds=None, cycle=None, stack=False)
+    parts = [data, *_other_parts(data)] if run.parts.diffusions > 1 else [data]
+    alone = replace(run, steps=steps, seconds=None, cycle=None, parts=None)
     trained = (train(replace(alone, seed=run.seed + k), parts[k]) for k in range(1, len(parts)))
     densities = (density, *trained)
     whole = _all_rows(data) if len(parts) > 1 else data

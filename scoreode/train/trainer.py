@@ -22,7 +22,7 @@ from scoreode.data import Dataset, Description
 from scoreode.errors import InputError
 from scoreode.model import categories
 from scoreode.model.build import prepare
-from scoreode.model.config import Run
+from scoreode.model.config import Parts, Run
 from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted
 from scoreode.model.standardise import Chain
@@ -80,12 +80,13 @@ def fit(
             return _of_categories(run, density, data, law, folder)
 
         def train_short(short: Run) -> Density:
-            return Trainer(replace(short, stack=False), data, density).fit().density
+            return Trainer(replace(short, parts=None), data, density).fit().density
 
-        run = replace(run, stack=stacks(run, data))
+        if stacks(run, data):
+            run = replace(run, parts=Parts(n_diffusions(run, data)))
         run = with_smoothing(run, data, density, train_short)
-        if run.stack and run.seconds is not None:
-            run = replace(run, seconds=run.seconds / n_diffusions(run, data))
+        if run.parts is not None and run.seconds is not None:
+            run = replace(run, seconds=run.seconds / run.parts.diffusions)
         trainer = Trainer(run, data, density, folder, law, state)
         if folder is not None:
             write_config(folder, run, trainer.description)

@@ -41,6 +41,7 @@ def short_runs_count(monkeypatch):
 def sizes(n, d=2, **options):
     data = data_of(n, d)
     run, density = prepare(run_for(n, d, **options), data)
+    run = replace(run, parts=Parts(n_diffusions(run, data)))
     run, stack = with_stack(run, data, density, 40, lambda run, part: prepare(run, part)[1])
     return run.parts, stack
 
@@ -86,9 +87,9 @@ def test_diffusions_share_a_budget_in_seconds(monkeypatch):
     monkeypatch.setattr(trainer, "Trainer", Trained)
     monkeypatch.setattr(trainer, "with_smoothing", lambda run, *_: replace(run, seconds=50.0))
     fit(replace(run_for(200), steps=None, seconds=60.0), data)
-    assert (begun[-1].stack, begun[-1].seconds) == (True, 50.0 / PARTS)
+    assert (begun[-1].parts, begun[-1].seconds) == (Parts(PARTS), 50.0 / PARTS)
     fit(replace(run_for(200), steps=None, seconds=59.0), data)
-    assert (begun[-1].stack, begun[-1].seconds) == (False, 50.0)
+    assert (begun[-1].parts, begun[-1].seconds) == (None, 50.0)
 
 
 class _ConditionOnLast:

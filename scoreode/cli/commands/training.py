@@ -179,8 +179,8 @@ def _readable(fitted: Fitted, path: Path, data: Dataset) -> str:
         line += f", best validation {kind} {fitted.validation_nats:.4f} nats"
     line += _order(fitted)
     if fitted.run.seconds is not None and fitted.seconds < _MOST_OF * fitted.run.seconds:
-        left = n_diffusions(fitted.run, data) if fitted.run.stack else 1
-        left *= fitted.run.seconds - fitted.seconds
+        left = fitted.run.seconds - fitted.seconds
+        left *= 1 if fitted.run.parts is None else fitted.run.parts.diffusions
         line += f", {left:.0f} s of the budget not needed"
     if fitted.run.smoothing:
         line += f", with noise of {fitted.run.smoothing:.2g} on standardised rows"

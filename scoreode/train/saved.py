@@ -1,6 +1,7 @@
 """Runs on disk: their configuration and their trained densities."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,7 @@ def at_checkpoint(path: Path) -> Fitted:
     **Raises:** `InputError` if no checkpoint is whole.
     """
     run, data, state, density, record = _at_checkpoint(path)
+    run = replace(run, parts=None)  # there is no stack before the end
     order = record.get("best_order", run.objective.order)
     known = record["elapsed"], record["best"], _recoveries(record), order
     law = read_law(RunFolder.existing(path), data.categories)

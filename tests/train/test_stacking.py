@@ -14,7 +14,7 @@ from scoreode.model.defaults import for_table
 from scoreode.model.dequantised import DiffusionNoise
 from scoreode.model.fitted import Fitted
 from scoreode.network import MLP
-from scoreode.train import saved, smoothing, stacking, trainer
+from scoreode.train import RunFolder, saved, smoothing, stacking, trainer
 from scoreode.train.stacking import PARTS, n_diffusions, stacks, with_stack
 from scoreode.train.trainer import fit, resume
 
@@ -152,7 +152,10 @@ def test_a_run_that_stops_before_its_stack_has_the_same_after_resumption(tmp_pat
         patch.setattr("scoreode.train.trainer.with_stack", stop)
         with pytest.raises(KeyboardInterrupt):
             fit(run, data, path=tmp_path / "run")
-    assert saved.at_checkpoint(tmp_path / "run").steps == 40
+    so_far = saved.at_checkpoint(tmp_path / "run")
+    assert so_far.steps == 40
+    saved.save(RunFolder.create(tmp_path / "kept"), so_far)
+    assert saved.load(tmp_path / "kept").stack is None
     rest = resume(tmp_path / "run", data)
     x = data.validation[:5].astype(np.float64)
     np.testing.assert_array_equal(rest.log_likelihood(x).nats, whole.log_likelihood(x).nats)

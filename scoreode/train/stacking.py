@@ -14,6 +14,7 @@ import numpy as np
 from scoreode.data import Dataset
 from scoreode.model.build import decisive_rows
 from scoreode.model.config import Run
+from scoreode.model.defaults import FEW
 from scoreode.model.density import Density
 from scoreode.model.simple import SimpleDensity, fit_kernels, fit_mixture, fit_tail
 from scoreode.model.stack import Stack, sizes_of, stacking_weights
@@ -21,8 +22,7 @@ from scoreode.model.standardise import Chain, Scaling
 from scoreode.train.smoothing import is_short
 from scoreode.train.validation import Validation, is_absent
 
-FEW, VERY_FEW = 5000, 1000  # rows: of more, a network knows more than a mixture or kernels
-PARTS = 5  # diffusions of very few rows
+VERY_FEW, PARTS = 1000, 5  # rows, of which so many diffusions are trained
 _MOST_COLUMNS = 32  # of a mixture and kernels
 Train = Callable[[Run, Dataset], Density]
 

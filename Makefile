@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: demo test test-slow test-all lint docs bench lock clean
+.PHONY: demo test test-slow test-all lint docs bench release lock clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -39,6 +39,10 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $(READY)
+
+# Builds, and installs and runs what was built, in every Python from 3.11 to 3.13 that is there.
+release:
+	.ci/release
 
 # Written anew after a change of the dependencies; needs uv, which resolves for all Pythons at once.
 lock:

@@ -10,7 +10,9 @@ itself. Commands whose work is long, or needs files that are not here, are read 
 cannot run at all has `<!-- skip: next "why" -->` above it; the last test counts them.
 """
 
+import json
 import re
+import runpy
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
@@ -32,7 +34,8 @@ from scoreode.network import MLP
 from scoreode.train import Budget, trainer
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+GALLERY = ROOT / "docs" / "gallery"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(GALLERY.glob("*.md"))]
 NOT_RUN = 3  # blocks for clusters, which no test machine is
 LANGUAGES = {"python", "sh", "console", "text", "json"}  # the last two are shown, not run
 NOT_OURS = {"make", "pip", "git"}
@@ -151,3 +154,17 @@ def test_every_block_says_what_it_is_written_in() -> None:
 def test_few_blocks_cannot_run() -> None:
     marks = sum(page.read_text(encoding="utf-8").count("skip: next") for page in PAGES)
     assert marks == NOT_RUN
+
+
+def test_notebooks_are_those_of_their_pages() -> None:
+    notebook = runpy.run_path(str(ROOT / "docs" / "make_gallery.py"))["notebook"]
+    pages = [page for page in GALLERY.glob("*.md") if page.stem != "index"]
+    assert sorted(GALLERY.glob("*.ipynb")) == sorted(page.with_suffix(".ipynb") for page in pages)
+    for page in pages:
+        found = page.with_suffix(".ipynb").read_text(encoding="utf-8")
+        assert found == notebook(page), "write it anew: python docs/make_gallery.py --notebooks"
+        blocks = Document.parse(str(page), PythonCodeBlockParser())
+        cells = [
+            cell["source"] for cell in json.loads(found)["cells"] if cell["cell_type"] == "code"
+        ]
+        assert cells == [str(example.parsed).strip() for example in blocks]

@@ -1,7 +1,7 @@
 """Counts the rows of a data set that are training rows of a run; their NLL is too optimistic."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -45,6 +45,18 @@ class Seen:
     def count(self) -> int | None:
         """The number of rows that equal a training row; None if these are unknown."""
         return None if self._keys is None else self._equal
+
+    @property
+    def tally(self) -> tuple[int, int] | None:
+        """How many rows equal a training row, and how many were watched; None if unknown."""
+        return None if self._keys is None else (self._equal, self._n)
+
+    def add(self, tally: Sequence[int] | None) -> None:
+        """Adds the tally of other rows."""
+        if tally is None:
+            self._keys = None
+        else:
+            self._equal, self._n = self._equal + tally[0], self._n + tally[1]
 
     def watch(self, parts: Iterator[np.ndarray], apart: Apart) -> Iterator[np.ndarray]:
         """Yields the same parts and counts them; `apart` separates rows and conditions."""

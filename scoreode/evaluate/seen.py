@@ -10,6 +10,7 @@ import numpy as np
 
 from scoreode.data import Dataset, sources, stored
 from scoreode.data.beyond import Apart
+from scoreode.data.hashes import hash_rows
 from scoreode.errors import InputError
 from scoreode.model.fitted import Fitted
 from scoreode.train.source import training_data
@@ -106,11 +107,5 @@ def _keys_of(data: Dataset, part: str) -> np.ndarray:
 
 
 def _keys(rows: np.ndarray, c: np.ndarray | None = None) -> np.ndarray:
-    """A 64-bit hash of every row: equal for equal rows, and in practice different for others."""
-    both = rows if c is None else np.concatenate([rows, c], 1)
-    halves = np.ascontiguousarray(both + 0.0, np.float64).view(np.uint32)  # −0 as 0
-    odd = np.random.default_rng(0).integers(0, 2**63, halves.shape[1], np.uint64) * 2 + 1
-    keys = np.zeros(len(halves), np.uint64)
-    for column, factor in zip(halves.T, odd, strict=True):
-        keys += column * factor
-    return keys
+    """A hash of every row with its conditions."""
+    return hash_rows(rows if c is None else np.concatenate([rows, c], 1))

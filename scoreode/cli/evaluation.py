@@ -5,7 +5,18 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from scoreode.cli.arguments import Config, Data, DataDir, Debug, Force, Json, Quiet, Run, default
+from scoreode.cli.arguments import (
+    Config,
+    Data,
+    DataDir,
+    Debug,
+    Flag,
+    Force,
+    Json,
+    Quiet,
+    Run,
+    default,
+)
 
 
 def nll(
@@ -13,6 +24,8 @@ def nll(
     data: Data,
     /,
     out: Annotated[Path | None, default("they are not kept")] = None,
+    shard: Annotated[str | None, arg(metavar="I/N"), default("all rows")] = None,
+    merge: Flag = False,
     split: Literal["test", "validation", "train"] = "test",
     stderr: Annotated[float | None, default("what --n-probes give")] = None,
     samples: int = 1,
@@ -37,7 +50,13 @@ def nll(
 
     Example: scoreode nll run checkerboard --json
 
+    Example: scoreode nll run parts/ --out rows.parquet --shard 3/100
+
+    Example: scoreode nll run parts/ --out rows.parquet --merge
+
     Args:
+        shard: evaluate only the rows of shard I of N, counted from 0, into the folder OUT.shards.
+        merge: write the rows of all shards to --out, as one process would have written them.
         out: write every row's nats, stderr, error, nfe and converged, as .csv .parquet .npz .npy.
         split: which part of a named set, or of an .npz with x_train, x_val, x_test.
         stderr: largest standard error in nats that a row may have from probes; 0: none, exact.
@@ -50,7 +69,12 @@ def nll(
 
     how = {"samples": samples, "stderr": stderr, "n_probes": n_probes, "tolerance": tolerance}
     options = evaluation.NllOptions(split, seed, **how, data_dir=data_dir)
-    evaluation.nll(run, data, options, as_json=json, out=out, force=force)
+    if shard is None and not merge:
+        evaluation.nll(run, data, options, as_json=json, out=out, force=force)
+        return
+    from scoreode.cli.commands import shards
+
+    shards.nll(run, data, options, shard, merge=merge, as_json=json, out=out, force=force)
 
 
 def compare(

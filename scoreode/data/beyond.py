@@ -1,6 +1,6 @@
 """Detects rows outside the range of the training rows, where a model only extrapolates."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -40,6 +40,11 @@ class Beyond:
         if outside is not None and self.rows is not None:
             self.rows += int(outside.any(1).sum())
             self._columns |= outside.any(0)
+
+    def add_counts(self, rows: int | None, columns: Sequence[str]) -> None:
+        """Adds what was counted of other rows."""
+        self.rows = None if rows is None or self.rows is None else self.rows + rows
+        self._columns |= np.isin(self._names, list(columns))
 
     def watch(self, parts: Iterator[np.ndarray], apart: Apart) -> Iterator[np.ndarray]:
         """Yields the same parts and counts them; `apart` separates rows and conditions."""

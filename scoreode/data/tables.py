@@ -105,20 +105,49 @@ def blocks(
     size: int,
     pick: Pick = everything,
     kinds: Kinds = NO_KINDS,
+    within: range | None = None,
 ) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
     """The columns of a file, and its rows in blocks of at most `size`, checked as by `read`.
 
     A .csv, .parquet or .npy file is never in memory as a whole. `part` selects the part of an .npz
-    with several. `kinds` are those of the columns that are no numbers.
+    with several. `kinds` are those of the columns that are no numbers. `within` are the numbers of
+    the rows that are asked for, of those that `count` counts (None: all).
 
     **Raises:** `InputError` as `read` does; for a bad row when its block is read.
     """
     source, reading = _source(path), Reading(kinds)
     if source.kind in (".npy", ".npz"):
         _check_array(source, reading)
-        return _numpy_blocks(source, part, size, pick)
+        return _numpy_blocks(source, part, size, pick, within)
     frame, columns = _scan(source, pick, reading)
-    return columns, _frame_blocks(frame, source, size, kinds)
+    if within is None:
+        return columns, _frame_blocks(frame, source, size, kinds)
+    if not within:
+        return columns, iter(())
+    frame = _slice(frame, source, within)
+    return columns, _frame_blocks(frame, source, size, kinds, within.start)
+
+
+def count(path: str | os.PathLike[str], part: str) -> int:
+    """The number of rows that `blocks` has. Of .parquet only the ends of the files are read."""
+    source = _source(path)
+    if source.kind in (".npy", ".npz"):
+        return len(_rows_of(_arrays(source, everything)[0], part, source.name))
+    return _length(_scan(source, everything, Reading(NO_KINDS))[0], source)
+
+
+def parts_by_row(path: str | os.PathLike[str]) -> list[tuple[Path, range]]:
+    """The .parquet files of a folder, each with the numbers of its rows."""
+    found, first = [], 0
+    for part in parts_of(path):
+        found.append((part, range(first, first + count(part, ""))))
+        first = found[-1][1].stop
+    return found
+
+
+def parts_within(parts: list[tuple[Path, range]], within: range) -> list[tuple[Path, range]]:
+    """Those that hold some of these rows."""
+    return [(p, r) for p, r in parts if r and r.start < within.stop and within.start < r.stop]
 
 
 def _check_array(source: _Source, reading: Reading) -> None:
@@ -131,19 +160,47 @@ def _check_array(source: _Source, reading: Reading) -> None:
         )
 
 
-def _numpy_blocks(
-    source: _Source, part: str, size: int, pick: Pick
-) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
-    parts, columns = _arrays(source, pick)
+def _rows_of(parts: dict[str, np.ndarray], part: str, source: str) -> np.ndarray:
+    """The rows of a part, or all of a file without parts."""
     rows = parts.get(part, parts.get("all"))
     if rows is None or len(rows) == 0:
-        raise InputError(f"{source.name}: has no {part} rows")
-    starts = range(0, len(rows), size)
-    return columns, (numeric_rows(rows[i : i + size], columns, source.name, i) for i in starts)
+        raise InputError(f"{source}: has no {part} rows")
+    return rows
 
 
-def _frame_blocks(frame: Any, source: _Source, size: int, kinds: Kinds) -> Iterator[np.ndarray]:
-    first_row = 0
+def _numpy_blocks(
+    source: _Source, part: str, size: int, pick: Pick, within: range | None
+) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
+    (parts, columns), name = _arrays(source, pick), source.name
+    rows = _rows_of(parts, part, name)
+    first, stop = (0, len(rows)) if within is None else (within.start, within.stop)
+    slices = ((i, rows[i : min(i + size, stop)]) for i in range(first, stop, size))
+    return columns, (numeric_rows(block, columns, name, i) for i, block in slices)
+
+
+def _length(frame: Any, source: _Source) -> int:
+    """The number of rows of a LazyFrame."""
+    import polars as pl
+
+    with _readable(source):
+        return frame.select(pl.len()).collect().item()
+
+
+def _slice(frame: Any, source: _Source, within: range) -> Any:
+    """These rows of a LazyFrame; of a table in parts, only the parts that hold some are read."""
+    first = within.start
+    if isinstance(source.content, list):
+        parts = parts_within(parts_by_row(source.name), within)
+        schema = frame.collect_schema()  # that of all parts
+        frame = FRAMES[source.kind]([part for part, _ in parts], source.name)
+        frame = frame.select(schema.names()).cast(dict(schema))
+        first -= parts[0][1].start
+    return frame.slice(first, len(within))
+
+
+def _frame_blocks(
+    frame: Any, source: _Source, size: int, kinds: Kinds, first_row: int = 0
+) -> Iterator[np.ndarray]:
     with _readable(source):
         for batch in frame.collect_batches(chunk_size=size):
             for block in batch.iter_slices(size):

@@ -25,28 +25,52 @@ def blocks(
     data_dir: Path | None = None,
     wanted: Sequence[str] = (),
     kinds: Kinds = NO_KINDS,
+    within: range | None = None,
 ) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
     """The columns and rows of a file or folder, or of a part of a set that has parts.
 
     **Arguments:** `wanted`, the columns to read of a table where it has them all by name; `kinds`,
-    of those that are no numbers in it.
+    of those that are no numbers in it; `within`, the numbers of the rows to read (None: all).
     """
+    memory = _in_memory(source, part, seed, data_dir)
+    if memory is None:
+        # The first columns of an array that has more are any: their names say nothing.
+        first = set(wanted) == set(default_names(len(wanted))) and not tables.has_names(source)
+        pick = if_there(wanted, alone=first)
+        return tables.blocks(source, part, table.BLOCK, pick, kinds, within)
+    rows, columns = memory
+    first, stop = (0, len(rows)) if within is None else (within.start, within.stop)
+    starts = range(first, stop, table.BLOCK)
+    return columns, (rows[i : min(i + table.BLOCK, stop)] for i in starts)
+
+
+def count(source: str, part: str, seed: int = 0, data_dir: Path | None = None) -> int:
+    """The number of rows that `blocks` has.
+
+    **Raises:** `InputError` as `blocks` does, and for standard input, which is read once.
+    """
+    if source == tables.STDIN:
+        raise InputError(f"{source}: standard input can be read only once; give a file")
+    memory = _in_memory(source, part, seed, data_dir)
+    return tables.count(source, part) if memory is None else len(memory[0])
+
+
+def _in_memory(
+    source: str, part: str, seed: int, data_dir: Path | None
+) -> tuple[np.ndarray, tuple[str, ...]] | None:
+    """Images, or the rows of a part of a set, and their columns; None of other tables."""
     named = sources.is_named(source)
     pixels = None if named else sources.pictures(source)
     if pixels is not None:
-        rows, columns = flat(pixels)
-    elif not named and tables.is_table(source):
-        # The first columns of an array that has more are any: their names say nothing.
-        first = set(wanted) == set(default_names(len(wanted))) and not tables.has_names(source)
-        return tables.blocks(source, part, table.BLOCK, if_there(wanted, alone=first), kinds)
-    else:
-        data = sources.load_data(source, seed, data_dir=data_dir)
-        rows, columns = getattr(data, part), data.columns
-        if len(rows) == 0:
-            there = [name for name in tables.PARTS if len(getattr(data, name))]
-            raise InputError(f"{source}: has no {part} rows, only {listing(there)}")
-    starts = range(0, len(rows), table.BLOCK)
-    return columns, (rows[i : i + table.BLOCK] for i in starts)
+        return flat(pixels)
+    if not named and tables.is_table(source):
+        return None
+    data = sources.load_data(source, seed, data_dir=data_dir)
+    rows = getattr(data, part)
+    if len(rows) == 0:
+        there = [name for name in tables.PARTS if len(getattr(data, name))]
+        raise InputError(f"{source}: has no {part} rows, only {listing(there)}")
+    return rows, data.columns
 
 
 def with_conditions(

@@ -1,7 +1,7 @@
 """Counts the rows of a data set that are training rows of a run; their NLL is too optimistic."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -10,6 +10,7 @@ import numpy as np
 
 from scoreode.data import Dataset, sources, stored
 from scoreode.data.beyond import Apart
+from scoreode.data.hashes import hash_rows
 from scoreode.errors import InputError
 from scoreode.model.fitted import Fitted
 from scoreode.train.source import training_data
@@ -45,6 +46,18 @@ class Seen:
     def count(self) -> int | None:
         """The number of rows that equal a training row; None if these are unknown."""
         return None if self._keys is None else self._equal
+
+    @property
+    def tally(self) -> tuple[int, int] | None:
+        """How many rows equal a training row, and how many were watched; None if unknown."""
+        return None if self._keys is None else (self._equal, self._n)
+
+    def add(self, tally: Sequence[int] | None) -> None:
+        """Adds the tally of other rows."""
+        if tally is None:
+            self._keys = None
+        else:
+            self._equal, self._n = self._equal + tally[0], self._n + tally[1]
 
     def watch(self, parts: Iterator[np.ndarray], apart: Apart) -> Iterator[np.ndarray]:
         """Yields the same parts and counts them; `apart` separates rows and conditions."""
@@ -94,11 +107,5 @@ def _keys_of(data: Dataset, part: str) -> np.ndarray:
 
 
 def _keys(rows: np.ndarray, c: np.ndarray | None = None) -> np.ndarray:
-    """A 64-bit hash of every row: equal for equal rows, and in practice different for others."""
-    both = rows if c is None else np.concatenate([rows, c], 1)
-    halves = np.ascontiguousarray(both + 0.0, np.float64).view(np.uint32)  # −0 as 0
-    odd = np.random.default_rng(0).integers(0, 2**63, halves.shape[1], np.uint64) * 2 + 1
-    keys = np.zeros(len(halves), np.uint64)
-    for column, factor in zip(halves.T, odd, strict=True):
-        keys += column * factor
-    return keys
+    """A hash of every row with its conditions."""
+    return hash_rows(rows if c is None else np.concatenate([rows, c], 1))

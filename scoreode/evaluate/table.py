@@ -127,17 +127,19 @@ def evaluate_blocks(
     evaluate: Evaluate,
     journal: Journal,
     observe: Callable[[int, float], None],
+    first_row: int = 0,
 ) -> np.ndarray:
     """Records of all rows of all blocks; those in the journal are not evaluated again.
 
-    **Arguments:** `observe(rows done, rows a second)` after every block.
+    **Arguments:** `observe(rows done, rows a second)` after every block; `first_row`, the number
+    of the first row in its table.
     """
     first, done, started = 0, 0, time.perf_counter()
     for rows in blocks:
         skipped = min(max(len(journal) - first, 0), len(rows))
         first += skipped
         if skipped < len(rows):
-            found = evaluate(rows[skipped:], first)
+            found = evaluate(rows[skipped:], first_row + first)
             journal.append(as_records(found))
             first += len(rows) - skipped
             done += len(rows) - skipped
@@ -197,13 +199,17 @@ def as_records(found: Any) -> np.ndarray:
 
 def identity(run: Path, source: str, options: dict[str, Any]) -> dict[str, Any]:
     """What decides the value of every row: the model, the data, the options."""
+    return identity_of_model(run) | {"data": identity_of_data(source)} | options
+
+
+def identity_of_model(run: Path) -> dict[str, Any]:
+    """What tells a model from others."""
     law = run / saved.LAW
     categories = {"categories": digest(law)} if law.exists() else {}
-    model = {"model": digest(run / "model.safetensors")} | categories
-    return model | {"data": _digest_of(source)} | options
+    return {"model": digest(run / "model.safetensors")} | categories
 
 
-def _digest_of(source: str) -> Any:
+def identity_of_data(source: str) -> Any:
     """What tells other rows from these."""
     if source == tables.STDIN:
         return uuid.uuid4().hex  # nobody knows what comes next time

@@ -45,10 +45,15 @@ class AbstractDequantisation(eqx.Module):
         """The grid values whose cells contain x; continuous columns stay unchanged."""
 
     def add_noise(
-        self, x: Rows, seed: int = 0, draw: int = 0, first_row: int = 0
+        self,
+        x: Rows,
+        seed: int = 0,
+        draw: int = 0,
+        first_row: int = 0,
+        numbers: np.ndarray | None = None,
     ) -> tuple[Rows, Float[np.ndarray, " n"]]:
         """x + u and log r(u); u is determined by the seed, the draw, x and the row's number."""
-        offset, log_r = self.noise(_uniforms(x, seed, draw, first_row), x)
+        offset, log_r = self.noise(_uniforms(x, seed, draw, first_row, numbers), x)
         return x + offset, log_r
 
     def dequantise(self, x: Rows, seed: int = 0, draw: int = 0, first_row: int = 0) -> Rows:
@@ -62,11 +67,12 @@ class AbstractDequantisation(eqx.Module):
         samples: int = 1,
         seed: int = 0,
         first_row: int = 0,
+        numbers: np.ndarray | None = None,
     ) -> LogLikelihood:
         """The K-sample bound on log P(cell) of every row, in nats.
 
         **Arguments:** `log_density` of dequantised rows; `samples`, K; `first_row`, the number of
-        the first row in its table, on which the noise depends.
+        the first row in its table, on which the noise depends, or `numbers`, those of all rows.
 
         **Returns:** a `LogLikelihood` with the bound as `nats` and `nfe` summed over the samples.
 
@@ -74,7 +80,7 @@ class AbstractDequantisation(eqx.Module):
         """
         records, log_ratios = [], []
         for draw in range(samples):
-            noisy, log_r = self.add_noise(x, seed, draw, first_row)
+            noisy, log_r = self.add_noise(x, seed, draw, first_row, numbers)
             records.append(log_density(noisy))
             log_ratios.append(records[-1].nats - log_r)
         weights = softmax(log_ratios, axis=0)
@@ -192,8 +198,17 @@ def _round(rounding: np.ufunc, x: Rows, width: Widths, origin: Widths) -> Rows:
     return np.where(np.asarray(width) > 0, origin + step * rounding((x - origin) / step), x)
 
 
-def _uniforms(x: Rows, seed: int, draw: int, first_row: int) -> Rows:
-    """U[0, 1) for every value, from one stream of random numbers for all rows of the table."""
+def _uniforms(
+    x: Rows, seed: int, draw: int, first_row: int, numbers: np.ndarray | None = None
+) -> Rows:
+    """U[0, 1) for every value, from one stream of random numbers for all rows of the table.
+
+    **Arguments:** `numbers` of the rows (None: they follow `first_row`).
+    """
+    if numbers is not None:
+        ends = np.flatnonzero(numbers[1:] != numbers[:-1] + 1) + 1
+        parts = zip(np.split(x, ends), np.split(numbers, ends), strict=True)
+        return np.concatenate([_uniforms(a, seed, draw, int(b[0])) for a, b in parts if len(b)])
     generator = np.random.PCG64([seed, draw])
     generator.advance(first_row * x.shape[1])
     return np.random.Generator(generator).random(x.shape)

@@ -90,7 +90,14 @@ def map_chunks(
 def _n_threads(mesh: Mesh) -> int:
     """The number of chunks to evaluate at the same time."""
     single = mesh.size > 1 or jax.default_backend() != "cpu"
-    return 1 if single else min(os.cpu_count() or 1, _MAX_THREADS)
+    return 1 if single else min(_n_cores(), _MAX_THREADS)
+
+
+def _n_cores() -> int:
+    """The cores that this process may use: of a job in a cluster fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _in_threads(
@@ -110,7 +117,7 @@ def _in_threads(
 
 
 def _first(count: int, leaf: jax.Array) -> np.ndarray:
-    return np.asarray(leaf[:count])
+    return np.asarray(leaf)[:count]  # by NumPy: JAX would compile a slice for every count
 
 
 def map_rows(

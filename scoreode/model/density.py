@@ -58,7 +58,8 @@ class Density(eqx.Module):
         **Raises:** `InputError` if c is missing, is not needed, or has the wrong shape.
         """
         c = self._standardise_conditions(c, len(x))
-        z, log_det = self.bijection.forward(np.asarray(x, np.float64), c)
+        # Sums over columns add in the order of the memory, which is to be that of a row alone.
+        z, log_det = self.bijection.forward(np.ascontiguousarray(x, np.float64), c)
         return np.asarray(z, np.float32), np.asarray(log_det), _float32(c)
 
     def _standardise_conditions(self, c: Conditions | None, n: int) -> Conditions | None:

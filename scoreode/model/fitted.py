@@ -96,6 +96,7 @@ class Fitted:
         n_probes: int = DEFAULT_PROBES,
         tolerance: float = Refined.tolerance,
         first_row: int = 0,
+        numbers: np.ndarray | None = None,
         c: np.ndarray | None = None,
     ) -> LogLikelihood:
         """log p of every row in nats; of rows on a grid a bound on the log-mass of their cells.
@@ -105,8 +106,8 @@ class Fitted:
         **Arguments:** `seed` of probes and dequantisation; `samples`, of the bound; `stderr`, the
         largest that a row may have from its probes, of which there are `n_probes` to begin with;
         `tolerance`, the largest estimated error of a row's solution, in nats, or in % of more than
-        100 nats; `first_row`, the number of the first of these rows in their table; `c`, what each
-        is conditioned on.
+        100 nats; `first_row`, the number of the first of these rows in their table, or `numbers`,
+        those of all, on which dequantisation depends; `c`, what each is conditioned on.
 
         **Raises:** `InputError` for rows off the grid, and for conditions too many or missing.
         """
@@ -124,7 +125,7 @@ class Fitted:
             found = log_density(x)
         else:
             check_grid(x, data.bin_width, data.bin_edge, data.columns, "data", first_row)
-            found = noise.log_mass(log_density, x, samples, seed, first_row)
+            found = noise.log_mass(log_density, x, samples, seed, first_row, numbers)
         nats = found.nats + self.log_mass(c, len(x))
         return eqx.tree_at(lambda record: record.nats, found, nats)
 

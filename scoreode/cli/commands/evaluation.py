@@ -3,18 +3,21 @@
 import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from scoreode.data import Beyond
+from scoreode.data.beyond import Apart
 from scoreode.data.output import check_new, check_suffix, write_columns
 from scoreode.errors import InputError, check_not_negative, check_positive, check_seed
 from scoreode.evaluate import table
 from scoreode.evaluate.rows import blocks, columns_of, with_conditions
 from scoreode.evaluate.seen import Seen
 from scoreode.flow import DEFAULT_PROBES, LogLikelihood, Refined
+from scoreode.model.fitted import Fitted
 from scoreode.progress import Counted, note
 from scoreode.train import saved
 
@@ -23,7 +26,7 @@ from scoreode.train import saved
 class NllOptions:
     """What `scoreode nll` evaluates, and how."""
 
-    part: str = "test"
+    split: str = "test"
     seed: int = 0
     samples: int = 1
     stderr: float | None = None
@@ -31,27 +34,101 @@ class NllOptions:
     tolerance: float = Refined.tolerance
     data_dir: Path | None = None
 
+    def check(self) -> None:
+        """Raises `InputError` for an option that is out of its range."""
+        check_seed(self.seed)
+        check_not_negative(stderr=self.stderr)
+        check_positive(samples=self.samples, tolerance=self.tolerance)
+        if self.n_probes < 2:
+            raise InputError(f"--n-probes {self.n_probes}: at least 2, to know their error")
+
+    @property
+    def decisive(self) -> dict[str, Any]:
+        """Those on which the value of a row depends."""
+        return {k: v for k, v in asdict(self).items() if k != "data_dir"}
+
+    @property
+    def place(self) -> tuple[str, int, Path | None]:
+        """Where the rows are: the part, the seed, and the directory of sets."""
+        return self.split, self.seed, self.data_dir
+
+
+class Counts:
+    """How many rows the run was trained on, and how many lie beyond the range of training."""
+
+    def __init__(self, fitted: Fitted, source: str, data_dir: Path | None):
+        self._seen, self._outside = Seen.by(fitted, source, data_dir), Beyond(fitted.data)
+
+    def watch(self, parts: Iterator[np.ndarray], apart: Apart) -> Iterator[np.ndarray]:
+        """Yields the same parts and counts their rows."""
+        return self._outside.watch(self._seen.watch(parts, apart), apart)
+
+    @property
+    def tally(self) -> dict[str, Any]:
+        """What was counted, for `add`."""
+        beyond = {"rows": self._outside.rows, "columns": self._outside.columns}
+        return {"seen": self._seen.tally, "beyond": beyond}
+
+    def add(self, tally: dict[str, Any]) -> None:
+        """Adds what was counted of other rows."""
+        self._seen.add(tally["seen"])
+        self._outside.add_counts(**tally["beyond"])
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """The counts by name."""
+        outside = self._outside
+        found = {"trained_on": self._seen.count, "beyond_training": outside.rows}
+        return found | {"beyond_training_columns": outside.columns}
+
+    @property
+    def notes(self) -> list[str]:
+        """What to tell the user."""
+        return [line for line in (str(self._seen), self._outside.note) if line]
+
 
 def nll(
     run: Path, source: str, options: NllOptions, *, as_json: bool, out: Path | None, force: bool
 ) -> None:
     """Evaluates every row and prints the summary."""
-    check_seed(options.seed)
-    check_not_negative(stderr=options.stderr)
-    check_positive(samples=options.samples, tolerance=options.tolerance)
-    if options.n_probes < 2:
-        raise InputError(f"--n-probes {options.n_probes}: at least 2, to know their error")
+    options.check()
     if out is not None:
-        if out.resolve() == Path(source).resolve():
-            raise InputError(f"--out {out}: these are the data; choose another file")
-        check_new(out, force)
+        check_out(out, source, force)
     fitted = saved.load(run)
-    place = options.part, options.seed, options.data_dir
-    columns, parts = blocks(source, *place, columns_of(fitted), fitted.data.kinds)
-    apart, outside = with_conditions(fitted, columns, source), Beyond(fitted.data)
-    decisive = asdict(replace(options, data_dir=None))
-    identity = table.identity(run, source, decisive)
-    seen = Seen.by(fitted, source, options.data_dir)
+    counts = Counts(fitted, source, options.data_dir)
+    parts, evaluate = prepare(fitted, source, options, counts)
+    identity = table.identity(run, source, options.decisive)
+    started = time.perf_counter()
+    with table.journal(out, identity, force) as journal:
+        records = evaluate_rows(parts, evaluate, journal)
+        if out is not None:
+            write_records(out, records)
+        journal.remove()
+    seconds = time.perf_counter() - started
+    print_summary(fitted, source, records, counts, seconds, as_json=as_json)
+
+
+def check_out(out: Path, source: str, force: bool) -> None:
+    """Raises `InputError` for a file that rows cannot be written to; see `check_new`."""
+    if out.resolve() == Path(source).resolve():
+        raise InputError(f"--out {out}: these are the data; choose another file")
+    check_new(out, force)
+
+
+def prepare(
+    fitted: Fitted,
+    source: str,
+    options: NllOptions,
+    counts: Counts,
+    within: range | None = None,
+) -> tuple[Iterator[np.ndarray], table.Evaluate]:
+    """The rows of a source in blocks, which are counted, and what evaluates them.
+
+    **Arguments:** `within`, the numbers of the rows (None: all).
+    """
+    names, kinds = columns_of(fitted), fitted.data.kinds
+    columns, parts = blocks(source, *options.place, names, kinds, within)
+    apart = with_conditions(fitted, columns, source)
 
     def evaluate(rows: np.ndarray, first_row: int) -> LogLikelihood:
         x, c = apart(rows)
@@ -66,35 +143,47 @@ def nll(
             c=c,
         )
 
-    started = time.perf_counter()
-    with table.journal(out, identity, force) as journal:
-        counted = outside.watch(seen.watch(parts, apart), apart)
-        records = _records(counted, evaluate, journal)
-        if out is not None:
-            write_columns(out, {name: records[name] for name in table.RECORD.names or ()})
-        journal.remove()
-    summary = table.summarise(fitted, records, time.perf_counter() - started)
-    summary["trained_on"] = seen.count
-    summary |= {"beyond_training": outside.rows, "beyond_training_columns": outside.columns}
-    for line in filter(None, (str(seen), outside.note)):
-        note(f"{source}: {line}")
-    print(json.dumps(summary) if as_json else table.readable(fitted, summary))
+    return counts.watch(parts, apart), evaluate
 
 
-def _records(
-    parts: Iterator[np.ndarray], evaluate: table.Evaluate, journal: table.Journal
+def evaluate_rows(
+    parts: Iterator[np.ndarray],
+    evaluate: table.Evaluate,
+    journal: table.Journal,
+    first_row: int = 0,
 ) -> np.ndarray:
     """Records of all rows; interrupted, it is said whether some are kept."""
     known = len(journal)
     if known:
-        note(f"going on after row {known}, from {journal.path}")
+        note(f"going on after row {first_row + known}, from {journal.path}")
     try:
-        return table.evaluate_blocks(parts, evaluate, journal, Counted("nll"))
+        return table.evaluate_blocks(parts, evaluate, journal, Counted("nll"), first_row)
     except KeyboardInterrupt:
         if journal.path is None or not len(journal):
             raise
         message = f"interrupted; {len(journal)} rows are kept. To go on, run the command again"
         raise KeyboardInterrupt(message) from None
+
+
+def write_records(out: Path, records: np.ndarray) -> None:
+    """Writes a column for every field of the records."""
+    write_columns(out, {name: records[name] for name in table.RECORD.names or ()})
+
+
+def print_summary(
+    fitted: Fitted,
+    source: str,
+    records: np.ndarray,
+    counts: Counts,
+    seconds: float,
+    *,
+    as_json: bool,
+) -> None:
+    """Prints the summary of all rows, and what is to be said of them."""
+    summary = table.summarise(fitted, records, seconds) | counts.summary
+    for line in counts.notes:
+        note(f"{source}: {line}")
+    print(json.dumps(summary) if as_json else table.readable(fitted, summary))
 
 
 def compare(

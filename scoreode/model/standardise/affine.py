@@ -4,7 +4,7 @@ from typing import Self
 
 import numpy as np
 
-from scoreode.model.standardise.bijection import AbstractBijection, Array
+from scoreode.model.standardise.bijection import AbstractBijection, Array, product
 from scoreode.model.standardise.shrinkage import MIN_RELATIVE_VARIANCE, shrinkage
 
 _QUARTILES = 1.3490  # how far they are apart in a standard normal law
@@ -99,8 +99,8 @@ class Whitening(AbstractBijection):
     def forward(self, x: Array) -> tuple[Array, Array]:
         xp = x.__array_namespace__()
         log_det = xp.linalg.slogdet(self.W)[1] - xp.sum(xp.log(self.scale))
-        return ((x - self.mean) / self.scale) @ self.W, xp.full(x.shape[:-1], log_det)
+        return product((x - self.mean) / self.scale, self.W), xp.full(x.shape[:-1], log_det)
 
     def inverse(self, z: Array) -> Array:
         xp = z.__array_namespace__()
-        return self.scale * (z @ xp.linalg.inv(self.W)) + self.mean
+        return self.scale * product(z, xp.linalg.inv(self.W)) + self.mean

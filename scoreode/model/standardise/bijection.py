@@ -10,6 +10,15 @@ import numpy as np
 Array = np.ndarray | jax.Array
 
 
+def product(x: Array, W: Array) -> Array:
+    """x W for rows x (..., d) and a matrix W (d, e).
+
+    A row has the same product in any batch, to the last bit, which `x @ W` does not promise: BLAS
+    adds in another order for one row than for many.
+    """
+    return x.__array_namespace__().einsum("...d,de->...e", x, W)
+
+
 class AbstractBijection(eqx.Module):
     """z = T(x) onto ℝᵈ, for NumPy (float64) or JAX rows (..., d).
 

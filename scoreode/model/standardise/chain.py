@@ -6,7 +6,7 @@ import equinox as eqx
 import numpy as np
 
 from scoreode.model.standardise.affine import Scaling
-from scoreode.model.standardise.bijection import AbstractBijection, Array
+from scoreode.model.standardise.bijection import AbstractBijection, Array, product
 
 
 class Chain(eqx.Module):
@@ -89,8 +89,8 @@ class Conditioning(eqx.Module):
         """y (..., d) and log |det ∂y/∂z| (...,), for standardised c."""
         if self.residual is None:
             return z, z.__array_namespace__().zeros(z.shape[:-1], z.dtype)
-        return self.residual.forward(z - c @ self.W)
+        return self.residual.forward(z - product(c, self.W))
 
     def inverse(self, y: Array, c: Array) -> Array:
         """z (..., d)."""
-        return y if self.residual is None else self.residual.inverse(y) + c @ self.W
+        return y if self.residual is None else self.residual.inverse(y) + product(c, self.W)

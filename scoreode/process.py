@@ -31,6 +31,7 @@ from equinox import AbstractVar
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from scoreode._typing import Example, Scalar
+from scoreode.steps import Steps
 
 
 class AbstractProcess(eqx.Module):
@@ -198,3 +199,30 @@ class Straight(AbstractProcess):
 
     def sigma(self, t: Scalar) -> Scalar:
         return t
+
+
+class Discrete(AbstractProcess):
+    """The steps of a discrete diffusion, continued between them: t = i / (n − 1) at step i.
+
+    λ is the cubic spline through the steps' log-SNRs (see `steps.Steps`), α² = sigmoid(λ) and
+    σ² = 1 − α². At the steps α² is ᾱ_i.
+    """
+
+    steps: Steps = eqx.field(static=True, default=Steps())
+    t_min: float = 0.0
+    t_max: float = 1.0
+
+    def log_snr(self, t: Scalar) -> Scalar:
+        return self.steps.log_snr(t * (self.steps.n - 1))
+
+    def t_of_log_snr(self, log_snr: Scalar) -> Scalar:
+        """The t with this λ, clipped to [t_min, t_max]; differentiable."""
+        t = self.steps.index(log_snr) / (self.steps.n - 1)
+        return jnp.clip(t, self.t_min, self.t_max)
+
+    def alpha(self, t: Scalar) -> Scalar:
+        # Not √sigmoid, whose derivative loses every digit near 1.
+        return jnp.exp(-0.5 * jax.nn.softplus(-self.log_snr(t)))
+
+    def sigma(self, t: Scalar) -> Scalar:
+        return jnp.exp(-0.5 * jax.nn.softplus(self.log_snr(t)))

@@ -18,9 +18,10 @@ from scoreode.calculus import probes
 from scoreode.data import sources, toy
 from scoreode.model import standardise
 from scoreode.model.config import PROCESSES, STANDARDISATIONS
-from scoreode.network import MLP, DDPMpp, NCSNpp, Specification, UNet
+from scoreode.network import DDPM, MLP, DDPMpp, NCSNpp, Specification, UNet
 from scoreode.objective import weighting
 from scoreode.score import ScoreModel
+from scoreode.steps import Steps
 from scoreode.theory import MixtureOracle
 
 
@@ -40,6 +41,8 @@ class Trigonometric(process.AbstractProcess):
 PROCESSES: Mapping[str, Callable[[], process.AbstractProcess]] = {
     **{name: lambda p=p: p for name, p in PROCESSES.items()},
     "ve-paper": process.VE,
+    "steps-linear": lambda: process.Discrete(steps=Steps(n=100, beta_0=1e-3, beta_1=0.1)),
+    "steps-cosine": lambda: process.Discrete(steps=Steps("squaredcos_cap_v2")),
     "new": Trigonometric,
 }
 
@@ -126,6 +129,7 @@ NETWORKS: Mapping[str, Specification] = {
     "mlp-features": MLP(width=16, depth=2, n_features=4, bandwidth=0.5),
     "unet": UNet((4, 4, 1), width=8, multipliers=(1, 2)),
     "ncsnpp": NCSNpp((4, 4, 1), width=8, multipliers=(1, 2), depth=1, attention=(2,)),
+    "ddpm": DDPM((4, 4, 1), width=8, multipliers=(1, 2), depth=1, attention=(2,), groups=4),
     "ddpmpp": DDPMpp((4, 4, 1), width=8, multipliers=(1, 2), depth=1, attention=(2,)),
 }
 

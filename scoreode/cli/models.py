@@ -81,26 +81,43 @@ def convert(
     checkpoint: Annotated[Path, Positional, arg(metavar="CHECKPOINT")],
     /,
     out: Path,
-    image_shape: tuple[int, int, int] = (32, 32, 3),
-    multipliers: tuple[int, ...] = (1, 2, 2, 2),
-    attention: tuple[int, ...] = (16,),
+    image_shape: tuple[int, int, int] | None = None,
+    multipliers: tuple[int, ...] | None = None,
+    attention: tuple[int, ...] | None = None,
+    schedule: Literal["linear", "cosine"] | None = None,
+    steps: int | None = None,
+    heads: int | None = None,
+    head_channels: int | None = None,
+    new_attention_order: Flag = False,
     config: Config = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Turn a published checkpoint (score_sde: NCSN++ with VE, DDPM++ with VP) into a run.
+    """Turn a published model of images into a run.
+
+    It reads checkpoints of score_sde (Flax, or PyTorch's .pth), folders of diffusers with a
+    UNet2DModel, and .pt files of guided-diffusion; and the state dicts of the last two kinds of
+    files as .safetensors. Nothing in them is executed.
 
     Example: scoreode convert checkpoint_26 --out runs/ncsnpp
 
     Args:
-        checkpoint: the file that Flax wrote.
+        checkpoint: the file, or the folder of diffusers.
         out: the run's folder, which must not exist.
-        image_shape: height, width and colours.
-        multipliers: of the channels, for every resolution.
-        attention: heights of the resolutions that have attention.
+        image_shape: height, width and colours; unless given 32 32 3.
+        multipliers: of the channels, for every resolution; unless given 1 2 2 2.
+        attention: heights of the resolutions that have attention; unless given 16.
+        schedule: the betas of a model of guided-diffusion.
+        steps: their number, 1000 unless given.
+        heads: of the attention of a model of guided-diffusion, 1 unless given.
+        head_channels: the channels of each, in place of the number of heads.
+        new_attention_order: the model was made with use_new_attention_order.
     """
     from scoreode.cli.commands import models
 
-    sizes = {"multipliers": multipliers, "attention": attention}
-    models.convert(checkpoint, out, image_shape, as_json=json, **sizes)
+    sizes = {"image_shape": image_shape, "multipliers": multipliers, "attention": attention}
+    betas = {"schedule": schedule, "steps": steps}
+    parts = {"heads": heads, "head_channels": head_channels}
+    parts |= {"new_attention_order": new_attention_order}
+    models.convert(checkpoint, out, as_json=json, **sizes, **betas, **parts)

@@ -23,7 +23,8 @@ from scoreode.model.dequantised import (
     UniformNoise,
 )
 from scoreode.model.learnt_noise import LearntNoise
-from scoreode.network import MLP, DDPMpp, NCSNpp, Specification, UNet
+from scoreode.network import DDPM, MLP, DDPMpp, NCSNpp, Specification, UNet
+from scoreode.steps import Steps
 
 PROCESSES: dict[str, process.AbstractProcess] = {
     # The paper's range ends at σ = 50 for data of its own scale; for unit variance the prior is
@@ -140,6 +141,7 @@ COMPONENTS: dict[str, type] = {
         UNet,
         NCSNpp,
         DDPMpp,
+        DDPM,
         objective.DenoisingScoreMatching,
         objective.Ramp,
         objective.Draw,
@@ -157,6 +159,8 @@ COMPONENTS: dict[str, type] = {
         process.VP,
         process.SubVP,
         process.Straight,
+        process.Discrete,
+        Steps,
         probes.Rademacher,
         probes.Gaussian,
         probes.Sphere,

@@ -1,5 +1,6 @@
 """Networks F(x, log-SNR) and the specifications that build them."""
 
+from scoreode.network.ddpm import DDPM, StepUNet
 from scoreode.network.dequantiser import CellNoise
 from scoreode.network.heads import LowRankHead, SymmetricHead, TraceHead
 from scoreode.network.mlp import MLP, ResidualMLP
@@ -8,6 +9,7 @@ from scoreode.network.specification import Specification
 from scoreode.network.unet import ImageUNet, UNet
 
 __all__ = [
+    "DDPM",
     "MLP",
     "CellNoise",
     "DDPMpp",
@@ -17,6 +19,7 @@ __all__ = [
     "PlusPlus",
     "ResidualMLP",
     "Specification",
+    "StepUNet",
     "SymmetricHead",
     "TraceHead",
     "UNet",

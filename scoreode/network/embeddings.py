@@ -1,6 +1,7 @@
-"""Embeddings of the noise level as NCSN++ and DDPM++ were published with (Song et al. 2021)."""
+"""Embeddings of the noise level as published networks have them: NCSN++, DDPM++ and DDPM."""
 
 import math
+from dataclasses import dataclass
 
 import equinox as eqx
 import jax
@@ -9,6 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from scoreode._typing import Scalar
+from scoreode.steps import Steps
 
 Embedding = Float[Array, " level"]
 _BETA = 0.1, 20.0  # of the published VP process, whose time DDPM++ takes as input
@@ -49,3 +51,24 @@ class SinusoidsOfTime(eqx.Module):
         rates = jnp.exp(-math.log(10_000) / (self.m - 1) * jnp.arange(self.m, dtype=log_snr.dtype))
         phase = 999 * t * rates
         return jnp.concatenate([jnp.sin(phase), jnp.cos(phase)])
+
+
+@dataclass(frozen=True)
+class SinusoidsOfStep:
+    """(sin, cos)(i r_j), r_j = 10000^(−j/(m − shift)), where i is the step with this log-SNR.
+
+    `cosine_first` gives (cos, sin); i is counted in units of so many steps.
+    """
+
+    m: int
+    steps: Steps
+    cosine_first: bool
+    shift: int
+    unit: float = 1.0
+
+    def __call__(self, log_snr: Scalar) -> Embedding:
+        j = jnp.arange(self.m, dtype=log_snr.dtype)
+        rates = jnp.exp(-math.log(10_000) / (self.m - self.shift) * j)
+        phase = self.steps.index(log_snr) / self.unit * rates
+        parts = jnp.sin(phase), jnp.cos(phase)
+        return jnp.concatenate(parts[::-1] if self.cosine_first else parts)

@@ -22,7 +22,7 @@ class Conv2d(eqx.nn.Conv2d):
         n_out: int,
         size: int,
         stride: int = 1,
-        padding: int = 0,
+        padding: int | tuple[tuple[int, int], tuple[int, int]] = 0,
         *,
         key: PRNGKeyArray,
     ):

@@ -1,23 +1,25 @@
-"""Published Flax weights of NCSN++ and DDPM++ in our networks (github.com/yang-song/score_sde).
+"""Published weights of NCSN++ and DDPM++ in our networks (github.com/yang-song/score_sde).
 
 Flax numbers the layers of a kind in the order in which they are called, and so does `_layers`.
-Only the layout of arrays changes: kernels from (h, w, in, out) to (out, in, h, w).
+Only the layout of arrays changes: kernels from (h, w, in, out) to (out, in, h, w). Weights of the
+PyTorch version (score_sde_pytorch) get Flax's names first.
 """
 
+import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
-import equinox as eqx
-import jax
-import jax.numpy as jnp
-import jax.random as jr
 import numpy as np
 
+from scoreode.network.embeddings import FourierOfLogSigma
+from scoreode.network.filling import Entry, Layout, fill
 from scoreode.network.ncsnpp import BigGANBlock, DDPMpp, NCSNpp, PixelAttention, PlusPlus
 
 Params = Mapping[str, Any]
-Entry = tuple[str, Any, Any]
+Named = tuple[str, Any, Layout | None]
 """A layer's path in the Flax tree, our layer, and the function that converts its kernel."""
 
 
@@ -33,7 +35,7 @@ def _pixel_kernel(kernel: np.ndarray) -> np.ndarray:
     return kernel.T[:, :, None, None]
 
 
-def _block_layers(path: str, block: BigGANBlock) -> Iterator[Entry]:
+def _block_layers(path: str, block: BigGANBlock) -> Iterator[Named]:
     before, between = block.norms
     yield f"{path}/GroupNorm_0/scale", before, None
     yield f"{path}/Conv_0/kernel", block.first, _conv_kernel
@@ -44,14 +46,14 @@ def _block_layers(path: str, block: BigGANBlock) -> Iterator[Entry]:
         yield f"{path}/Conv_2/kernel", block.skip, _conv_kernel
 
 
-def _attention_layers(path: str, attention: PixelAttention) -> Iterator[Entry]:
+def _attention_layers(path: str, attention: PixelAttention) -> Iterator[Named]:
     yield f"{path}/GroupNorm_0/scale", attention.norm, None
     parts = attention.query, attention.key, attention.value, attention.out
     for i, layer in enumerate(parts):
         yield f"{path}/NIN_{i}/W", layer, _pixel_kernel
 
 
-def _layers(net: PlusPlus) -> Iterator[Entry]:
+def _layers(net: PlusPlus) -> Iterator[Named]:
     """Every layer; layers of one kind in the order in which the published model calls them."""
     counts: Counter[str] = Counter()
 
@@ -122,32 +124,71 @@ def from_flax(spec: NCSNpp | DDPMpp, params: Params) -> PlusPlus:
     **Raises:** `ValueError` with the name of a parameter that is missing, has another shape, or is
     left over.
     """
-    shape = (int(np.prod(spec.image_shape)),)
-    net = eqx.filter_eval_shape(lambda key: spec.build(shape, key), jr.key(0))
-    arrays = _flat(params)
-    leaves, values = [], []
+    return fill(spec, math.prod(spec.image_shape), _entries, _flat(params))
 
-    def take(path: str, leaf: Any, value: Any) -> None:
-        if value.shape != leaf.shape:
-            raise ValueError(f"{path} has shape {value.shape} where {leaf.shape} is expected")
-        leaves.append(leaf)
-        values.append(jnp.asarray(value, jnp.float32))
 
-    def pop(path: str) -> np.ndarray:
-        if path not in arrays:
-            raise ValueError(f"{path} is missing: not the weights of {spec}")
-        return arrays.pop(path)
-
-    if isinstance(spec, NCSNpp):
-        take("W", net.features.w, pop("GaussianFourierProjection_0/W"))
+def _entries(net: PlusPlus) -> Iterator[Entry]:
+    """Every parameter."""
+    if isinstance(net.features, FourierOfLogSigma):
+        yield Entry("GaussianFourierProjection_0/W", net.features.w)
     for path, layer, layout in _layers(net):
         # The published NCSN++ returns −ε, with the sign of the score; DDPM++ returns ε.
-        sign = -1 if layer is net.readout and isinstance(spec, NCSNpp) else 1
-        weight = pop(path)
-        take(path, layer.weight, sign * (weight if layout is None else layout(weight)))
+        sign = -1 if layer is net.readout and isinstance(net.spec, NCSNpp) else 1
+        yield Entry(path, layer.weight, partial(_weight, sign, layout))
         bias = path.rsplit("/", 1)[0] + ("/b" if path.endswith("/W") else "/bias")
-        take(bias, layer.bias, sign * pop(bias).reshape(layer.bias.shape))
-    if arrays:
-        raise ValueError(f"{next(iter(arrays))} is left over: not the weights of {spec}")
-    filled = dict(zip(map(id, leaves), values, strict=True))
-    return jax.tree.map(lambda leaf: filled[id(leaf)], net)
+        yield Entry(bias, layer.bias, partial(_bias, sign, layer.bias.shape))
+
+
+def _weight(sign: int, layout: Layout | None, weight: np.ndarray) -> np.ndarray:
+    return sign * (weight if layout is None else layout(weight))
+
+
+def _bias(sign: int, shape: tuple[int, ...], bias: np.ndarray) -> np.ndarray:
+    return sign * bias.reshape(shape)
+
+
+_KINDS = (  # of a module in PyTorch, by what is in it
+    ("Dense_0", "ResnetBlockBigGANpp"),
+    ("NIN_0", "AttnBlockpp"),
+    ("Conv2d_0", "Downsample"),
+    ("W", "GaussianFourierProjection"),
+)
+_BARE = {4: "Conv", 2: "Dense", 1: "GroupNorm"}  # by the weight's dimensions
+
+
+def flax_of_torch(arrays: Mapping[str, np.ndarray]) -> Params:
+    """The parameters as Flax names and lays them out, from those of score_sde in PyTorch.
+
+    There all modules stand in one list, in the order in which they are called, so the modules of a
+    kind have Flax's order.
+
+    **Raises:** `ValueError` with the name of a parameter of another model.
+    """
+    modules: dict[int, dict[str, np.ndarray]] = {}
+    for name, array in arrays.items():
+        found = re.fullmatch(r"(?:module\.)?all_modules\.(\d+)\.(.+)", name)
+        if found is None:
+            raise ValueError(f"{name}: not of NCSN++ or DDPM++")
+        modules.setdefault(int(found[1]), {})[found[2]] = array
+    params: dict[str, Any] = {}
+    counts: Counter[str] = Counter()
+    for number, parts in sorted(modules.items()):
+        inside = {part.split(".")[0] for part in parts}
+        bare = _BARE.get(parts["weight"].ndim) if "weight" in parts else None
+        kind = next((kind for part, kind in _KINDS if part in inside), bare)
+        if kind is None:
+            raise ValueError(f"all_modules.{number}: a module of no known kind")
+        params[f"{kind}_{counts[kind]}"] = dict(_flax_array(*part) for part in parts.items())
+        counts[kind] += 1
+    return params
+
+
+def _flax_array(path: str, array: np.ndarray) -> tuple[str, np.ndarray]:
+    """A parameter of a module: its name and its layout in Flax."""
+    *layer, name = path.split(".")
+    if name == "weight" and array.ndim == 1:
+        name = "scale"
+    elif name == "weight":
+        array = array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+        name = "weight" if layer == ["Conv2d_0"] else "kernel"
+    return "/".join([*layer, name]), array

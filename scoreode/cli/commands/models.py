@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -123,16 +124,9 @@ def export(run: Path, out: Path, *, as_json: bool) -> None:
     print(json.dumps(found) if as_json else text)
 
 
-def convert(
-    checkpoint: Path,
-    out: Path,
-    image_shape: tuple[int, int, int],
-    *,
-    as_json: bool,
-    **sizes: tuple[int, ...],
-) -> None:
+def convert(checkpoint: Path, out: Path, *, as_json: bool, **options: Any) -> None:
     """Saves a published checkpoint as a finished run."""
-    fitted = published.convert(checkpoint, image_shape, **sizes)
+    fitted = published.convert(checkpoint, published.Options(**options))
     saved.save(RunFolder.create(out), fitted)
     found = {"run": str(out)} | fitted.summary
     text = f"{fitted.run.network} after {fitted.steps} steps, in {out}"

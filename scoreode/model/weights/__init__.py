@@ -1,0 +1,1 @@
+"""Published weights: files to arrays by name, and names to networks, one module for each format."""

@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TORCH := .venv-torch
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 
-.PHONY: demo test test-slow test-all lint docs bench lock clean
+.PHONY: demo test test-slow test-all test-torch lint docs bench lock clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -17,6 +19,9 @@ test-slow: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest
+
+test-torch: $(TORCH)/.ready
+	$(TORCH)/bin/python -m pytest tests/test_torch.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -40,10 +45,18 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $(READY)
 
+# Apart from the lock: PyTorch of PyPI has several GB for graphics cards, that of its own index none.
+$(TORCH)/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(TORCH)
+	$(TORCH)/bin/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(TORCH)/bin/python -m pip install --quiet --no-build-isolation --extra-index-url $(TORCH_INDEX) \
+		-e '.[torch]'
+	touch $(TORCH)/.ready
+
 # Written anew after a change of the dependencies; needs uv, which resolves for all Pythons at once.
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --extra all --group dev pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf $(VENV) site .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(TORCH) site .pytest_cache .ruff_cache

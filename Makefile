@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+TORCH := .venv-torch
 
-.PHONY: demo test test-slow test-all lint docs bench release lock clean
+.PHONY: demo test test-slow test-all test-torch lint docs bench release lock clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -17,6 +18,9 @@ test-slow: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest
+
+test-torch: $(TORCH)/.ready
+	$(TORCH)/bin/python -m pytest tests/test_torch.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -44,10 +48,18 @@ $(READY): requirements.lock pyproject.toml
 release:
 	.ci/release
 
+# Apart from the lock: PyTorch of PyPI has several GB for graphics cards. PIP_EXTRA_INDEX_URL can name
+# an index that has it without.
+$(TORCH)/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(TORCH)
+	$(TORCH)/bin/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(TORCH)/bin/python -m pip install --quiet --no-build-isolation -e '.[torch]'
+	touch $(TORCH)/.ready
+
 # Written anew after a change of the dependencies; needs uv, which resolves for all Pythons at once.
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --extra all --group dev pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf $(VENV) site .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(TORCH) site .pytest_cache .ruff_cache

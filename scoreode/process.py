@@ -22,6 +22,7 @@ A process assumes data of unit variance (the model standardises them). The prior
 
 import abc
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -101,7 +102,7 @@ class AbstractProcess(eqx.Module):
         )
         return jnp.clip(t + (log_snr - self.log_snr(t)) / rate, *ends)
 
-    def prior_scale(self, dtype: jnp.dtype | None = None) -> Scalar:
+    def prior_scale(self, dtype: Any = None) -> Scalar:
         """√(α_T² + σ_T²), the standard deviation of the prior p_T = N(0, scale² I)."""
         T = jnp.asarray(self.t_max, dtype)
         return jnp.hypot(self.alpha(T), self.sigma(T))
@@ -112,9 +113,9 @@ class AbstractProcess(eqx.Module):
         log_z = x_T.size * (jnp.log(scale) + 0.5 * jnp.log(2 * jnp.pi).astype(x_T.dtype))
         return -0.5 * jnp.sum((x_T / scale) ** 2) - log_z
 
-    def prior_sample(self, key: PRNGKeyArray, shape: tuple[int, ...]) -> Array:
-        """x_T ~ p_T."""
-        return self.prior_scale() * jr.normal(key, shape)
+    def prior_sample(self, key: PRNGKeyArray, shape: tuple[int, ...], dtype: Any = float) -> Array:
+        """x_T ~ p_T, by default in JAX's default precision."""
+        return self.prior_scale(dtype) * jr.normal(key, shape, dtype)
 
 
 class VE(AbstractProcess):

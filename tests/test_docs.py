@@ -7,7 +7,8 @@ What takes long is left out, which the pages do not show: `_short` lets the esti
 return their first weights, narrows every `MLP`, and caps the budget of a loop that a page writes
 itself. Commands whose work is long, or needs files that are not here, are read and not carried out
 (`READ_ONLY`): their options are checked, and their work is tested in `tests/cli`. A block that
-cannot run at all has `<!-- skip: next "why" -->` above it; the last test counts them.
+cannot run at all has `<!-- skip: next "why" -->` above it; the last test counts them. One that
+needs an optional package: `<!-- skip: next if(not has("torch"), reason="…") -->`.
 """
 
 import json
@@ -16,6 +17,7 @@ import runpy
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from unittest import SkipTest
 
@@ -136,7 +138,7 @@ def given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarr
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_blocks_run(page: Path, given: dict[str, np.ndarray]) -> None:
     document = Document.parse(str(page), *PARSERS)
-    document.namespace.update(given)
+    document.namespace.update(given, has=lambda package: find_spec(package) is not None)
     for example in document:
         try:
             example.evaluate()
@@ -152,7 +154,7 @@ def test_every_block_says_what_it_is_written_in() -> None:
 
 
 def test_few_blocks_cannot_run() -> None:
-    marks = sum(page.read_text(encoding="utf-8").count("skip: next") for page in PAGES)
+    marks = sum(page.read_text(encoding="utf-8").count('skip: next "') for page in PAGES)
     assert marks == NOT_RUN
 
 

@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
-from sklearn.utils.validation import check_is_fitted
 
+from scoreode.adapters.continuous import continuous
 from scoreode.errors import InputError
 from scoreode.model.density import Density
 from scoreode.model.stack import Stack
@@ -37,18 +37,9 @@ class Distribution:
     """
 
     def __init__(self, estimator: Any):
-        check_is_fitted(estimator)
-        fitted = estimator.fitted_
-        if fitted.data.categories:
-            raise InputError(
-                "the model has categories: they have no density; fit it without them, or given them"
-            )
+        fitted = continuous(estimator)
         if fitted.data.conditions:
             raise InputError("the model is conditional, p(x | c); this class is for p(x) only")
-        if fitted.dequantisation is not None:
-            raise InputError(
-                "the model has discrete columns: they have no density; fit it without them"
-            )
         self._density = jax.tree.map(
             lambda leaf: jnp.asarray(leaf, jnp.float32) if isinstance(leaf, np.ndarray) else leaf,
             fitted.whole,

@@ -21,7 +21,7 @@ from scoreode.flow.likelihood import (
     tangents,
 )
 from scoreode.flow.ode import Solver, scales, standard_velocity, velocity
-from scoreode.flow.parallel import map_chunks, map_rows, rows_at_once
+from scoreode.flow.parallel import map_batches, map_chunks, map_rows, rows_at_once
 from scoreode.flow.refine import Refined
 from scoreode.flow.sampling import (
     AbstractSampler,
@@ -55,6 +55,7 @@ __all__ = [
     "Uniform",
     "draw_probes",
     "logit_normal",
+    "map_batches",
     "map_chunks",
     "map_rows",
     "mean_and_error",

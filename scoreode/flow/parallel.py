@@ -10,7 +10,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -70,21 +69,45 @@ def map_chunks(
     share, such as a model or a key; `rows`, arrays of equal length, all but the first may be None;
     `chunk`, rows per device.
     """
+
+    def take(index: np.ndarray) -> tuple:
+        return tuple(None if array is None else array[index] for array in rows)
+
+    return map_batches(function, shared, len(rows[0]), take, _on_host, chunk)
+
+
+def map_batches(
+    function: Callable,
+    shared: tuple[Any, ...],
+    n: int,
+    take: Callable[[np.ndarray], tuple],
+    give: Callable[[int, Any], Any],
+    chunk: int,
+) -> Iterator[tuple[slice, Any]]:
+    """Yields (slice of n rows, results), like `map_chunks` for rows of any library.
+
+    **Arguments:** `take(index)`, the rows of these numbers as arrays for JAX; `give(count,
+    results)`, the first of the results as arrays of that library.
+    """
     devices = jax.local_devices()
     mesh = jax.make_mesh((len(devices),), ("rows",), (AxisType.Auto,), devices=devices)
-    n, chunk = len(rows[0]), chunk * len(devices)
+    chunk = chunk * len(devices)
     x64 = jnp.result_type(float) == jnp.float64  # a setting of this thread that others need too
 
     def evaluate(start: int) -> tuple[slice, Any]:
         stop = min(start + chunk, n)
         # Padding repeats a real row: a row of zeros might take more solver steps than the data.
         index = np.minimum(np.arange(start, start + chunk), n - 1)
-        batch = tuple(None if array is None else array[index] for array in rows)
         with jax.enable_x64(x64):
-            results = _vmap(function, shared, batch, mesh)
-            return slice(start, stop), jax.tree.map(partial(_first, stop - start), results)
+            results = _vmap(function, shared, take(index), mesh)
+            return slice(start, stop), give(stop - start, results)
 
     yield from _in_threads(evaluate, range(0, n, chunk), _n_threads(mesh))
+
+
+def _on_host(count: int, results: Any) -> Any:
+    # By NumPy: JAX would compile a slice for every count.
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[:count], results)
 
 
 def _n_threads(mesh: Mesh) -> int:
@@ -114,10 +137,6 @@ def _in_threads(
             yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _first(count: int, leaf: jax.Array) -> np.ndarray:
-    return np.asarray(leaf)[:count]  # by NumPy: JAX would compile a slice for every count
 
 
 def map_rows(

@@ -4,6 +4,8 @@ With the standardisation z = T(x), log p(x) = log p_0(T(x)) + log |det ∂T/∂x
 float64 on the host, the flow in the model's precision on the device.
 """
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -33,10 +35,11 @@ from scoreode.flow import (
 from scoreode.model.gradients import Groups, LogDensity, NetworkScore, ODEScore
 from scoreode.model.nlls import NLLs
 from scoreode.model.standardise import Chain
-from scoreode.score import ScoreModel
+from scoreode.score import ScoreModel, condition_on
 
 Rows = Float[np.ndarray, "n d"]
 Row = Float[Array, " d"]
+Condition = Float[Array, " k"] | None
 Conditions = Float[np.ndarray, "n k"]
 _BOUNDS = 16  # of a row, whose mean is compared with the exact NLL
 
@@ -165,22 +168,50 @@ class Density(eqx.Module):
         z = map_rows(Given(how), shared, (keys, _float32(c)), rows_at_once(d, 0))
         return np.asarray(self.bijection.inverse(z.astype(np.float64), c))
 
-    def log_density(self, x: Row) -> Scalar:
+    def log_density(
+        self,
+        x: Row,
+        c: Condition = None,
+        how: GridLikelihood = GridLikelihood(),
+        dtype: Any = None,
+    ) -> Scalar:
         """log p(x) of one row in nats, fully traced: JAX can differentiate, compile and `vmap` it.
 
-        It uses one grid, in the precision of x.
+        T is in the precision of x, and the flow in `dtype`, by default that of x.
+
+        **Arguments:** `c`, the conditions of the row, in their own units; `how`, the grid.
 
         **Cost:** 82 evaluations of the score, half of them with tangents.
         """
-        z, log_det = self.bijection.forward(x)
-        score, process = self.score_model, self.score_model.process
-        nats = GridLikelihood()(score, process, jr.key(0), jnp.asarray(z)).nats
-        return jnp.asarray(nats + log_det)
+        c = self._traced_conditions(c)
+        z, log_det = self.bijection.forward(x, c)
+        z = jnp.asarray(z, dtype)
+        score, process = self._given(c, z.dtype), self.score_model.process
+        return jnp.asarray(how(score, process, jr.key(0), z).nats + log_det)
 
-    def draw(self, key: PRNGKeyArray, d: int) -> Row:
-        """One draw of x, fully traced. **Cost:** one solve by an adaptive solver."""
-        z = ODESampler()(self.score_model, self.score_model.process, (d,), key)
-        return jnp.asarray(self.bijection.inverse(z))
+    def draw(
+        self,
+        key: PRNGKeyArray,
+        d: int,
+        c: Condition = None,
+        dtype: Any = float,
+    ) -> Row:
+        """One draw of x, fully traced; T⁻¹ is in JAX's default precision, the flow in `dtype`.
+
+        **Cost:** one solve by an adaptive solver.
+        """
+        c, process = self._traced_conditions(c), self.score_model.process
+        x_T = process.prior_sample(key, (d,), dtype)
+        z = ODESampler().from_latent(self._given(c, x_T.dtype), process, x_T)
+        return jnp.asarray(self.bijection.inverse(jnp.asarray(z, float), c))
+
+    def _traced_conditions(self, c: Condition) -> Condition:
+        """The standardised conditions of one row."""
+        condition = self.bijection.condition
+        return c if condition is None or c is None else jnp.asarray(condition.standardise(c))
+
+    def _given(self, c: Condition, dtype: jnp.dtype) -> ScoreModel:
+        return condition_on(self.score_model, None if c is None else c.astype(dtype))
 
     def score(
         self,

@@ -10,6 +10,7 @@ density, its derivatives and its draws stay exact.
 
 from collections.abc import Sequence
 from dataclasses import fields
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -29,7 +30,7 @@ from scoreode.flow import (
     Refined,
 )
 from scoreode.model.config import Parts
-from scoreode.model.density import Conditions, Density
+from scoreode.model.density import Condition, Conditions, Density
 from scoreode.model.simple import SimpleDensity
 from scoreode.model.standardise import Chain, Scaling
 
@@ -139,15 +140,29 @@ class Stack(eqx.Module):
                 x[rows] = other.draws(keys[rows], d)
         return x
 
-    def log_density(self, x: Row) -> Scalar:
+    def log_density(
+        self,
+        x: Row,
+        c: Condition = None,
+        how: GridLikelihood = GridLikelihood(),
+        dtype: Any = None,
+    ) -> Scalar:
         """log p(x) of one row in nats, fully traced; see `Density.log_density`."""
-        parts = [part.log_density(x) for part in (*self.densities, *self.others)]
+        parts = [density.log_density(x, c, how, dtype) for density in self.densities]
+        parts += [other.log_density(x) for other in self.others]
         return jax.nn.logsumexp(jnp.stack(parts) + jnp.log(jnp.asarray(self.weights)))
 
-    def draw(self, key: PRNGKeyArray, d: int) -> Row:
+    def draw(
+        self,
+        key: PRNGKeyArray,
+        d: int,
+        c: Condition = None,
+        dtype: Any = float,
+    ) -> Row:
         """One draw of x, fully traced. **Cost:** one solve by an adaptive solver a diffusion."""
         key, chosen = jr.split(key)
-        parts = [part.draw(key, d) for part in (*self.densities, *self.others)]
+        parts = [density.draw(key, d, c, dtype) for density in self.densities]
+        parts += [other.draw(key, d) for other in self.others]
         return jnp.stack(parts)[jr.choice(chosen, len(parts), p=jnp.asarray(self.weights))]
 
     def score(

@@ -1,0 +1,34 @@
+"""What an adapter can evaluate: models that have a density, and no masses beside it."""
+
+from pathlib import Path
+from typing import Any
+
+from sklearn.utils.validation import check_is_fitted
+
+from scoreode.errors import InputError
+from scoreode.model.fitted import Fitted
+from scoreode.train import saved
+
+
+def continuous(model: Any) -> Fitted:
+    """The trained density of a fitted `ScoreODE`, of a run's folder, or as it is.
+
+    **Raises:** `InputError` for categories and for discrete columns, which have no density, and for
+    a folder that holds no run.
+    """
+    if isinstance(model, str | Path):
+        fitted = saved.load(Path(model))
+    elif isinstance(model, Fitted):
+        fitted = model
+    else:
+        check_is_fitted(model)
+        fitted = model.fitted_
+    if fitted.data.categories:
+        raise InputError(
+            "the model has categories: they have no density; fit it without them, or given them"
+        )
+    if fitted.dequantisation is not None:
+        raise InputError(
+            "the model has discrete columns: they have no density; fit it without them"
+        )
+    return fitted

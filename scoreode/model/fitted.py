@@ -24,6 +24,7 @@ from scoreode.flow import (
 )
 from scoreode.flow.dequantise import Nats
 from scoreode.model.categories import Law
+from scoreode.model.comparison import Findings
 from scoreode.model.config import Run
 from scoreode.model.density import Density
 from scoreode.model.memory import check_fits
@@ -59,6 +60,8 @@ class Fitted:
     """The diffusion beside simple densities, if the run asks for them."""
     law: Law | None = None
     """P of the categories, if there are some."""
+    findings: Findings | None = None
+    """What validation rows tell; None of a run without a folder."""
 
     @property
     def whole(self) -> Density | Stack:
@@ -76,6 +79,7 @@ class Fitted:
             "recoveries": list(self.recoveries),
             **({} if self.j_diff is None else self.j_diff.summary),
             **({} if self.stack is None else {"stack": self.stack.shares}),
+            **({} if self.findings is None else {"findings": self.findings.to_json()}),
         }
 
     @cached_property

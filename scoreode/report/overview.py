@@ -14,6 +14,7 @@ from scoreode.evaluate.held_out import Options
 from scoreode.evaluate.runs import Subject
 from scoreode.evaluate.text import of, value
 from scoreode.model.config import Run, to_json
+from scoreode.model.explain import explain
 from scoreode.model.fitted import Fitted
 from scoreode.report import again
 from scoreode.report.html import Chart, Charts, Curve, Fold, Section, Table, Text
@@ -34,6 +35,10 @@ def runs(subjects: Sequence[Subject], models: Sequence[Examined], options: Optio
     rows = [[name, *_once([fact[name] for fact in facts])] for name in facts[0]]
     blocks: list[Any] = [*_missing(subjects, models)]
     blocks += [Table(["", *(subject.label for subject in subjects)], rows, kind="facts")]
+    for subject in subjects:
+        if subject.fitted is not None:
+            title = f"The fit in words{of(subject, subjects)}"
+            blocks.append(Fold(title, explain(subject.fitted), open=len(subjects) == 1))
     commands = {subject.label: again.commands(subject, options) for subject in subjects}
     texts = [f"## {label}\n{text}" for label, text in commands.items()]
     together = "\n\n".join(texts if len(texts) > 1 else commands.values())

@@ -11,6 +11,7 @@ from scoreode.data import Description
 from scoreode.errors import InputError
 from scoreode.model.build import blank_density
 from scoreode.model.categories import Law
+from scoreode.model.comparison import Findings
 from scoreode.model.config import Run, from_json, to_json
 from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted
@@ -117,7 +118,8 @@ def load(path: Path) -> Fitted:
     order = summary.get("order", run.objective.order)
     found = _recoveries(summary), order, JDiff.from_summary(summary), stack
     law = read_law(folder, data.categories)
-    return Fitted(run, density, data, steps, seconds, nats, *found, law)
+    findings = Findings.from_json(summary.get("findings"))
+    return Fitted(run, density, data, steps, seconds, nats, *found, law, findings)
 
 
 def at_checkpoint(path: Path) -> Fitted:

@@ -24,6 +24,7 @@ from scoreode.model import categories
 from scoreode.model.build import prepare
 from scoreode.model.config import Parts, Run
 from scoreode.model.density import Density
+from scoreode.model.explain import examine
 from scoreode.model.fitted import Fitted
 from scoreode.model.standardise import Chain
 from scoreode.score import ScoreModel
@@ -391,5 +392,6 @@ class Trainer:
             self._law,
         )
         if self.folder is not None:
+            fitted = replace(fitted, findings=examine(fitted, self.data))
             save(self.folder, fitted)
         return fitted

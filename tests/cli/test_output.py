@@ -29,6 +29,15 @@ def test_fit(cli, table, tiny, tmp_path):
     quiet = cli("fit", table, *tiny, "--steps", 5, "--quiet")
     assert quiet.err == ""
     assert "saved to runs/table-1" in quiet.out
+    screen = quiet.out.partition("\n\n")[2].splitlines()
+    assert screen[0] == "rows            180 to train, 20 to validate"
+    assert len(screen) < 24
+    assert max(map(len, screen)) < 80
+    of = summary["findings"]
+    assert of["compared"] == of["validation_rows"] == 20
+    assert of["nats"][0] == pytest.approx(-summary["exact_nll"], abs=0.3), "on the same rows"
+    gain, stderr = of["over"]["a Gaussian"]
+    assert f" {abs(gain):.3f} ± {stderr:.3f} " in quiet.out
 
 
 def test_quiet_does_not_stay(cli, table, tiny):

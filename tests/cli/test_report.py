@@ -16,6 +16,7 @@ from environment import SCALED
 from PIL import Image
 
 from scoreode.data import sources
+from scoreode.model.explain import explain
 from scoreode.report import figures, samples
 from scoreode.train import saved
 
@@ -106,6 +107,12 @@ def page(written, trained):
 @pytest.fixture
 def copied(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "copy")
+
+
+def test_the_fit_in_words(page, trained):
+    said = page.fold("The fit in words")
+    assert explain(saved.load(trained)) in said
+    assert "that of a Gaussian" in said
 
 
 @pytest.mark.slow

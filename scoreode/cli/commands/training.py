@@ -15,6 +15,7 @@ from scoreode.errors import FailureError, InputError
 from scoreode.model.build import check_continuous, prepare
 from scoreode.model.config import PROCESSES, Run
 from scoreode.model.density import Density
+from scoreode.model.explain import explain
 from scoreode.model.fitted import Fitted, check_columns
 from scoreode.progress import note, show
 from scoreode.train import RunFolder, devices, saved, trainer
@@ -168,7 +169,7 @@ def _train(
         result |= {"notes": output.notes} if output.notes else {}
         print(json.dumps(result | fitted.summary))
     else:
-        print(_readable(fitted, path, data))
+        print(_readable(fitted, path, data), explain(fitted), sep="\n\n")
 
 
 def _readable(fitted: Fitted, path: Path, data: Dataset) -> str:

@@ -21,6 +21,7 @@ from scoreode.adapters.continuous import continuous
 from scoreode.errors import InputError
 from scoreode.model.density import Density
 from scoreode.model.stack import Stack
+from scoreode.model.standardise import Support
 
 Law = Density | Stack
 
@@ -57,6 +58,12 @@ class Distribution:
         return self
 
     @property
+    def support(self) -> tuple[Support, ...]:
+        """The bijection from the declared support onto ℝᵈ, where there is one."""
+        law = self._density
+        return (law.densities[0] if isinstance(law, Stack) else law).bijection.support
+
+    @property
     def event_shape(self) -> tuple[int, ...]:
         return (self._d,)
 
@@ -65,7 +72,7 @@ class Distribution:
         return ()
 
     def log_prob(self, value: Float[Array | np.ndarray, "*batch d"]) -> Float[Array, "*batch"]:
-        """log p in nats of every vector."""
+        """log p in nats of every vector: −∞ outside the declared support."""
         value = jnp.asarray(value, jnp.float32)
         rows = value.reshape(-1, self._d)
         return jax.vmap(self._density.log_density)(rows).reshape(value.shape[:-1])

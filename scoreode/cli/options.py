@@ -7,10 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from scoreode.data import Dataset, bin_widths, condition_on, on_grid, sources
+from scoreode.data import Dataset, bin_widths, condition_on, declare, on_grid, on_support, sources
 from scoreode.data.columns import Pick, everything, names_in, only, without
+from scoreode.data.domains import Support, as_declared
 from scoreode.data.mixed import check_numbers, set_apart
 from scoreode.data.reading import Reading
+from scoreode.data.support import bounds_in, periods_in
 from scoreode.errors import InputError, check_counts, unknown
 from scoreode.model.config import AUTO, PROCESSES, Run, lookup
 from scoreode.model.defaults import for_table, options_among
@@ -62,13 +64,15 @@ class FitOptions:
     categories: str | None = None
     discrete: str | None = None
     bin_width: tuple[float | str, ...] = ()
+    bounds: tuple[str, ...] = ()
+    period: tuple[str, ...] = ()
     dequantise: str = "uniform"
     data_dir: Path | None = None
     seed: int = 0
 
     def data(self, source: str) -> Dataset:
         """The data set of the columns that are chosen, given those that are conditions, on its
-        grid if it has one; categories are apart."""
+        grid and its support if it has these; categories are apart."""
         pick, chooser = self._pick()
         place = self.seed, self.validation_fraction, self.data_dir
         data = sources.load_data(source, *place, pick, self._reading())
@@ -79,7 +83,8 @@ class FitOptions:
             data = condition_on(data, names_in(self.given))
         data = set_apart(data)
         widths = self._bin_widths(data)
-        return data if widths is None else on_grid(data, widths)
+        data = data if widths is None else on_grid(data, widths)
+        return on_support(data, self._support(data))
 
     def _pick(self) -> tuple[Pick, str | None]:
         """Of all columns those that are read, and the option that says so."""
@@ -130,6 +135,20 @@ class FitOptions:
         if known.bin_width is None or len(known.columns) != len(data.columns):
             return None
         return np.atleast_1d(known.bin_width).tolist()
+
+    def _support(self, data: Dataset) -> Support:
+        """The support that is declared, or that of the run to start from."""
+        columns = (*(data.layout or data.columns), *data.given)
+        declared = declare(bounds_in(self.bounds), periods_in(self.period), columns)
+        if self.init_from is None:
+            return declared
+        found = saved.read_config(RunFolder.existing(self.init_from))[1].support
+        if declared and as_declared(declared) != as_declared(found):
+            raise InputError(
+                f"--bounds and --period: --init-from keeps the model of {self.init_from} and its"
+                " support; leave the options out"
+            )
+        return found
 
     def run(
         self, n: int, d: int, image_shape: tuple[int, ...] | None, n_conditions: int = 0

@@ -56,6 +56,8 @@ def fit(
     categories: Annotated[str | None, default("text and booleans")] = None,
     discrete: Annotated[str | None, default("none")] = None,
     bin_width: Annotated[tuple[float | str, ...], default("none is discrete")] = (),
+    bounds: Annotated[tuple[str, ...], default("none")] = (),
+    period: Annotated[tuple[str, ...], default("none")] = (),
     dequantise: Literal["uniform", "variational", "truncated-normal"] = "uniform",
     data_dir: DataDir = None,
     distributed: Flag = False,
@@ -78,6 +80,8 @@ def fit(
     Example: scoreode fit data.csv --drop id,name --categories postcode --discrete visits
 
     Example: scoreode fit data.csv --bin-width visits=1 price=0.01
+
+    Example: scoreode fit data.csv --bounds share=0:1 price=0: --period wind=360
 
     Example: zcat data.csv.gz | scoreode fit - --seconds 300 --out run
 
@@ -118,6 +122,8 @@ def fit(
         discrete: columns of counts or codes, by name, separated by commas, or auto.
         bin_width: of the grid of discrete columns: NAME=WIDTH for each, or one number for all, or
             one a column, 0 if continuous.
+        bounds: of columns that cannot be beyond them: NAME=LOW:HIGH, NAME=LOW: or NAME=:HIGH.
+        period: of columns of angles: NAME=PERIOD, after which values are the same point.
         dequantise: noise in the cells of a grid, learnt with the model if variational.
         distributed: this is one of several processes that train together, under SLURM or mpirun.
         seed: of everything random.

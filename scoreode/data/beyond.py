@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from scoreode.data.description import Description
+from scoreode.data.domains import circles
 from scoreode.errors import listing
 
 Apart = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray | None]]
@@ -22,7 +23,10 @@ def beyond(known: Description, x: np.ndarray, c: np.ndarray | None = None) -> np
     parts = [(x, known.train_range)]
     if c is not None and known.conditions_range is not None:
         parts.append((c, known.conditions_range))
-    return np.concatenate([(rows < low) | (rows > high) for rows, (low, high) in parts], axis=1)
+    found = np.concatenate([(rows < low) | (rows > high) for rows, (low, high) in parts], axis=1)
+    if known.support:  # an angle has no range
+        found[:, : len(known.columns)] &= ~circles(known.columns, known.support)
+    return found
 
 
 class Beyond:

@@ -10,6 +10,7 @@ import numpy as np
 
 from scoreode._typing import RowSampler
 from scoreode.data import stored
+from scoreode.data.domains import Support
 from scoreode.data.images import Images, Pixels
 from scoreode.data.kinds import Kinds, categories_in, indicators, width
 from scoreode.data.stored import Stored, blocks
@@ -63,6 +64,7 @@ class Dataset:
     `kinds` are those of the columns and conditions that are no plain numbers. Categories are
     conditions, too: `categories` are the first of them, whose law is modelled beside p(x | c), so
     that the density is that of all; `layout` has the names of columns and categories in order.
+    `support` has the domains of columns that are bounded or angles.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Dataset:
     kinds: Kinds = field(default_factory=dict)
     categories: tuple[str, ...] = ()
     layout: tuple[str, ...] = ()
+    support: Support = field(default_factory=dict)
 
     @cached_property
     def extremes(self) -> Extremes:
@@ -200,9 +203,9 @@ def split_numbers(n: int, seed: int, validation: float, test: float = 0.0) -> li
 
 
 def origins(n: int, seed: int, validation: float, test: float = 0.0) -> dict[str, Origin]:
-    """Those of the parts that `split` holds out."""
-    _, *held_out = split_numbers(n, seed, validation, test)
-    return dict(zip(("validation", "test"), map(Origin, held_out), strict=True))
+    """Those of the parts that `split` makes."""
+    parts = split_numbers(n, seed, validation, test)
+    return dict(zip(("train", "validation", "test"), map(Origin, parts), strict=True))
 
 
 def from_rows(

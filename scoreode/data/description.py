@@ -6,7 +6,9 @@ from typing import Any, Self
 
 import numpy as np
 
+from scoreode.data import domains
 from scoreode.data.dataset import Conditions, Dataset
+from scoreode.data.domains import Support
 from scoreode.data.kinds import Kinds, from_json, to_json, width
 from scoreode.data.stored import Stored, blocks
 
@@ -22,7 +24,7 @@ class Description:
     column, or of all pixels; `bin_range` those of the values on a grid; `pixel_range` the values of
     a black and of a white pixel. `fingerprint` tells other rows of the same shape. `conditions` are
     all columns that x is conditioned on; the first are the `categories`, whose law is modelled too.
-    `kinds` and `layout` are as in `Dataset`.
+    `kinds`, `layout` and `support` are as in `Dataset`.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Description:
     kinds: Kinds = field(default_factory=dict)
     categories: tuple[str, ...] = ()
     layout: tuple[str, ...] = ()
+    support: Support = field(default_factory=dict)
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -108,6 +111,7 @@ class Description:
             kinds=data.kinds,
             categories=data.categories,
             layout=data.layout,
+            support=data.support,
         )
 
     @classmethod
@@ -119,12 +123,13 @@ class Description:
         known = {f.name for f in fields(cls)}
         found: dict[str, Any] = {k: _freeze(v) for k, v in document.items() if k in known}
         found["kinds"] = from_json(document.get("kinds", {}))
+        found["support"] = domains.from_json(document.get("support", {}))
         return cls(**found)
 
     def to_json(self) -> dict[str, Any]:
         """The fields by name."""
         found = {f.name: getattr(self, f.name) for f in fields(self)}
-        return found | {"kinds": to_json(self.kinds)}
+        return found | {"kinds": to_json(self.kinds), "support": domains.to_json(self.support)}
 
 
 def _freeze(value: Any) -> Any:

@@ -105,7 +105,8 @@ def _from_parts(
     held_out, test = (parts.get(part, none) for part in ("validation", "test"))
     if len(held_out):
         return Dataset(source, train, held_out, test, columns)
-    origins = {"validation": Origin(split_numbers(len(train), seed, validation)[1], "train")}
+    numbers = split_numbers(len(train), seed, validation)[:2]
+    origins = {p: Origin(n, "train") for p, n in zip(("train", "validation"), numbers, strict=True)}
     train, held_out, _ = split(train, seed, validation)
     return Dataset(source, train, held_out, test, columns, origins=origins)
 

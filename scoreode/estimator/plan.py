@@ -6,7 +6,17 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from scoreode.data import Dataset, Discrete, bin_widths, condition_on, from_rows, on_grid
+from scoreode.data import (
+    Dataset,
+    Discrete,
+    bin_widths,
+    condition_on,
+    declare,
+    from_rows,
+    on_grid,
+    on_support,
+)
+from scoreode.data.domains import as_declared
 from scoreode.data.grids import indices
 from scoreode.data.kinds import Kinds
 from scoreode.data.mixed import check_numbers, set_apart
@@ -28,6 +38,8 @@ class Parameters(Protocol):
     standardise: str | None
     discrete: Discrete | None
     bin_width: float | Sequence[float] | None
+    bounds: Any
+    period: Any
     validation_fraction: float
 
     def get_params(self, deep: bool = True) -> dict[str, Any]: ...
@@ -79,6 +91,26 @@ def with_grid(est: Parameters, data: Dataset, before: Fitted | None) -> Dataset:
         given = dict(zip(all_columns, widths, strict=True))
         widths = [given[name] for name in data.columns]
     return data if widths is None else on_grid(data, inputs.widths_of(widths))
+
+
+def with_support(
+    est: Parameters, data: Dataset, weights: np.ndarray | None, before: Fitted | None
+) -> Dataset:
+    """The data with the support that was declared, or fitted before.
+
+    **Arguments:** `weights` of the rows of X, of which the data have those that count.
+    """
+    declared = declare(est.bounds, est.period, data.layout or data.columns)
+    if before is not None:
+        found = before.data.support
+        if declared and as_declared(declared) != as_declared(found):
+            raise InputError(
+                "bounds and period: a warm start keeps those of the fitted model"
+                f" ({', '.join(f'{name} {domain}' for name, domain in found.items()) or 'none'});"
+                " leave them so, or fit with warm_start=False"
+            )
+        declared = found
+    return on_support(data, declared, None if weights is None else np.flatnonzero(weights > 0))
 
 
 def run_of(est: Parameters, data: Dataset, seed: int, before: Fitted | None) -> Run:
@@ -133,6 +165,7 @@ def parameters_of(fitted: Fitted) -> dict[str, Any]:
         "n_probes": run.objective.n_probes,
         "categories": list(data.categories) or None,
         "bin_width": data.widths,
+        **as_declared(data.support),
         "dequantise": run.dequantise.name,
         "random_state": run.seed,
     }

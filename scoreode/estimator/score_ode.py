@@ -24,7 +24,7 @@ from scoreode.errors import (
     whole,
 )
 from scoreode.estimator import conditions, inputs
-from scoreode.estimator.plan import dataset_of, parameters_of, run_of, with_grid
+from scoreode.estimator.plan import dataset_of, parameters_of, run_of, with_grid, with_support
 from scoreode.flow import EXACT_UP_TO, LogLikelihood, Refined
 from scoreode.model.build import check_continuous
 from scoreode.model.config import AUTO
@@ -69,6 +69,10 @@ class ScoreODE(DensityMixin, BaseEstimator):
       of the others given them, bounded by dequantisation, and samples lie on the grid.
     - `bin_width`: the same, with the widths of the grids given: one number, or one a column, 0 for
       continuous ones.
+    - `bounds`: of columns by name or index, as `{"share": (0, 1), "price": (0, None)}`, or a list
+      of one pair a column. The density is 0 outside, and samples lie inside.
+    - `period`: of columns of angles, as `{"wind": 360}` in the same ways: x and x + 360 are the
+      same point.
     - `dequantise`: with "uniform" noise, "variational" (learnt with the model), or
       "truncated-normal" (none in training; for grids in every column).
     - `validation_fraction`: rows held out; the weights with the best validation NLL are kept.
@@ -116,6 +120,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
         categories: Sequence[str | int | bool] | None = None,
         discrete: Discrete | None = None,
         bin_width: float | Sequence[float] | None = None,
+        bounds: Any = None,
+        period: Any = None,
         dequantise: str = "uniform",
         validation_fraction: float = 0.1,
         patience: int | None = None,
@@ -139,6 +145,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
         self.categories = categories
         self.discrete = discrete
         self.bin_width = bin_width
+        self.bounds = bounds
+        self.period = period
         self.dequantise = dequantise
         self.validation_fraction = validation_fraction
         self.patience = patience
@@ -164,7 +172,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
         with the validation NLL in nats when there is a new one.
 
         **Raises:** `ValueError` for missing or infinite values, text in arrays, categories that are
-        constant or of more levels than half of the rows, constant columns, fewer than two rows of
+        constant or of more levels than half of the rows, constant columns, values outside or at
+        their bounds, angles that fill more than one period, fewer than two rows of
         positive weight, conditions for another number of rows, and a y of real numbers
         in one dimension, which may be meant as a condition; with `warm_start`, for other columns
         than those fitted. `FailureError` when the loss is no longer finite, at an eighth of the
@@ -185,6 +194,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         c = conditions.from_arguments(y, C)
         data = dataset_of(self, rows, c, weights, seed, kinds, before)
         data = replace(with_grid(self, data, before), image_shape=image_shape)
+        data = with_support(self, data, weights, before)
         run = run_of(self, data, seed, before)
         check_continuous(data)  # what is refused comes before what is only noted
         problems = list(inputs.problems(self, rows, data))
@@ -434,4 +444,5 @@ class ScoreODE(DensityMixin, BaseEstimator):
         rows, c = self._rows(X, C)
         if not self.fitted_.data.columns:
             raise InputError("a table of categories only has no derivatives")
+        self.fitted_.check_inside(rows)
         return rows, self.fitted_.coded(c)

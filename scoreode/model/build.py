@@ -9,12 +9,13 @@ import jax.random as jr
 import numpy as np
 
 from scoreode.data import Dataset, check_varied
+from scoreode.data.domains import limits
 from scoreode.errors import InputError
 from scoreode.flow import uniform_noise
 from scoreode.model.config import AUTO, STANDARDISATIONS, Run
 from scoreode.model.density import Density
 from scoreode.model.memory import check_fits
-from scoreode.model.standardise import AbstractBijection, Chain, Conditioning, choose
+from scoreode.model.standardise import AbstractBijection, Chain, Conditioning, Support, choose
 from scoreode.score import ScoreModel
 
 _FAR = 3.0  # how far beyond √d the norms of Gaussian noise reach: once in 10^4 draws
@@ -40,8 +41,11 @@ def prepare(run: Run, data: Dataset, start: Density | None = None) -> tuple[Run,
     if start is not None:
         return replace(run, radius=start.score_model.radius), start
     rows, c = decisive_rows(data)
-    run = replace(run, standardise=_standardisation(run, data, rows))
-    density = _fitted_density(run, rows, c)
+    support = _support(data, rows)
+    inside = np.asarray(support[0].forward(rows)[0]) if support else rows
+    run = replace(run, standardise=_standardisation(run, data, inside))
+    density = _fitted_density(run, inside, c)
+    density = replace(density, bijection=density.bijection.after(support))
     process = run.dequantise.process(run.objective.process, data, density.bijection)
     radius = _radius(density.bijection, rows, c)
     run = replace(run, objective=replace(run.objective, process=process), radius=radius)
@@ -101,6 +105,14 @@ def _fitted_density(run: Run, rows: np.ndarray, c: np.ndarray | None) -> Density
     return Density(bijection, _new_score_model(run, rows.shape[1], c.shape[1]))
 
 
+def _support(data: Dataset, rows: np.ndarray) -> tuple[Support, ...]:
+    """The bijection from the declared support onto ℝᵈ, where there is one."""
+    if not data.support:
+        return ()
+    low, high, period, start = limits(data.columns, data.support)
+    return (Support.within(low, high, period, start, rows),)
+
+
 def decisive_rows(data: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
     """The training rows that decide the standardisation, and their conditions, in float64.
 
@@ -124,13 +136,17 @@ def _radius(bijection: Chain, rows: np.ndarray, c: np.ndarray | None) -> float:
     return 2 ** (math.ceil(4 * math.log2(_MARGIN * least)) / 4)
 
 
-def blank_density(run: Run, d: int, n_conditions: int = 0) -> Density:
-    """A density of the same structure, whose arrays are to be filled."""
+def blank_density(run: Run, d: int, n_conditions: int = 0, *, bounded: bool = False) -> Density:
+    """A density of the same structure, whose arrays are to be filled.
+
+    **Arguments:** `bounded`, whether a support is declared.
+    """
     check_memory(run, d, n_conditions)
     bijection = Chain.identity(STANDARDISATIONS[run.standardise], d)
     if n_conditions:
         condition = Conditioning.identity(n_conditions, d, _of_residuals(run))
         bijection = replace(bijection, condition=condition)
+    bijection = bijection.after((Support.identity(d),) if bounded else ())
     return Density(bijection, _new_score_model(run, d, n_conditions))
 
 

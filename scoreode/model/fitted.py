@@ -8,7 +8,7 @@ from typing import Any
 import equinox as eqx
 import numpy as np
 
-from scoreode.data import Description, beyond, check_grid
+from scoreode.data import Description, beyond, check_grid, check_inside, keep_inside
 from scoreode.data.columns import default_names
 from scoreode.data.kinds import indicators
 from scoreode.data.output import whole_columns
@@ -113,9 +113,10 @@ class Fitted:
         100 nats; `first_row`, the number of the first of these rows in their table, or `numbers`,
         those of all, on which dequantisation depends; `c`, what each is conditioned on.
 
-        **Raises:** `InputError` for rows off the grid, and for conditions too many or missing.
+        **Raises:** `InputError` for rows off the grid or outside their bounds, and for conditions
+        too many or missing.
         """
-
+        self.check_inside(x, first_row)
         coded = self.coded(c)
 
         def log_density(x: np.ndarray) -> LogLikelihood:
@@ -132,6 +133,11 @@ class Fitted:
             found = noise.log_mass(log_density, x, samples, seed, first_row, numbers)
         nats = found.nats + self.log_mass(c, len(x))
         return eqx.tree_at(lambda record: record.nats, found, nats)
+
+    def check_inside(self, x: np.ndarray, first_row: int = 0) -> None:
+        """Raises `InputError` for rows outside the declared support, by their numbers."""
+        numbers = first_row + np.arange(len(x))
+        check_inside(x, self.data.columns, self.data.support, "data", numbers)
 
     def log_mass(self, c: np.ndarray | None, n: int) -> np.ndarray:
         """log P of the categories of n rows in nats, given what else is in c; 0 without any."""
@@ -170,6 +176,7 @@ class Fitted:
 
         Rows on a grid are points in their cells, drawn by the seed.
         """
+        self.check_inside(x)
         noise = self.dequantisation
         nats = self.log_mass(c, len(x))
         if not self.data.columns:
@@ -219,6 +226,7 @@ class Fitted:
         if not d:
             return np.empty((n, 0))
         x = self.whole.sample(n, d, seed, how, self.coded(c))
+        x = keep_inside(x, self.data.columns, self.data.support)
         if noise is None:
             return x
         x, (low, high) = noise.quantise(x), self.data.bin_range or (-np.inf, np.inf)

@@ -249,7 +249,7 @@ def sizes_of(stack: Stack) -> Parts:
 def blank_stack(density: Density, parts: Parts, d: int) -> Stack:
     """A stack of the same structure, whose arrays are to be filled."""
     there = [
-        (Chain((Scaling.identity(d),)), parts.tail, 1),
+        (Chain((Scaling.identity(d),)).after(density.bijection.support), parts.tail, 1),
         (density.bijection, parts.mixture, parts.mixture),
         (density.bijection, parts.kernels, 1),
     ]

@@ -5,7 +5,7 @@ import numpy as np
 from jaxtyping import Array
 
 from scoreode._typing import Batch, Pairs, RowSampler, Sampler
-from scoreode.data import Dataset, Stored
+from scoreode.data import Dataset, Stored, keep_inside
 from scoreode.flow import uniform_noise
 from scoreode.model.dequantised import AbstractTrainingNoise, UniformNoise
 from scoreode.model.standardise import Chain
@@ -69,6 +69,8 @@ def _sampler(
         return Rows.with_padding(
             _with_conditions(jnp.asarray(z, jnp.float32), c), data.train_weights
         )
+    if data.support:  # also in float32
+        x = keep_inside(np.asarray(x, np.float64), data.columns, data.support)
     dtype = x.dtype if x.dtype == np.uint8 else np.float32
     stored = jnp.asarray(x, dtype)  # uint8 saves memory until a batch is drawn
     rows = Rows.with_padding(_with_conditions(stored, c), data.train_weights)

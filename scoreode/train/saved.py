@@ -106,7 +106,7 @@ def load(path: Path) -> Fitted:
     folder = RunFolder.existing(path)
     run, data = read_config(folder)
     d = len(data.columns)
-    whole = _blank(folder, run, d, data.n_conditions)
+    whole = _blank(folder, run, d, data.n_conditions, bool(data.support))
     if run.parts is not None:
         whole = blank_stack(whole, run.parts, d)
     whole = load_arrays(path / "model.safetensors", whole)
@@ -147,7 +147,7 @@ def _at_checkpoint(path: Path) -> tuple[Run, Description, TrainState, Density, d
     """A run at its newest checkpoint: with the training state, the best density, and the record."""
     folder = RunFolder.existing(path)
     run, data = read_config(folder)
-    blank = _blank(folder, run, len(data.columns), data.n_conditions)
+    blank = _blank(folder, run, len(data.columns), data.n_conditions, bool(data.support))
     state = TrainState.initial(blank.score_model, run.objective, _optimiser(run))
     tree = state, blank.score_model, blank.bijection
     (state, best, bijection), record = folder.checkpoints(read_only=True).restore(tree)
@@ -169,12 +169,12 @@ def _optimiser(run: Run) -> Optimiser:
     )
 
 
-def _blank(folder: RunFolder, run: Run, d: int, n_conditions: int) -> Density:
+def _blank(folder: RunFolder, run: Run, d: int, n_conditions: int, bounded: bool) -> Density:
     """`blank_density` of a configuration that anything may have happened to."""
     devices.check()
     try:
         with jax.enable_x64(False):  # models are float32, whatever the caller computes in
-            return blank_density(run, d, n_conditions)
+            return blank_density(run, d, n_conditions, bounded=bounded)
     except Exception as error:  # a value of the wrong kind surfaces as any error
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(

@@ -23,7 +23,7 @@ def training_data(run: Run, known: Description, data_dir: Path | None, remedy: s
     data = set_apart(data)
     if Description.of(data).fingerprint != known.fingerprint:
         raise InputError(f"{source} has changed since the run began{remedy}")
-    names = "name", "bin_width", "bin_edge", "layout"
+    names = "name", "bin_width", "bin_edge", "layout", "support"
     return replace(data, **{name: getattr(known, name) for name in names})
 
 

@@ -16,3 +16,4 @@ from scoreode.model.standardise.chain import Chain as Chain
 from scoreode.model.standardise.chain import Conditioning as Conditioning
 from scoreode.model.standardise.choice import choose as choose
 from scoreode.model.standardise.power import Power as Power
+from scoreode.model.standardise.support import Support as Support

@@ -1,5 +1,6 @@
 """Compositions of bijections, and conditional bijections."""
 
+from dataclasses import replace
 from typing import Self
 
 import equinox as eqx
@@ -7,6 +8,7 @@ import numpy as np
 
 from scoreode.model.standardise.affine import Scaling
 from scoreode.model.standardise.bijection import AbstractBijection, Array, product
+from scoreode.model.standardise.support import Support
 
 
 class Chain(eqx.Module):
@@ -30,6 +32,15 @@ class Chain(eqx.Module):
     @classmethod
     def identity(cls, families: tuple[type[AbstractBijection], ...], d: int) -> Self:
         return cls(tuple(family.identity(d) for family in families))
+
+    @property
+    def support(self) -> tuple[Support, ...]:
+        """The part that comes first where a support is declared, onto ℝᵈ."""
+        return tuple(part for part in self.parts if isinstance(part, Support))
+
+    def after(self, support: tuple[Support, ...]) -> Self:
+        """The same after this part: of rows in its support."""
+        return replace(self, parts=(*support, *self.parts))
 
     def forward(self, x: Array, c: Array | None = None) -> tuple[Array, Array]:
         """z (..., d) and log |det ∂T/∂x| (...,); without c, those of the parts only."""

@@ -43,6 +43,8 @@ class Distribution:
             raise InputError(
                 "the model has categories: they have no density; fit it without them, or given them"
             )
+        if fitted.data.has_roles:
+            raise InputError("the model is of rows with missing values; fit it to whole rows")
         if fitted.data.conditions:
             raise InputError("the model is conditional, p(x | c); this class is for p(x) only")
         if fitted.dequantisation is not None:

@@ -57,6 +57,7 @@ def fit(
     discrete: Annotated[str | None, default("none")] = None,
     bin_width: Annotated[tuple[float | str, ...], default("none is discrete")] = (),
     dequantise: Literal["uniform", "variational", "truncated-normal"] = "uniform",
+    subsets: Flag = False,
     data_dir: DataDir = None,
     distributed: Flag = False,
     seed: int = 0,
@@ -119,6 +120,7 @@ def fit(
         bin_width: of the grid of discrete columns: NAME=WIDTH for each, or one number for all, or
             one a column, 0 if continuous.
         dequantise: noise in the cells of a grid, learnt with the model if variational.
+        subsets: learn the density of every set of columns, for rows that lack any values.
         distributed: this is one of several processes that train together, under SLURM or mpirun.
         seed: of everything random.
         tensorboard: write TensorBoard events into the run's folder, too.

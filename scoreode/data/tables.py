@@ -91,7 +91,7 @@ def read_kinds(
     source = _source(path)
     if source.kind in (".npy", ".npz"):
         _check_array(source, reading)
-        return *_read_numpy(source, pick), {}
+        return *_read_numpy(source, pick, reading), {}
     frame, columns = _scan(source, pick, reading)
     with _readable(source):
         frame = frame.collect()
@@ -104,21 +104,21 @@ def blocks(
     part: str,
     size: int,
     pick: Pick = everything,
-    kinds: Kinds = NO_KINDS,
+    reading: Reading = NUMBERS,
 ) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
     """The columns of a file, and its rows in blocks of at most `size`, checked as by `read`.
 
     A .csv, .parquet or .npy file is never in memory as a whole. `part` selects the part of an .npz
-    with several. `kinds` are those of the columns that are no numbers.
+    with several. `reading`, as in training.
 
     **Raises:** `InputError` as `read` does; for a bad row when its block is read.
     """
-    source, reading = _source(path), Reading(kinds)
+    source = _source(path)
     if source.kind in (".npy", ".npz"):
         _check_array(source, reading)
-        return _numpy_blocks(source, part, size, pick)
+        return _numpy_blocks(source, part, size, pick, reading)
     frame, columns = _scan(source, pick, reading)
-    return columns, _frame_blocks(frame, source, size, kinds)
+    return columns, _frame_blocks(frame, source, size, reading)
 
 
 def _check_array(source: _Source, reading: Reading) -> None:
@@ -132,22 +132,25 @@ def _check_array(source: _Source, reading: Reading) -> None:
 
 
 def _numpy_blocks(
-    source: _Source, part: str, size: int, pick: Pick
+    source: _Source, part: str, size: int, pick: Pick, reading: Reading
 ) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
     parts, columns = _arrays(source, pick)
     rows = parts.get(part, parts.get("all"))
     if rows is None or len(rows) == 0:
         raise InputError(f"{source.name}: has no {part} rows")
     starts = range(0, len(rows), size)
-    return columns, (numeric_rows(rows[i : i + size], columns, source.name, i) for i in starts)
+    checked = (
+        numeric_rows(rows[i : i + size], columns, source.name, i, reading.gaps) for i in starts
+    )
+    return columns, checked
 
 
-def _frame_blocks(frame: Any, source: _Source, size: int, kinds: Kinds) -> Iterator[np.ndarray]:
-    first_row = 0
+def _frame_blocks(frame: Any, source: _Source, size: int, reading: Reading) -> Iterator[np.ndarray]:
+    first_row, kinds = 0, reading.known or NO_KINDS
     with _readable(source):
         for batch in frame.collect_batches(chunk_size=size):
             for block in batch.iter_slices(size):
-                yield from_frame(block, source.name, first_row, kinds)[0]
+                yield from_frame(block, source.name, first_row, kinds, gaps=reading.gaps)[0]
                 first_row += len(block)
     if not first_row:
         raise InputError(f"{source.name}: no rows below the header")
@@ -206,7 +209,9 @@ def _scan(source: _Source, pick: Pick, reading: Reading) -> tuple[Any, tuple[str
     return frame if selected == columns else frame.select(selected), selected
 
 
-def _read_numpy(source: _Source, pick: Pick) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+def _read_numpy(
+    source: _Source, pick: Pick, reading: Reading
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     (parts, columns), name = _arrays(source, pick), source.name
     sources = {part: f"{name}[{key}]" for part, key in PARTS.items()} | {"all": name}
     if source.kind == ".npy" and parts["all"].nbytes > stored.LARGE:
@@ -214,7 +219,8 @@ def _read_numpy(source: _Source, pick: Pick) -> tuple[dict[str, np.ndarray], tup
             numeric_rows(parts["all"][i : i + stored.BLOCK], columns, name, i)
         return parts, columns
     return {
-        part: numeric_rows(rows, columns, sources[part]) for part, rows in parts.items()
+        part: numeric_rows(rows, columns, sources[part], gaps=reading.gaps)
+        for part, rows in parts.items()
     }, columns
 
 

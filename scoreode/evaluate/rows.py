@@ -7,7 +7,7 @@ import numpy as np
 
 from scoreode.data import flat, named_columns, sources, tables
 from scoreode.data.columns import default_names, if_there
-from scoreode.data.kinds import NO_KINDS, Kinds
+from scoreode.data.reading import NUMBERS, Reading
 from scoreode.errors import InputError, listing
 from scoreode.evaluate import table
 from scoreode.model.fitted import Fitted, check_columns
@@ -24,12 +24,12 @@ def blocks(
     seed: int = 0,
     data_dir: Path | None = None,
     wanted: Sequence[str] = (),
-    kinds: Kinds = NO_KINDS,
+    reading: Reading = NUMBERS,
 ) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
     """The columns and rows of a file or folder, or of a part of a set that has parts.
 
-    **Arguments:** `wanted`, the columns to read of a table where it has them all by name; `kinds`,
-    of those that are no numbers in it.
+    **Arguments:** `wanted`, the columns to read of a table where it has them all by name;
+    `reading`, how they become numbers.
     """
     named = sources.is_named(source)
     pixels = None if named else sources.pictures(source)
@@ -38,7 +38,7 @@ def blocks(
     elif not named and tables.is_table(source):
         # The first columns of an array that has more are any: their names say nothing.
         first = set(wanted) == set(default_names(len(wanted))) and not tables.has_names(source)
-        return tables.blocks(source, part, table.BLOCK, if_there(wanted, alone=first), kinds)
+        return tables.blocks(source, part, table.BLOCK, if_there(wanted, alone=first), reading)
     else:
         data = sources.load_data(source, seed, data_dir=data_dir)
         rows, columns = getattr(data, part), data.columns

@@ -96,7 +96,8 @@ def _keys_of(data: Dataset, part: str) -> np.ndarray:
 def _keys(rows: np.ndarray, c: np.ndarray | None = None) -> np.ndarray:
     """A 64-bit hash of every row: equal for equal rows, and in practice different for others."""
     both = rows if c is None else np.concatenate([rows, c], 1)
-    halves = np.ascontiguousarray(both + 0.0, np.float64).view(np.uint32)  # −0 as 0
+    both = np.where(np.isnan(both), np.nan, both + 0.0)  # one NaN for all, and −0 as 0
+    halves = np.ascontiguousarray(both, np.float64).view(np.uint32)
     odd = np.random.default_rng(0).integers(0, 2**63, halves.shape[1], np.uint64) * 2 + 1
     keys = np.zeros(len(halves), np.uint64)
     for column, factor in zip(halves.T, odd, strict=True):

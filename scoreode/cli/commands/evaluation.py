@@ -47,7 +47,7 @@ def nll(
         check_new(out, force)
     fitted = saved.load(run)
     place = options.part, options.seed, options.data_dir
-    columns, parts = blocks(source, *place, columns_of(fitted), fitted.data.kinds)
+    columns, parts = blocks(source, *place, columns_of(fitted), fitted.data.reading)
     apart, outside = with_conditions(fitted, columns, source), Beyond(fitted.data)
     decisive = asdict(replace(options, data_dir=None))
     identity = table.identity(run, source, decisive)

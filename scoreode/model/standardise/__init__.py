@@ -15,4 +15,7 @@ from scoreode.model.standardise.bijection import AbstractBijection as AbstractBi
 from scoreode.model.standardise.chain import Chain as Chain
 from scoreode.model.standardise.chain import Conditioning as Conditioning
 from scoreode.model.standardise.choice import choose as choose
+from scoreode.model.standardise.observed import ObservedPower as ObservedPower
+from scoreode.model.standardise.observed import ObservedScaling as ObservedScaling
+from scoreode.model.standardise.observed import Roles as Roles
 from scoreode.model.standardise.power import Power as Power

@@ -7,6 +7,7 @@ import numpy as np
 
 from scoreode.model.standardise.affine import Scaling
 from scoreode.model.standardise.bijection import AbstractBijection, Array
+from scoreode.model.standardise.observed import Roles
 
 
 class Chain(eqx.Module):
@@ -16,7 +17,7 @@ class Chain(eqx.Module):
     """
 
     parts: tuple[AbstractBijection, ...]
-    condition: "Conditioning | None" = None
+    condition: "Conditioning | Roles | None" = None
 
     @classmethod
     def fit(cls, families: tuple[type[AbstractBijection], ...], x: np.ndarray) -> Self:
@@ -30,6 +31,12 @@ class Chain(eqx.Module):
     @classmethod
     def identity(cls, families: tuple[type[AbstractBijection], ...], d: int) -> Self:
         return cls(tuple(family.identity(d) for family in families))
+
+    def standardise(self, c: Array | None) -> Array | None:
+        """The standardised c (..., k); None without conditions."""
+        if self.condition is None or c is None:
+            return None
+        return self.condition.standardise(c, self.parts)
 
     def forward(self, x: Array, c: Array | None = None) -> tuple[Array, Array]:
         """z (..., d) and log |det ∂T/∂x| (...,); without c, those of the parts only."""
@@ -81,7 +88,12 @@ class Conditioning(eqx.Module):
         residual = None if family is None else family.identity(d)
         return cls(Scaling.identity(k), np.zeros((k, d)), residual)
 
-    def standardise(self, c: Array) -> Array:
+    @property
+    def size(self) -> int:
+        """How many numbers the conditions are."""
+        return len(self.W)
+
+    def standardise(self, c: Array, parts: tuple[AbstractBijection, ...] = ()) -> Array:  # noqa: ARG002
         """c (..., k) with mean 0 and variance 1."""
         return self.scaling.forward(c)[0]
 

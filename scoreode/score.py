@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode._typing import Example, Network, Scalar
-from scoreode.network import CellNoise
+from scoreode.network import CellNoise, Masked
 from scoreode.process import AbstractProcess
 
 _FADING = 2.0  # F is a fortieth at 1.5 radii
@@ -91,6 +91,8 @@ class ScoreModel(eqx.Module):
         y, log_snr = x / jnp.hypot(alpha, sigma), self.process.log_snr(t)
         F = self.network(y, log_snr, *conditions)
         if self.radius is not None:
+            if isinstance(self.network, Masked) and self.c is not None:
+                y = self.network.diffused(self.c) * y
             beyond = jnp.maximum(jnp.sum(y**2) / self.radius**2 - 1, 0)
             F = F / (1 + (_FADING * beyond) ** 4)
         return self.parametrisation.score(F, x, alpha, sigma)

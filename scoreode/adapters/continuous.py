@@ -13,8 +13,8 @@ from scoreode.train import saved
 def continuous(model: Any) -> Fitted:
     """The trained density of a fitted `ScoreODE`, of a run's folder, or as it is.
 
-    **Raises:** `InputError` for categories and for discrete columns, which have no density, and for
-    a folder that holds no run.
+    **Raises:** `InputError` for categories and discrete columns, which have no density, for rows
+    with missing values, and for a folder that holds no run.
     """
     if isinstance(model, str | Path):
         fitted = saved.load(Path(model))
@@ -27,6 +27,8 @@ def continuous(model: Any) -> Fitted:
         raise InputError(
             "the model has categories: they have no density; fit it without them, or given them"
         )
+    if fitted.data.has_roles:
+        raise InputError("the model is of rows with missing values; fit it to whole rows")
     if fitted.dequantisation is not None:
         raise InputError(
             "the model has discrete columns: they have no density; fit it without them"

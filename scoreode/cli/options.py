@@ -7,7 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from scoreode.data import Dataset, bin_widths, condition_on, declare, on_grid, on_support, sources
+from scoreode.data import (
+    Dataset,
+    Description,
+    bin_widths,
+    condition_on,
+    declare,
+    on_grid,
+    on_support,
+    sources,
+)
 from scoreode.data.columns import Pick, everything, names_in, only, without
 from scoreode.data.domains import Support, as_declared
 from scoreode.data.mixed import check_numbers, set_apart
@@ -67,6 +76,7 @@ class FitOptions:
     bounds: tuple[str, ...] = ()
     period: tuple[str, ...] = ()
     dequantise: str = "uniform"
+    subsets: bool = False
     data_dir: Path | None = None
     seed: int = 0
 
@@ -81,7 +91,11 @@ class FitOptions:
             raise InputError(f"{source}: has no columns to choose from; leave --{chooser} out")
         if self.given is not None:
             data = condition_on(data, names_in(self.given))
-        data = set_apart(data)
+        start = None if self.init_from is None else self._start
+        if start is not None and self.subsets and not start.subsets:
+            raise InputError(f"--subsets: {self.init_from} was trained without; leave one out")
+        gaps, subsets = (start.gaps, start.subsets) if start else ((), self.subsets)
+        data = set_apart(data, gaps, subsets=subsets)
         widths = self._bin_widths(data)
         data = data if widths is None else on_grid(data, widths)
         return on_support(data, self._support(data))
@@ -105,14 +119,19 @@ class FitOptions:
         Booleans on a grid that is declared are numbers.
         """
         if self.init_from is not None:
-            known = saved.read_config(RunFolder.existing(self.init_from))[1]
-            return Reading(known.kinds)
+            return Reading(self._start.kinds, gaps=self._start.gaps_of_all)
         categories = () if self.categories is None else tuple(names_in(self.categories))
         named = [str(width).rpartition("=")[0] for width in self.bin_width]
         if self.discrete == "auto" or (named and not any(named)):
-            return Reading(categories=categories, numbers=None)
+            return Reading(categories=categories, numbers=None, gaps=None)
         named += [] if self.discrete is None else names_in(self.discrete)
-        return Reading(categories=categories, numbers=tuple(named))
+        return Reading(categories=categories, numbers=tuple(named), gaps=None)
+
+    @property
+    def _start(self) -> Description:
+        """The data of the run to start from."""
+        assert self.init_from is not None
+        return saved.read_config(RunFolder.existing(self.init_from))[1]
 
     def _bin_widths(self, data: Dataset) -> Sequence[float] | None:
         """The grid that is declared, detected, or that of the run to start from; None: as it is."""

@@ -59,6 +59,7 @@ def fit(
     bounds: Annotated[tuple[str, ...], default("none")] = (),
     period: Annotated[tuple[str, ...], default("none")] = (),
     dequantise: Literal["uniform", "variational", "truncated-normal"] = "uniform",
+    subsets: Flag = False,
     data_dir: DataDir = None,
     distributed: Flag = False,
     seed: int = 0,
@@ -125,6 +126,7 @@ def fit(
         bounds: of columns that cannot be beyond them: NAME=LOW:HIGH, NAME=LOW: or NAME=:HIGH.
         period: of columns of angles: NAME=PERIOD, after which values are the same point.
         dequantise: noise in the cells of a grid, learnt with the model if variational.
+        subsets: learn the density of every set of columns, for rows that lack any values.
         distributed: this is one of several processes that train together, under SLURM or mpirun.
         seed: of everything random.
         tensorboard: write TensorBoard events into the run's folder, too.

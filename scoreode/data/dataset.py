@@ -13,6 +13,7 @@ from scoreode.data import stored
 from scoreode.data.domains import Support
 from scoreode.data.images import Images, Pixels
 from scoreode.data.kinds import Kinds, categories_in, indicators, width
+from scoreode.data.roles import n_roles, roles_of, with_roles
 from scoreode.data.stored import Stored, blocks
 from scoreode.data.toy import AbstractToy
 from scoreode.errors import InputError, listing
@@ -65,6 +66,9 @@ class Dataset:
     conditions, too: `categories` are the first of them, whose law is modelled beside p(x | c), so
     that the density is that of all; `layout` has the names of columns and categories in order.
     `support` has the domains of columns that are bounded or angles.
+
+    `gaps` are the columns that lack values in some rows, where they are NaN; which they are is
+    modelled, too. With `subsets` the densities of all sets of columns are.
     """
 
     name: str
@@ -86,6 +90,13 @@ class Dataset:
     categories: tuple[str, ...] = ()
     layout: tuple[str, ...] = ()
     support: Support = field(default_factory=dict)
+    gaps: tuple[str, ...] = ()
+    subsets: bool = False
+
+    @property
+    def has_roles(self) -> bool:
+        """Whether a network is told the role of every column; see `data.roles`."""
+        return bool(self.gaps) or self.subsets
 
     @cached_property
     def extremes(self) -> Extremes:
@@ -111,19 +122,29 @@ class Dataset:
     @property
     def n_conditions(self) -> int:
         """How many numbers the rows are conditioned on: of a category, as many as indicators."""
-        return 0 if self.conditions is None else width(self.conditions.columns, self.kinds)
+        names = () if self.conditions is None else self.conditions.columns
+        return width(names, self.kinds) + (n_roles(len(self.columns)) if self.has_roles else 0)
 
     @cached_property
     def coded(self) -> "Dataset":
-        """The same with indicators in place of categories among the conditions."""
+        """The same with indicators in place of categories among the conditions, and with the roles
+        of the columns, if a network is told them."""
         given = self.conditions
-        if given is None or not categories_in(given.columns, self.kinds):
+        named = () if given is None else given.columns
+        if not (self.has_roles or categories_in(named, self.kinds)):
             return self
-        parts = ("train", "validation", "test")
-        c = {p: indicators(getattr(given, p), given.columns, self.kinds) for p in parts}
+        c = {}
+        for part in ("train", "validation", "test"):
+            x = getattr(self, part)
+            c[part] = np.empty((len(x), 0))
+            if given is not None:
+                c[part] = indicators(getattr(given, part), named, self.kinds)
+            if self.has_roles:
+                c[part] = with_roles(c[part], *roles_of(np.isnan(x), self.columns, self.gaps))
         names = tuple(f"c{i}" for i in range(self.n_conditions))
         conditions = Conditions(**c, columns=names) if names else None
-        return replace(self, conditions=conditions, kinds={}, categories=())
+        plain = {"kinds": {}, "categories": (), "gaps": (), "subsets": False}
+        return replace(self, conditions=conditions, **plain)
 
 
 def condition_on(data: Dataset, names: Sequence[str]) -> Dataset:
@@ -304,5 +325,6 @@ def check_varied(
 
 
 def _extremes(rows: Part) -> Extremes:
-    low, high = zip(*((block.min(0), block.max(0)) for block in blocks(rows)), strict=True)
-    return np.min(low, 0), np.max(high, 0)
+    least, most = np.fmin.reduce, np.fmax.reduce  # of the values that are there
+    low, high = zip(*((least(block), most(block)) for block in blocks(rows)), strict=True)
+    return least(low), most(high)

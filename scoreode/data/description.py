@@ -9,7 +9,9 @@ import numpy as np
 from scoreode.data import domains
 from scoreode.data.dataset import Conditions, Dataset
 from scoreode.data.domains import Support
-from scoreode.data.kinds import Kinds, from_json, to_json, width
+from scoreode.data.kinds import Category, Kinds, from_json, to_json, width
+from scoreode.data.reading import Reading
+from scoreode.data.roles import n_roles
 from scoreode.data.stored import Stored, blocks
 
 Range = tuple[tuple[float, ...], tuple[float, ...]]
@@ -24,7 +26,7 @@ class Description:
     column, or of all pixels; `bin_range` those of the values on a grid; `pixel_range` the values of
     a black and of a white pixel. `fingerprint` tells other rows of the same shape. `conditions` are
     all columns that x is conditioned on; the first are the `categories`, whose law is modelled too.
-    `kinds`, `layout` and `support` are as in `Dataset`.
+    `kinds`, `layout`, `support`, `gaps` and `subsets` are as in `Dataset`.
     """
 
     name: str
@@ -45,6 +47,33 @@ class Description:
     categories: tuple[str, ...] = ()
     layout: tuple[str, ...] = ()
     support: Support = field(default_factory=dict)
+    gaps: tuple[str, ...] = ()
+    subsets: bool = False
+
+    @property
+    def has_roles(self) -> bool:
+        """Whether the network is told the role of every column; see `data.roles`."""
+        return bool(self.gaps) or self.subsets
+
+    @property
+    def with_mass(self) -> tuple[str, ...]:
+        """What has a law of exact masses: the categories, and whether values are missing."""
+        return self.categories + self.gaps
+
+    @property
+    def gaps_of_all(self) -> tuple[str, ...]:
+        """The columns that lacked values in training, categories among them."""
+        kinds = ((name, self.kinds.get(name)) for name in self.categories)
+        return (*self.gaps, *(n for n, k in kinds if isinstance(k, Category) and k.has_gaps))
+
+    @property
+    def reading(self) -> Reading:
+        """How columns become numbers, as in training; values may be missing where some were."""
+        return Reading(self.kinds, gaps=None if self.subsets else self.gaps_of_all)
+
+    def is_gap(self, x: np.ndarray) -> np.ndarray:
+        """Whether the values of `gaps` are missing in rows (n, d), bool (n, len(gaps))."""
+        return np.isnan(x[:, [self.columns.index(name) for name in self.gaps]])
 
     @property
     def given(self) -> tuple[str, ...]:
@@ -84,7 +113,8 @@ class Description:
     @property
     def n_conditions(self) -> int:
         """How many numbers x is conditioned on; see `Dataset.n_conditions`."""
-        return width(self.conditions, self.kinds)
+        found = width(self.conditions, self.kinds)
+        return found + (n_roles(len(self.columns)) if self.has_roles else 0)
 
     @classmethod
     def of(cls, data: Dataset) -> Self:
@@ -112,6 +142,8 @@ class Description:
             categories=data.categories,
             layout=data.layout,
             support=data.support,
+            gaps=data.gaps,
+            subsets=data.subsets,
         )
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from scoreode.data.kinds import NO_KINDS, Category, Kind, Kinds, missing, times_of
+from scoreode.data.kinds import NO_KINDS, NO_VALUES, Category, Kind, Kinds, missing, times_of
 from scoreode.data.reading import Reading, times_in
 from scoreode.errors import InputError, listing
 
@@ -25,7 +25,7 @@ def read_frame(
     """
     check_rows(frame, source)
     kinds, problems = reading.kinds(frame, source)
-    return *from_frame(frame, source, kinds=kinds, problems=problems), kinds
+    return *from_frame(frame, source, kinds=kinds, problems=problems, gaps=reading.gaps), kinds
 
 
 def from_frame(
@@ -34,11 +34,13 @@ def from_frame(
     first_row: int = 0,
     kinds: Kinds = NO_KINDS,
     problems: Sequence[str] = (),
+    gaps: Sequence[str] | None = (),
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Rows and column names of a polars or pandas DataFrame.
 
     **Arguments:** `first_row`, the number of the first row in its table; `kinds` of the columns
-    that are no plain numbers, and `problems` with them that are known already.
+    that are no plain numbers, and `problems` with them that are known already; `gaps`, the columns
+    that may lack values (None: all).
 
     **Raises:** `InputError` if columns are not numeric, hold missing values, or hold different
     whole numbers that are equal in float64 (it names all of them); if two columns have one name;
@@ -62,7 +64,7 @@ def from_frame(
         *problems,
         _text_problem({name: (i + first_row + 1, arrays[name][i]) for name, i in text.items()}),
         _merged_problem(merged),
-        _missing_problem(numbers, numeric, first_row),
+        _missing_problem(numbers, numeric, first_row, gaps),
     ]
     _refuse(source, found)
     return rows, columns
@@ -77,9 +79,13 @@ def check_rows(frame: Any, source: str) -> None:
 
 
 def numeric_rows(
-    rows: np.ndarray, columns: Sequence[str], source: str, first_row: int = 0
+    rows: np.ndarray,
+    columns: Sequence[str],
+    source: str,
+    first_row: int = 0,
+    gaps: Sequence[str] | None = (),
 ) -> np.ndarray:
-    """The rows (n, d) in float64.
+    """The rows (n, d) in float64; NaN only in `gaps` (None: in any column).
 
     **Raises:** `InputError` with the problem, the columns and the rows, counted from 1.
     """
@@ -96,7 +102,7 @@ def numeric_rows(
         )
     check_whole(rows, columns, source)
     rows = rows.astype(np.float64)
-    _refuse(source, [_missing_problem(rows, columns, first_row)])
+    _refuse(source, [_missing_problem(rows, columns, first_row, gaps)])
     return rows
 
 
@@ -152,7 +158,8 @@ def _numbers(values: np.ndarray) -> tuple[np.ndarray, int | None]:
     numbers = np.full(len(values), np.nan)
     for i, value in enumerate(values.astype(str) if values.dtype.kind in "mM" else values):
         try:
-            numbers[i] = np.nan if missing(value) else float(value)
+            nothing = missing(value) or (isinstance(value, str) and value.strip() in NO_VALUES)
+            numbers[i] = np.nan if nothing else float(value)
         except (TypeError, ValueError, OverflowError):
             return numbers, i
     return numbers, None
@@ -194,16 +201,27 @@ def _merged_problem(merged: dict[str, tuple[int, int]]) -> str:
     )
 
 
-def _missing_problem(rows: np.ndarray, columns: Sequence[str], first_row: int) -> str:
+def _missing_problem(
+    rows: np.ndarray, columns: Sequence[str], first_row: int, gaps: Sequence[str] | None
+) -> str:
     bad: np.ndarray = ~(np.abs(rows) < _LARGEST)
     if not bad.any():
         return ""
+    may_lack = [gaps is None or name in gaps for name in columns]
+    bad &= ~(np.isnan(rows) & may_lack)
+    if not bad.any():
+        return ""
+    what, remedy = "missing, infinite or huge values", "fill them in or drop the rows"
+    if gaps is None:
+        what, remedy = "infinite or huge values", "correct them, or leave them out as missing"
+    elif gaps and np.isnan(rows[bad]).all():
+        what, remedy = "missing values", "training had none there: fill them in, or fit for subsets"
     numbers = (np.flatnonzero(bad.any(axis=1)) + first_row + 1).tolist()
     names = [columns[i] for i in np.flatnonzero(bad.any(axis=0)).tolist()]
     return (
-        f"missing, infinite or huge values in row{'s' * (len(numbers) > 1)} {listing(numbers)},"
+        f"{what} in row{'s' * (len(numbers) > 1)} {listing(numbers)},"
         f" column{'s' * (len(names) > 1)} {listing(names)} (the first is {_text(rows[bad][0])});"
-        " fill them in or drop the rows"
+        f" {remedy}"
     )
 
 

@@ -38,18 +38,25 @@ def bin_widths(
             raise InputError(
                 f'discrete {discrete!r}: give "auto", or a list of columns: [{discrete!r}]'
             )
-        widths = [detected_width(column) for column in rows.T]
+        widths = [detected_width(there(column)) for column in rows.T]
     else:
         declared = indices(discrete, columns)
-        widths = [width_of(rows[:, j]) if j in declared else 0.0 for j in range(len(columns))]
+        widths = [
+            width_of(there(rows[:, j])) if j in declared else 0.0 for j in range(len(columns))
+        ]
         for j in declared:
             if not widths[j]:
-                shown = ", ".join(f"{value:g}" for value in np.unique(rows[:, j])[:_SHOWN])
+                shown = ", ".join(f"{value:g}" for value in np.unique(there(rows[:, j]))[:_SHOWN])
                 raise InputError(
                     f"column {columns[j]}: declared discrete, but its values ({shown} …) are no"
                     " multiples of one width apart; round them, or leave it out of `discrete`"
                 )
     return tuple(widths) if any(widths) else None
+
+
+def there(column: np.ndarray) -> np.ndarray:
+    """The values of a column that are not missing."""
+    return column[~np.isnan(column)] if column.dtype.kind == "f" else column
 
 
 def detected_width(column: np.ndarray) -> float:
@@ -133,6 +140,9 @@ def on_grid(data: Dataset, bin_width: Sequence[float]) -> Dataset:
     if not all(np.isfinite(w) and w >= 0 for w in widths) or not any(widths):
         raise InputError(f"bin width {widths}: must be positive, or 0 for a continuous column")
     first = np.asarray(data.train[:1][0, : len(widths)], np.float64)
+    if np.isnan(first).any():  # of the first value there is
+        columns = (there(column) for column in np.asarray(data.train[:]).T[: len(widths)])
+        first = np.array([column[0] for column in columns])
     edges = tuple(np.where(_off_grid(first, widths, 0.0), first, 0.0).tolist())
     one = len(widths) == 1
     data = replace(

@@ -14,7 +14,7 @@ import numpy as np
 
 from scoreode.errors import InputError
 
-Level = str | bool | int | float
+Level = str | bool | int | float | None
 Values = Sequence[Any] | np.ndarray
 _LEAST_ROWS, _LEAST_SHARE = 10, 1 / 500  # of the rows, of a level with an indicator of its own
 _DAY, _CLOCK, _OFFSET = (
@@ -31,9 +31,10 @@ _YEARS = np.array(["0001-01-01", "9999-12-31"], "datetime64[us]").astype(np.int6
 class Category:
     """A column of few values without a unit.
 
-    **Arguments:** `levels`, its values in order; `source`, "text", "boolean", "category" or
-    "number", the type that they came as; `ordered`, whether a column of type category was; `groups`
-    of levels that share an indicator, one number a level, from 0 on.
+    **Arguments:** `levels`, its values in order, and None last where training lacked some;
+    `source`, "text", "boolean", "category" or "number", the type that they came as; `ordered`,
+    whether a column of type category was; `groups` of levels that share an indicator, one number a
+    level, from 0 on.
     """
 
     levels: tuple[Level, ...]
@@ -42,14 +43,14 @@ class Category:
     groups: tuple[int, ...] = ()
 
     def encode(self, values: Values, place: str, first_row: int = 0) -> np.ndarray:
-        """The numbers of the levels, NaN where there is no value.
+        """The numbers of the levels; NaN where there is no value and None is no level.
 
         **Raises:** `InputError` naming the `place` and the row of a value that is no level.
         """
         numbers = {level: i for i, level in enumerate(self.levels)}
         codes = np.empty(len(values))
         for i, value in enumerate(values):
-            code = np.nan if missing(value) else numbers.get(as_level(value))
+            code = numbers.get(None, np.nan) if missing(value) else numbers.get(as_level(value))
             if code is None:
                 code = numbers.get(str(value))
             if code is None:
@@ -81,6 +82,16 @@ class Category:
         rest = len(alone) + 1 if counts[rare].sum() >= least else 0
         own = {j: group for group, j in enumerate(alone, 1)} | {most: 0}
         return replace(self, groups=tuple(own.get(j, rest) for j in range(len(counts))))
+
+    @property
+    def n_values(self) -> int:
+        """How many levels are values."""
+        return len(self.levels) - self.has_gaps
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether no value is a level, too."""
+        return None in self.levels
 
     @property
     def n_indicators(self) -> int:
@@ -118,17 +129,23 @@ class Date:
         From 1835 to 2105 they are those that were encoded; further away microseconds are lost.
         """
         size = _MICROSECONDS[self.unit]
-        numbers = np.clip(numbers, *(_YEARS / size))
+        there = ~np.isnan(numbers)
+        numbers = np.where(there, np.clip(numbers, *(_YEARS / size)), 0.0)
         if self.unit == "day" and self.whole and self.source != "time":
-            return np.rint(numbers).astype(np.int64).astype("datetime64[D]")
+            days = np.rint(numbers).astype(np.int64).astype("datetime64[D]")
+            return np.where(there, days, np.datetime64("NaT", "D"))
         ticks = np.rint(numbers) * size if self.whole else np.rint(numbers * size)
-        return np.clip(ticks, *_YEARS).astype(np.int64).astype("datetime64[us]")
+        times = np.clip(ticks, *_YEARS).astype(np.int64).astype("datetime64[us]")
+        return np.where(there, times, np.datetime64("NaT", "us"))
 
-    def as_text(self, numbers: np.ndarray) -> list[str]:
-        """Times as text of ISO 8601."""
+    def as_text(self, numbers: np.ndarray) -> list[str | None]:
+        """Times as text of ISO 8601; None for NaN."""
         times = self.decode(numbers)
         unit = "D" if times.dtype == "datetime64[D]" else "s" if self.whole else "us"
-        return np.char.add(np.datetime_as_string(times, unit=unit), "Z" * bool(self.zone)).tolist()
+        texts = np.char.add(np.datetime_as_string(times, unit=unit), "Z" * bool(self.zone)).tolist()
+        return [
+            None if nothing else text for text, nothing in zip(texts, np.isnat(times), strict=True)
+        ]
 
     @classmethod
     def of(cls, times: np.ndarray, source: str, zone: str | None = None) -> "Date":
@@ -184,6 +201,10 @@ def indicators(c: np.ndarray, columns: Sequence[str], kinds: Kinds) -> np.ndarra
         kind = kinds.get(name)
         parts.append(kind.indicators(column) if isinstance(kind, Category) else column[:, None])
     return np.concatenate([np.empty((len(c), 0)), *parts], axis=1)
+
+
+NO_VALUES = ("", "NA", "N/A", "NULL", "null", "None")
+"""Texts that stand for no value among numbers; among other texts they are values."""
 
 
 def missing(value: Any) -> bool:

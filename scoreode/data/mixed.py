@@ -1,10 +1,11 @@
 """Tables of numbers, categories and dates: categories apart from the rest, and what is said."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from scoreode.data import gaps
 from scoreode.data.dataset import Conditions, Dataset
 from scoreode.data.kinds import Category, Date, Kinds, categories_in
 from scoreode.errors import InputError, listing
@@ -12,16 +13,21 @@ from scoreode.errors import InputError, listing
 _PARTS = ("train", "validation", "test")
 
 
-def set_apart(data: Dataset) -> Dataset:
+def set_apart(data: Dataset, known: Sequence[str] = (), *, subsets: bool = False) -> Dataset:
     """The data set whose categories are conditions of its numbers, with their law to be modelled.
 
     The levels of all categories are grouped by the training rows; see `Category.grouped`.
 
-    **Raises:** `InputError` for categories of which training has one level only.
+    **Arguments:** `known` and `subsets`, see `gaps.with_gaps`.
+
+    **Raises:** `InputError` for categories of which training has one level only, for columns
+    without a value, and for conditions that are missing in some rows.
     """
+    _check_conditions(data)
     names = categories_in(data.columns, data.kinds)
     if names:
         data = _apart(data, names)
+    data = gaps.with_gaps(data, known, subsets=subsets)
     if data.conditions is None or not categories_in(data.conditions.columns, data.kinds):
         return data
     kinds = dict(data.kinds)
@@ -30,6 +36,20 @@ def set_apart(data: Dataset) -> Dataset:
         if isinstance(kind, Category):
             kinds[name] = kind.grouped(column)
     return replace(data, kinds=kinds)
+
+
+def _check_conditions(data: Dataset) -> None:
+    """Raises `InputError` for columns among the conditions that lack values."""
+    if data.conditions is None:
+        return
+    for j, name in enumerate(data.conditions.columns):
+        kind = data.kinds.get(name)
+        lacks = any(np.isnan(getattr(data.conditions, part)[:, j]).any() for part in _PARTS)
+        if lacks or (isinstance(kind, Category) and kind.has_gaps):
+            raise InputError(
+                f"{data.name}: column {name} lacks values, and a density is given all of its"
+                " conditions: fill them in, drop the rows, or model the column with the others"
+            )
 
 
 def _apart(data: Dataset, names: list[str]) -> Dataset:
@@ -75,12 +95,15 @@ def check_numbers(names: Collection[str], data: Dataset, option: str) -> None:
 
 def described(kinds: Kinds) -> dict[str, str]:
     """The categories with the numbers of their levels, and the dates with their units."""
-    levels = [f"{name} ({len(k.levels)})" for name, k in kinds.items() if isinstance(k, Category)]
+    levels = [f"{name} ({k.n_values})" for name, k in kinds.items() if isinstance(k, Category)]
     dates = [f"{name} ({k.unit}s)" for name, k in kinds.items() if isinstance(k, Date)]
     found = {"categories and their levels": levels, "dates, since 1970-01-01": dates}
     return {what: listing(names) for what, names in found.items() if names}
 
 
 def note_of(data: Dataset) -> str | None:
-    """What was taken as categories and dates, in one line; None where all columns are numbers."""
-    return "; ".join(f"{what}: {names}" for what, names in described(data.kinds).items()) or None
+    """What was taken as categories and dates, and where values are missing, in one line; None for
+    numbers only that are all there."""
+    found = [f"{what}: {names}" for what, names in described(data.kinds).items()]
+    missing = gaps.note_of(data)
+    return "; ".join([*found, *([] if missing is None else [missing])]) or None

@@ -32,8 +32,8 @@ def messages(rows: np.ndarray, columns: Sequence[str], *, numbered: bool = True)
             more = f" and {len(absurd) - _SHOWN} more" if len(absurd) > _SHOWN else ""
             found.append(
                 f"column {name}: {listing(shown)}{more} far from all other values, the median being"
-                f" {np.median(column):.3g}. The heavy tail of the density holds such rows; correct"
-                " or drop them if they are wrong"
+                f" {np.nanmedian(column):.3g}. The heavy tail of the density holds such rows;"
+                " correct or drop them if they are wrong"
             )
     return found
 
@@ -52,8 +52,8 @@ def of_data(data: Dataset) -> list[str]:
 def is_absurd(column: np.ndarray) -> np.ndarray:
     """Which values of a column are absurd, bool of its shape."""
     nothing = np.zeros(len(column), bool)
-    low, median, high = np.quantile(column, (0.25, 0.5, 0.75))
-    distance = np.abs(column - median)
+    low, median, high = np.nanquantile(column, (0.25, 0.5, 0.75))
+    distance = np.abs(np.where(np.isnan(column), median, column) - median)
     ordered = np.sort(distance)
     far = int(np.searchsorted(ordered, _SPREADS * (high - low) / _QUARTILES, side="right"))
     if high == low or far == len(ordered) or len(ordered) - far > _MOST_SHARE * len(ordered):

@@ -51,8 +51,10 @@ def write_rows(
     if path.suffix == ".npz":
         write_columns(path, {"x": rows})
     else:
-        whole = None if path.suffix == ".npy" else whole
-        write_columns(path, by_column(rows, columns, whole, kinds), kinds)
+        array = path.suffix == ".npy"
+        by_name = zip(columns, rows.T, strict=True)
+        found = dict(by_name) if array else by_column(rows, columns, whole, kinds)
+        write_columns(path, found, kinds)
 
 
 def by_column(
@@ -64,7 +66,7 @@ def by_column(
     """Rows (n, d) as a dict of columns; those marked `whole` are integers.
 
     Of those of another kind categories are their levels, and dates are datetime64, or text if they
-    were.
+    were. Columns that lack values are lists with None in their places.
     """
     whole = [False] * len(columns) if whole is None else whole
     found = {}
@@ -74,6 +76,9 @@ def by_column(
             found[name] = kind.decode(column)
         elif isinstance(kind, Date):
             found[name] = kind.as_text(column) if kind.source == "text" else kind.decode(column)
+        elif np.isnan(column).any():
+            number = int if integers else float
+            found[name] = [None if np.isnan(value) else number(value) for value in column]
         else:
             found[name] = column.astype(np.int64) if integers else column
     return found
@@ -94,8 +99,9 @@ def as_frame(columns: Mapping[str, Any], kinds: Kinds, library: str) -> Any:
             utc = column.dt.replace_time_zone("UTC")
             frame = frame.with_columns(utc.dt.convert_time_zone(kind.zone))
         elif isinstance(kind, Category) and kind.source == "category":
-            enum = pl.Enum(list(map(str, kind.levels))) if kind.ordered else pl.Categorical
-            texts = all(isinstance(level, str) for level in kind.levels)
+            levels = kind.levels[: kind.n_values]
+            enum = pl.Enum(list(map(str, levels))) if kind.ordered else pl.Categorical
+            texts = all(isinstance(level, str) for level in levels)
             frame = frame.with_columns(column.cast(enum)) if texts else frame
     return frame
 
@@ -112,7 +118,8 @@ def _as_pandas(columns: Mapping[str, Any], kinds: Kinds) -> Any:
         elif isinstance(kind, Date) and kind.source == "date":
             frame[name] = pd.Series([t.item() for t in columns[name]], dtype=object)
         elif isinstance(kind, Category) and kind.source == "category":
-            frame[name] = pd.Categorical(columns[name], kind.levels, ordered=kind.ordered)
+            levels = kind.levels[: kind.n_values]
+            frame[name] = pd.Categorical(columns[name], levels, ordered=kind.ordered)
     return frame
 
 

@@ -1,12 +1,13 @@
 """Which kind every column of a table is: by its type and values, or as it was in training."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from scoreode.data.kinds import (
     NO_KINDS,
+    NO_VALUES,
     Category,
     Date,
     Kind,
@@ -30,12 +31,13 @@ class Reading:
 
     **Arguments:** `known`, the kinds of training (None: they are found); `categories`, names of
     columns that are categories, whatever they hold; `numbers`, names of booleans that are numbers
-    (None: all of them).
+    (None: all of them); `gaps`, names of the columns that may lack values (None: all).
     """
 
     known: Kinds | None = None
     categories: tuple[str, ...] = ()
     numbers: tuple[str, ...] | None = ()
+    gaps: tuple[str, ...] | None = ()
 
     def kinds(self, frame: Any, source: str) -> tuple[Kinds, list[str]]:
         """The kinds of the columns of a DataFrame that are no numbers, and what is wrong with them.
@@ -54,8 +56,10 @@ class Reading:
                 f"{source}: has no column {listing(unknown)} to take as a category; it has"
                 f" {listing(columns)}"
             )
-        found = {str(name): self._kind(frame[name], str(name)) for name in frame.columns}
-        kinds = {name: kind for name, kind in found.items() if kind is not None}
+        kinds = {}
+        for name in frame.columns:
+            if (kind := self._kind(frame[name], str(name))) is not None:
+                kinds[str(name)] = self._with_gaps(kind, frame[name], str(name))
         return kinds, [_problem(name, kind, len(frame)) for name, kind in kinds.items()]
 
     @property
@@ -64,6 +68,13 @@ class Reading:
         known = (self.known or {}).items()
         texts = [name for name, kind in known if kind.source == "text"]
         return (*self.categories, *texts)
+
+    def _with_gaps(self, kind: Kind, series: Any, name: str) -> Kind:
+        """The kind, with no value as the last level of a category that may lack some and does."""
+        if not isinstance(kind, Category) or not (self.gaps is None or name in self.gaps):
+            return kind
+        lacks = any(map(missing, np.asarray(series).tolist()))
+        return replace(kind, levels=(*kind.levels, None)) if lacks else kind
 
     def _kind(self, series: Any, name: str) -> Kind | None:
         """What a column is; None of numbers, and of what cannot be read."""
@@ -87,6 +98,7 @@ class Reading:
             return None if numbers else _category(series, "boolean")
         if values.dtype.kind not in "OUT" or not any(issubclass(t, str) for t in types):
             return None
+        there = [value for value in there if value not in NO_VALUES]
         if 2 * sum(map(_is_number, there)) >= len(there):
             return None
         return _category(series, "text")
@@ -147,7 +159,10 @@ def _problem(name: str, kind: Kind, n: int) -> str:
     """Why a category says nothing; empty if it may."""
     if not isinstance(kind, Category):
         return ""
-    k, texts = len(kind.levels), [isinstance(level, str) for level in kind.levels]
+    if not kind.n_values:
+        return f"column {name!r} holds no values; drop it"
+    values = kind.levels[: kind.n_values]
+    k, texts = len(kind.levels), [isinstance(level, str) for level in values]
     if kind.source != "category" and len(set(texts)) > 1:
         number, text = (kind.levels[texts.index(is_text)] for is_text in (False, True))
         return (
@@ -160,7 +175,7 @@ def _problem(name: str, kind: Kind, n: int) -> str:
             " drop it"
         )
     if k > max(_FEW, n // 2):
-        shown = ", ".join(repr(level) for level in kind.levels[:_SHOWN])
+        shown = ", ".join(repr(level) for level in values[:_SHOWN])
         return (
             f"column {name!r} is a category of {k} levels in {n} rows ({shown} …), as of names or"
             " identifiers: drop it"

@@ -91,7 +91,7 @@ def read_kinds(
     source = _source(path)
     if source.kind in (".npy", ".npz"):
         _check_array(source, reading)
-        return *_read_numpy(source, pick), {}
+        return *_read_numpy(source, pick, reading), {}
     frame, columns = _scan(source, pick, reading)
     with _readable(source):
         frame = frame.collect()
@@ -104,28 +104,28 @@ def blocks(
     part: str,
     size: int,
     pick: Pick = everything,
-    kinds: Kinds = NO_KINDS,
+    reading: Reading = NUMBERS,
     within: range | None = None,
 ) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
     """The columns of a file, and its rows in blocks of at most `size`, checked as by `read`.
 
     A .csv, .parquet or .npy file is never in memory as a whole. `part` selects the part of an .npz
-    with several. `kinds` are those of the columns that are no numbers. `within` are the numbers of
-    the rows that are asked for, of those that `count` counts (None: all).
+    with several. `reading`, as in training. `within` are the numbers of the rows that are asked
+    for, of those that `count` counts (None: all).
 
     **Raises:** `InputError` as `read` does; for a bad row when its block is read.
     """
-    source, reading = _source(path), Reading(kinds)
+    source = _source(path)
     if source.kind in (".npy", ".npz"):
         _check_array(source, reading)
-        return _numpy_blocks(source, part, size, pick, within)
+        return _numpy_blocks(source, part, size, pick, reading, within)
     frame, columns = _scan(source, pick, reading)
     if within is None:
-        return columns, _frame_blocks(frame, source, size, kinds)
+        return columns, _frame_blocks(frame, source, size, reading)
     if not within:
         return columns, iter(())
     frame = _slice(frame, source, within)
-    return columns, _frame_blocks(frame, source, size, kinds, within.start)
+    return columns, _frame_blocks(frame, source, size, reading, within.start)
 
 
 def count(path: str | os.PathLike[str], part: str) -> int:
@@ -169,13 +169,14 @@ def _rows_of(parts: dict[str, np.ndarray], part: str, source: str) -> np.ndarray
 
 
 def _numpy_blocks(
-    source: _Source, part: str, size: int, pick: Pick, within: range | None
+    source: _Source, part: str, size: int, pick: Pick, reading: Reading, within: range | None
 ) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
     (parts, columns), name = _arrays(source, pick), source.name
     rows = _rows_of(parts, part, name)
     first, stop = (0, len(rows)) if within is None else (within.start, within.stop)
     slices = ((i, rows[i : min(i + size, stop)]) for i in range(first, stop, size))
-    return columns, (numeric_rows(block, columns, name, i) for i, block in slices)
+    checked = (numeric_rows(block, columns, name, i, reading.gaps) for i, block in slices)
+    return columns, checked
 
 
 def _length(frame: Any, source: _Source) -> int:
@@ -199,12 +200,13 @@ def _slice(frame: Any, source: _Source, within: range) -> Any:
 
 
 def _frame_blocks(
-    frame: Any, source: _Source, size: int, kinds: Kinds, first_row: int = 0
+    frame: Any, source: _Source, size: int, reading: Reading, first_row: int = 0
 ) -> Iterator[np.ndarray]:
+    kinds = reading.known or NO_KINDS
     with _readable(source):
         for batch in frame.collect_batches(chunk_size=size):
             for block in batch.iter_slices(size):
-                yield from_frame(block, source.name, first_row, kinds)[0]
+                yield from_frame(block, source.name, first_row, kinds, gaps=reading.gaps)[0]
                 first_row += len(block)
     if not first_row:
         raise InputError(f"{source.name}: no rows below the header")
@@ -263,7 +265,9 @@ def _scan(source: _Source, pick: Pick, reading: Reading) -> tuple[Any, tuple[str
     return frame if selected == columns else frame.select(selected), selected
 
 
-def _read_numpy(source: _Source, pick: Pick) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+def _read_numpy(
+    source: _Source, pick: Pick, reading: Reading
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
     (parts, columns), name = _arrays(source, pick), source.name
     sources = {part: f"{name}[{key}]" for part, key in PARTS.items()} | {"all": name}
     if source.kind == ".npy" and parts["all"].nbytes > stored.LARGE:
@@ -271,7 +275,8 @@ def _read_numpy(source: _Source, pick: Pick) -> tuple[dict[str, np.ndarray], tup
             numeric_rows(parts["all"][i : i + stored.BLOCK], columns, name, i)
         return parts, columns
     return {
-        part: numeric_rows(rows, columns, sources[part]) for part, rows in parts.items()
+        part: numeric_rows(rows, columns, sources[part], gaps=reading.gaps)
+        for part, rows in parts.items()
     }, columns
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from scoreode.data.columns import as_text
 from scoreode.data.dataset import Dataset
-from scoreode.data.grids import detected_width, width_of
+from scoreode.data.grids import detected_width, there, width_of
 from scoreode.errors import listing
 
 _ROWS, _VALUES = 2**17, 2**23  # at most this many rows and values are examined
@@ -95,13 +95,13 @@ def find(data: Dataset) -> Ties:
 
 
 def _find(rows: np.ndarray, columns: Sequence[str]) -> Ties:
-    detected = np.array([detected_width(column) for column in rows.T])
+    detected = np.array([detected_width(there(column)) for column in rows.T])
     grids = {columns[j]: float(detected[j]) for j in np.flatnonzero(detected).tolist()}
     automatic, scattered, atoms = bool(grids), dict[str, int](), dict[str, dict[float, float]]()
     free = np.flatnonzero(detected == 0).tolist()
     distinct, counts = _distinct(rows, free)
     for j in free:
-        column, name = distinct[:, j], columns[j]
+        column, name = there(distinct[:, j]), columns[j]
         column_atoms = _atoms(column)
         rest = column if _whole(column) else column[~np.isin(column, list(column_atoms))]
         if len(rest) and _spiky(rest):

@@ -1,6 +1,7 @@
 """What people hand to the estimator, as rows of numbers, and rows as what they asked for."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,6 +20,7 @@ from scoreode.data.reading import NUMBERS, Reading
 from scoreode.errors import InputError, OutlierWarning, TiesWarning, listing
 from scoreode.model.fitted import Fitted, whole_rows
 
+SAMPLES = 16  # of a row with discrete columns: 4 are 0.02 nats worse, see the log
 OUTPUTS = ("numpy", "pandas", "polars")
 _MAX_SEED = np.iinfo(np.int32).max
 
@@ -65,15 +67,16 @@ def reading_of(est: Any, X: Any) -> Reading:
     ):
         raise InputError(f"categories {est.categories!r}: give a list of columns")
     if est.categories is None and not hasattr(X, "columns"):
-        return NUMBERS
-    named = X if hasattr(X, "columns") else _Named(X)
+        return replace(NUMBERS, gaps=None)
+    named = X if hasattr(X, "columns") else Named(X)
     columns = tuple(with_text_names(named).columns)
     chosen = indices([] if est.categories is None else est.categories, columns, "categories")
     categories = tuple(columns[i] for i in sorted(chosen))
     if isinstance(est.discrete, str) or est.bin_width is not None:
-        return Reading(categories=categories, numbers=None)
+        return Reading(categories=categories, numbers=None, gaps=None)
     found = indices([] if est.discrete is None else est.discrete, columns)
-    return Reading(categories=categories, numbers=tuple(columns[i] for i in found))
+    numbers = tuple(columns[i] for i in found)
+    return Reading(categories=categories, numbers=numbers, gaps=None)
 
 
 def widths_of(bin_width: Any) -> list[float]:
@@ -87,12 +90,15 @@ def widths_of(bin_width: Any) -> list[float]:
     return [float(width) for width in widths]
 
 
-class _Named:
-    """The columns of an array by name, as a DataFrame has them."""
+class Named:
+    """The columns of an array by name, x0, x1 … or others, as a DataFrame has them."""
 
-    def __init__(self, X: Any):
+    def __init__(self, X: Any, names: tuple[str, ...] | None = None):
         self._rows = np.asarray(X)
-        self.columns = default_names(self._rows.shape[1] if self._rows.ndim == 2 else 0)
+        d = self._rows.shape[1] if self._rows.ndim == 2 else 0
+        if names is not None and d != len(names):
+            raise InputError(f"X has shape {self._rows.shape}; give columns {listing(names)}")
+        self.columns = default_names(d) if names is None else names
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -133,9 +139,10 @@ def rows_of(
         columns = names_of(estimator)
         if isinstance(flat, np.ndarray):  # before what float64 does not hold is lost
             check_whole(flat, columns, "X")
-    rows = numeric_rows(rows, columns, "X")
+    images = isinstance(X, np.ndarray) and X.ndim > 2
+    rows = numeric_rows(rows, columns, "X", gaps=() if images else reading.gaps)
     if not hasattr(X, "columns") and (reading.known or reading.categories):
-        rows, _, kinds = read_frame(_Named(rows), "X", reading)
+        rows, _, kinds = read_frame(Named(rows), "X", reading)
     if fitting and len(rows) < 2:
         raise InputError(f"X has {len(rows)} sample (row); a density needs at least 2")
     return rows, kinds

@@ -41,6 +41,7 @@ class Parameters(Protocol):
     bounds: Any
     period: Any
     validation_fraction: float
+    subsets: bool
 
     def get_params(self, deep: bool = True) -> dict[str, Any]: ...
 
@@ -70,7 +71,10 @@ def dataset_of(
     check_fraction(validation_fraction=fraction)
     data = from_rows("X", both, names + given, seed, fraction, weights=weights)
     data = replace(data, kinds=kinds)
-    return set_apart(condition_on(data, given) if given else data)
+    data = condition_on(data, given) if given else data
+    if before is not None:
+        return set_apart(data, before.data.gaps, subsets=before.data.subsets)
+    return set_apart(data, subsets=est.subsets)
 
 
 def with_grid(est: Parameters, data: Dataset, before: Fitted | None) -> Dataset:
@@ -167,5 +171,6 @@ def parameters_of(fitted: Fitted) -> dict[str, Any]:
         "bin_width": data.widths,
         **as_declared(data.support),
         "dequantise": run.dequantise.name,
+        "subsets": data.subsets,
         "random_state": run.seed,
     }

@@ -24,6 +24,7 @@ from scoreode.errors import (
     whole,
 )
 from scoreode.estimator import conditions, inputs
+from scoreode.estimator.gaps import Marginal, check_for_imputation, completed
 from scoreode.estimator.plan import dataset_of, parameters_of, run_of, with_grid, with_support
 from scoreode.flow import EXACT_UP_TO, LogLikelihood, Refined
 from scoreode.model.build import check_continuous
@@ -36,8 +37,6 @@ from scoreode.progress import note, show
 from scoreode.train import RunFolder, saved
 from scoreode.train.observers import Observer, combine_observers, no_observer, recovery
 from scoreode.train.trainer import fit
-
-_SAMPLES = 16  # of a row with discrete columns: 4 are 0.02 nats worse, see the log
 
 
 class ScoreODE(DensityMixin, BaseEstimator):
@@ -75,6 +74,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
       same point.
     - `dequantise`: with "uniform" noise, "variational" (learnt with the model), or
       "truncated-normal" (none in training; for grids in every column).
+    - `subsets`: learn the density of every set of columns, for rows that lack any values and for
+      `marginal`; at some cost in accuracy.
     - `validation_fraction`: rows held out; the weights with the best validation NLL are kept.
     - `patience`: stop when so many validations pass without a better one (None: never). There are
       20, and 200 for fewer than 5000 rows, but at most one in 100 steps.
@@ -123,6 +124,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         bounds: Any = None,
         period: Any = None,
         dequantise: str = "uniform",
+        subsets: bool = False,
         validation_fraction: float = 0.1,
         patience: int | None = None,
         warm_start: bool = False,
@@ -148,11 +150,17 @@ class ScoreODE(DensityMixin, BaseEstimator):
         self.bounds = bounds
         self.period = period
         self.dequantise = dequantise
+        self.subsets = subsets
         self.validation_fraction = validation_fraction
         self.patience = patience
         self.warm_start = warm_start
         self.random_state = random_state
         self.verbose = verbose
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.allow_nan = True
+        return tags
 
     def fit(
         self,
@@ -164,20 +172,20 @@ class ScoreODE(DensityMixin, BaseEstimator):
         observe: Observer = no_observer,
     ) -> Self:
         """Trains on the rows of X, a DataFrame, an array (n, d), or images (n, h, w, c), which are
-        flattened.
+        flattened. Values may be missing in tables: NaN, None, NaT, null.
 
         **Arguments:** `y` of shape (n, k), or `C`: what each row is conditioned on;
         `sample_weight`, how often every row counts: the law that is learnt has the rows in these
         proportions; `observe`, called with a report of training after every chunk of steps, and
         with the validation NLL in nats when there is a new one.
 
-        **Raises:** `ValueError` for missing or infinite values, text in arrays, categories that are
-        constant or of more levels than half of the rows, constant columns, values outside or at
-        their bounds, angles that fill more than one period, fewer than two rows of
-        positive weight, conditions for another number of rows, and a y of real numbers
-        in one dimension, which may be meant as a condition; with `warm_start`, for other columns
-        than those fitted. `FailureError` when the loss is no longer finite, at an eighth of the
-        learning rate, too.
+        **Raises:** `ValueError` for infinite values, columns without a value, missing values in
+        images and in conditions, text in arrays, categories that are constant or of more levels
+        than half of the rows, constant columns, values outside or at their bounds, angles that fill
+        more than one period, fewer than two rows of positive weight, conditions for another number
+        of rows, and a y of real numbers in one dimension, which may be meant as a condition; with
+        `warm_start`, for other columns than those fitted. `FailureError` when the loss is no longer
+        finite, at an eighth of the learning rate, too.
 
         **Warns:** `ConvergenceWarning`, once, where training went back to its last finite state
         and on with half the learning rate; `fitted_.recoveries` has the steps.
@@ -186,8 +194,10 @@ class ScoreODE(DensityMixin, BaseEstimator):
         """
         image_shape = X.shape[1:] if isinstance(X, np.ndarray) and X.ndim == 4 else None
         before = getattr(self, "fitted_", None) if self.warm_start else None
-        known = None if before is None else Reading(before.data.kinds)
-        reading = known or inputs.reading_of(self, X)
+        if before is None:
+            reading = inputs.reading_of(self, X)
+        else:
+            reading = Reading(before.data.kinds, gaps=before.data.gaps_of_all)
         rows, kinds = inputs.rows_of(self, X, reading, fitting=before is None)
         weights = inputs.weights_of(sample_weight, len(rows))
         seed = inputs.seed_of(self.random_state)
@@ -234,7 +244,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         check_counts(samples=samples)
         check_positive(tolerance=tolerance)
         check_not_negative(stderr=stderr)
-        default = _SAMPLES if rows.shape[1] <= EXACT_UP_TO else 1
+        default = inputs.SAMPLES if rows.shape[1] <= EXACT_UP_TO else 1
         how = {"samples": samples or default, "stderr": stderr, "tolerance": tolerance}
         return self.fitted_.log_likelihood(rows, **how, c=c)
 
@@ -291,7 +301,8 @@ class ScoreODE(DensityMixin, BaseEstimator):
         `random_state`, an int, or a NumPy Generator or RandomState to draw a seed from; `output`,
         "numpy", "pandas" or "polars", by default an array of numbers, or where columns are none the
         kind of DataFrame that was fitted. DataFrames have the fitted names, categories and dates as
-        they came, and columns of integers where the data lie on a grid of whole numbers.
+        they came, and columns of integers where the data lie on a grid of whole numbers. Where
+        training lacked values draws do, too, in the same patterns; `impute` fills them in.
 
         **Returns:** (n, d) without or with one condition, and an array (n, m, d) for several.
         """
@@ -305,16 +316,46 @@ class ScoreODE(DensityMixin, BaseEstimator):
         if several > 1 and output != "numpy":
             raise InputError(f"output {output!r}: draw given one condition at a time")
         c = None if given is None else np.tile(given, (n, 1))
-        c = fitted.draw_conditions(n * several, seed, c)
-        drawn = fitted.sample(n * several, seed, c=c)
+        drawn, c = fitted.draw(n * several, seed, c=c)
         rows = inputs.as_output(fitted, drawn, c, output)
         return rows if several == 1 else rows.reshape(n, several, -1)
+
+    def impute(self, X: Any, C: Any = None, *, n: int = 1, random_state: Any = None) -> Any:
+        """X with draws in the place of what is missing, given what is there in the same row.
+
+        What is missing is taken to be like what is there, given the rest of its row (missing at
+        random).
+
+        **Arguments:** `C`, as for `log_likelihood`; `n`, how many draws; `random_state`, as for
+        `sample`.
+
+        **Returns:** a table of the kind of X, an array or a DataFrame; for n > 1 a list of n.
+
+        **Raises:** `InputError` if no value was missing in training, without `subsets`.
+
+        **Cost** of a row that lacks values: n draws, and if some are categories, a log-density for
+        every combination of their levels.
+        """
+        rows, c = self._rows(X, C)
+        check_for_imputation(self.fitted_.data)
+        tables = completed(self.fitted_, X, rows, c, whole("n", n), inputs.seed_of(random_state))
+        return tables[0] if n == 1 else tables
+
+    def marginal(self, columns: Sequence[str | int]) -> Marginal:
+        """The density of these columns, with `score_samples`, `log_likelihood` and `sample`.
+
+        **Arguments:** `columns`, by name or index.
+
+        **Raises:** `InputError` without `subsets`.
+        """
+        check_is_fitted(self)
+        return Marginal(self.fitted_, columns, self._library)
 
     def score_function(self, X: Any, t: float = 0.0, *, C: Any = None) -> np.ndarray:
         """∇ log p at every row, shape (n, d), in the units of X; for t > 0 `network_score`.
 
         Of a table with categories it is that of log p(x | k), with respect to the d columns of
-        numbers and dates, here and in the other derivatives.
+        numbers and dates, here and in the other derivatives; NaN where a value is missing.
 
         At t = 0 it is the gradient of `score_samples`, of the same solution; above 32 dimensions
         that of its estimate, with the same probes. With discrete columns it is that of the density
@@ -326,7 +367,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         (16 above 32 dimensions), and a reverse sweep over 82: five times `score_samples`.
         """
         rows, c = self._numbers(X, C)
-        return self.fitted_.whole.score(rows, t, c)
+        return _there(rows, self.fitted_.whole.score(rows, t, c))
 
     def network_score(self, X: Any, t: float, *, C: Any = None) -> np.ndarray:
         """s_θ(x, t), the network's estimate of ∇ log q_t, shape (n, d), in the units of X.
@@ -339,7 +380,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         **Cost:** one evaluation of the network a row.
         """
         rows, c = self._numbers(X, C)
-        return self.fitted_.whole.network_score(rows, t, c)
+        return _there(rows, self.fitted_.whole.network_score(rows, t, c))
 
     def hessian_product(self, X: Any, V: Any, t: float = 0.0, *, C: Any = None) -> np.ndarray:
         """∇² log p(x) v for every row x of X and v of V, shape (n, d); for t > 0 the network's
@@ -352,7 +393,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         (rows, c), V = self._numbers(X, C), np.asarray(V, np.float64)
         if V.shape != rows.shape:
             raise InputError(f"V has shape {V.shape}; one vector a row of X is {rows.shape}")
-        return self.fitted_.whole.hessian_product(rows, V, t, c)
+        return _there(rows, self.fitted_.whole.hessian_product(rows, V, t, c))
 
     def laplacian(
         self, X: Any, t: float = 0.0, n_probes: int | None = None, *, C: Any = None
@@ -434,7 +475,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         """The rows, and what each is conditioned on."""
         check_is_fitted(self)
         data = self.fitted_.data
-        rows, _ = inputs.rows_of(self, X, Reading(data.kinds), fitting=False)
+        rows, _ = inputs.rows_of(self, X, data.reading, fitting=False)
         given = conditions.for_density(C, data.given, data.kinds)
         return data.apart(rows, conditions.repeat(given, len(rows)))
 
@@ -445,4 +486,9 @@ class ScoreODE(DensityMixin, BaseEstimator):
         if not self.fitted_.data.columns:
             raise InputError("a table of categories only has no derivatives")
         self.fitted_.check_inside(rows)
-        return rows, self.fitted_.coded(c)
+        return rows, self.fitted_.coded(c, np.isnan(rows))
+
+
+def _there(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Values, NaN where those of the rows are missing."""
+    return np.where(np.isnan(rows), np.nan, values)

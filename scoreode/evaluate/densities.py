@@ -86,8 +86,7 @@ def _examine(subject: Subject, fitted: Fitted, sources: Sources, options: Option
     note(f"{subject.label}: {n_samples} samples")
     how = _FOR_EYES if table.has_image_network(fitted) else ODESampler()
     c = None if c is None or not given else np.resize(c[:, -len(given) :], (n_samples, len(given)))
-    c = fitted.draw_conditions(n_samples, options.seed, c)
-    drawn = fitted.sample(n_samples, options.seed, how, c)
+    drawn, c = fitted.draw(n_samples, options.seed, how, c)
     return Examined(subject, fitted, _beside(drawn, c), held_out)
 
 
@@ -113,6 +112,8 @@ def log_densities(subject: Subject, fitted: Fitted, held_out: HeldOut) -> Evalua
     found, records, summary = table.measure(fitted, rows, held_out.seed, c)
     scale = float(fitted.density.score_model.process.prior_scale())
     z = np.asarray(found.latent, np.float64)[records["converged"]] / scale
+    # What is missing says nothing of the model: as if it were as likely as all else.
+    z = np.where(np.isnan(z), np.random.default_rng(held_out.seed).normal(size=z.shape), z)
     return Evaluated(subject, fitted, held_out, records, z, summary)
 
 

@@ -121,7 +121,7 @@ class Sources:
         """The test part of a set that has parts, or all rows of a file."""
         wanted = columns_of(fitted)
         place = seed, self._options.data_dir
-        columns, parts = blocks(name, "test", *place, wanted, fitted.data.kinds)
+        columns, parts = blocks(name, "test", *place, wanted, fitted.data.reading)
         if sources.is_named(name):
             return _Rows(f"test rows of {name}", columns, parts, _numbering(name, "test"))
         which = " (of its test part, if it has parts)" if Path(name).suffix == ".npz" else ""

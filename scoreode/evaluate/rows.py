@@ -7,7 +7,7 @@ import numpy as np
 
 from scoreode.data import flat, named_columns, sources, tables
 from scoreode.data.columns import default_names, if_there
-from scoreode.data.kinds import NO_KINDS, Kinds
+from scoreode.data.reading import NUMBERS, Reading
 from scoreode.errors import InputError, listing
 from scoreode.evaluate import table
 from scoreode.model.fitted import Fitted, check_columns
@@ -24,20 +24,20 @@ def blocks(
     seed: int = 0,
     data_dir: Path | None = None,
     wanted: Sequence[str] = (),
-    kinds: Kinds = NO_KINDS,
+    reading: Reading = NUMBERS,
     within: range | None = None,
 ) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
     """The columns and rows of a file or folder, or of a part of a set that has parts.
 
-    **Arguments:** `wanted`, the columns to read of a table where it has them all by name; `kinds`,
-    of those that are no numbers in it; `within`, the numbers of the rows to read (None: all).
+    **Arguments:** `wanted`, the columns to read of a table where it has them all by name;
+    `reading`, how they become numbers; `within`, the numbers of the rows to read (None: all).
     """
     memory = _in_memory(source, part, seed, data_dir)
     if memory is None:
         # The first columns of an array that has more are any: their names say nothing.
         first = set(wanted) == set(default_names(len(wanted))) and not tables.has_names(source)
         pick = if_there(wanted, alone=first)
-        return tables.blocks(source, part, table.BLOCK, pick, kinds, within)
+        return tables.blocks(source, part, table.BLOCK, pick, reading, within)
     rows, columns = memory
     first, stop = (0, len(rows)) if within is None else (within.start, within.stop)
     starts = range(first, stop, table.BLOCK)

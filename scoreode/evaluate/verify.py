@@ -42,7 +42,7 @@ def checks(
     exact = fitted.nlls(rows, seed, c=c)
     if fitted.dequantisation is not None:
         rows = fitted.dequantisation.dequantise(rows, seed)
-    z, _, standard_c = fitted.density.standardise(rows, fitted.coded(c))
+    z, _, standard_c = fitted.density.standardise(rows, fitted.coded(c, np.isnan(rows)))
     sections = {
         "exact and bound": _nlls(exact),
         "objectives": _objectives(fitted, z, standard_c, key),

@@ -38,7 +38,10 @@ class AbstractDequantisation(eqx.Module):
 
     @abc.abstractmethod
     def noise(self, u: Rows, x: Rows) -> tuple[Rows, Float[np.ndarray, " n"]]:
-        """The noise from uniforms u in [0, 1), in the units of x, and its log-density log r."""
+        """The noise from uniforms u in [0, 1), in the units of x, and its log-density log r.
+
+        Missing values, NaN, have no noise; `Uniform` alone knows of them.
+        """
 
     @abc.abstractmethod
     def quantise(self, x: Rows) -> Rows:
@@ -114,7 +117,9 @@ class Uniform(AbstractDequantisation):
 
     def noise(self, u: Rows, x: Rows) -> tuple[Rows, Float[np.ndarray, " n"]]:
         width = np.broadcast_to(self.bin_width, u.shape[1:])
-        return width * u, np.full(len(u), -np.sum(np.log(width, where=width > 0, out=_zeros(u))))
+        log_width = np.log(width, where=width > 0, out=_zeros(u))
+        of_missing = np.sum(np.where(np.isnan(x), log_width, 0.0), axis=1)
+        return width * u, np.full(len(u), -np.sum(log_width)) + of_missing
 
     def quantise(self, x: Rows) -> Rows:
         return _round(np.floor, x, self.bin_width, self.bin_edge)

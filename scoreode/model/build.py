@@ -12,10 +12,19 @@ from scoreode.data import Dataset, check_varied
 from scoreode.data.domains import limits
 from scoreode.errors import InputError
 from scoreode.flow import uniform_noise
-from scoreode.model.config import AUTO, STANDARDISATIONS, Run
+from scoreode.model.config import AUTO, OBSERVED, STANDARDISATIONS, Run, bijections_of
 from scoreode.model.density import Density
+from scoreode.model.dequantised import UniformNoise
 from scoreode.model.memory import check_fits
-from scoreode.model.standardise import AbstractBijection, Chain, Conditioning, Support, choose
+from scoreode.model.standardise import (
+    AbstractBijection,
+    Chain,
+    Conditioning,
+    Roles,
+    Support,
+    choose,
+)
+from scoreode.network import Masked
 from scoreode.score import ScoreModel
 
 _FAR = 3.0  # how far beyond √d the norms of Gaussian noise reach: once in 10^4 draws
@@ -34,6 +43,7 @@ def prepare(run: Run, data: Dataset, start: Density | None = None) -> tuple[Run,
     that are on no grid, and for what takes more memory than there is.
     """
     check_continuous(data)
+    run = _with_roles(run, data)
     if not data.columns:  # categories only: there is nothing to train
         run = replace(run, standardise="scale", smoothing=0.0)
         return run, blank_density(run, 0, data.n_conditions)
@@ -51,6 +61,22 @@ def prepare(run: Run, data: Dataset, start: Density | None = None) -> tuple[Run,
     run = replace(run, objective=replace(run.objective, process=process), radius=radius)
     score_model = replace(density.score_model, process=process, radius=radius)
     return run, replace(density, score_model=score_model)
+
+
+def _with_roles(run: Run, data: Dataset) -> Run:
+    """The run of order 1 whose network is told the role of every column, if there have to be roles.
+
+    **Raises:** `InputError` for what treats several columns as one.
+    """
+    if not data.has_roles or not data.columns:
+        return run
+    why = "columns lack values" if data.gaps else "subsets of the columns have densities"
+    if run.standardise not in (*OBSERVED, AUTO):
+        raise InputError(f"standardise {run.standardise}: {why}; take {' or '.join(OBSERVED)}")
+    if data.bin_width is not None and not isinstance(run.dequantise, UniformNoise):
+        raise InputError(f"dequantise {run.dequantise.name}: {why}; take {UniformNoise.name}")
+    objective = replace(run.objective, order=1) if run.auto_order else run.objective
+    return replace(run, roles=True, auto_order=False, objective=objective)
 
 
 def check_memory(run: Run, d: int, n_conditions: int = 0, copies: int = 1) -> None:
@@ -91,17 +117,23 @@ def _standardisation(run: Run, data: Dataset, rows: np.ndarray) -> str:
         return run.standardise
     if data.sampler is not None:
         return "scale"  # toys, whose truth is known in coordinates that are as they are
+    if run.roles:
+        return "power"  # which leaves columns as they are that are normal already
     families = {name: STANDARDISATIONS[name] for name in ("scale", "whiten", "power")}
     return choose(families, rows)
 
 
 def _fitted_density(run: Run, rows: np.ndarray, c: np.ndarray | None) -> Density:
     """Bijections fitted to these rows and conditions, and an untrained score model."""
-    bijection = Chain.fit(STANDARDISATIONS[run.standardise], rows)
+    bijection = Chain.fit(bijections_of(run), rows)
     if c is None:
         return Density(bijection, _new_score_model(run, rows.shape[1]))
-    z = np.asarray(bijection.forward(rows)[0])
-    bijection = replace(bijection, condition=Conditioning.fit(c, z, _of_residuals(run)))
+    if run.roles:
+        condition = Roles.fit(c, rows.shape[1])
+    else:
+        z = np.asarray(bijection.forward(rows)[0])
+        condition = Conditioning.fit(c, z, _of_residuals(run))
+    bijection = replace(bijection, condition=condition)
     return Density(bijection, _new_score_model(run, rows.shape[1], c.shape[1]))
 
 
@@ -129,9 +161,7 @@ def decisive_rows(data: Dataset) -> tuple[np.ndarray, np.ndarray | None]:
 def _radius(bijection: Chain, rows: np.ndarray, c: np.ndarray | None) -> float:
     """A radius that no training row reaches, without noise or with all of it; a power of
     2^¼, so that models of like data share what is compiled."""
-    if c is not None and bijection.condition is not None:
-        c = np.asarray(bijection.condition.standardise(c))
-    z = np.asarray(bijection.forward(rows, c)[0])
+    z = np.asarray(bijection.forward(rows, bijection.standardise(c))[0])
     least = max(float(np.sqrt(np.max(np.sum(z**2, 1)))), math.sqrt(z.shape[1]) + _FAR)
     return 2 ** (math.ceil(4 * math.log2(_MARGIN * least)) / 4)
 
@@ -142,8 +172,10 @@ def blank_density(run: Run, d: int, n_conditions: int = 0, *, bounded: bool = Fa
     **Arguments:** `bounded`, whether a support is declared.
     """
     check_memory(run, d, n_conditions)
-    bijection = Chain.identity(STANDARDISATIONS[run.standardise], d)
-    if n_conditions:
+    bijection = Chain.identity(bijections_of(run), d)
+    if run.roles:
+        bijection = replace(bijection, condition=Roles.identity(n_conditions, d))
+    elif n_conditions:
         condition = Conditioning.identity(n_conditions, d, _of_residuals(run))
         bijection = replace(bijection, condition=condition)
     bijection = bijection.after((Support.identity(d),) if bounded else ())
@@ -165,6 +197,7 @@ def _new_score_model(run: Run, d: int, n_conditions: int = 0) -> ScoreModel:
     if n_conditions and not run.network.conditional:
         raise InputError(f"{type(run.network).__name__} takes no conditions; an MLP or a UNet does")
     network = run.network.build((d,), key, n_conditions)
+    network = Masked(network, d) if run.roles else network
     noise = run.dequantise.network(d, jr.fold_in(key, 1))
     process, radius = run.objective.process, run.radius
     return ScoreModel(process, run.parametrisation, network, noise=noise, radius=radius)

@@ -11,10 +11,15 @@ smoothed towards Q by κ rows,
     P(k) = (n_k + κ Q(k)) / (n + κ),
 
 where κ is chosen by validation, too; for κ = ∞, and always with g, P = Q.
+
+Of a table with missing values, k has more columns: for every column of numbers with gaps, whether
+its value is missing. A category without a value has the level None. Beside this law stands that of
+complete categories, fitted by EM (Dempster, Laird and Rubin 1977) as if what is missing were no
+different from what is there.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -23,11 +28,15 @@ from scipy.special import log_softmax
 
 from scoreode.data import Conditions, Dataset
 from scoreode.data.kinds import Category
+from scoreode.model.completions import completions, sum_by_row
 
 _KAPPAS = (np.inf, 1000.0, 300.0, 100.0, 30.0, 10.0, 3.0, 1.0)
 _HALF = 0.5  # a row of every level: Krichevsky and Trofimov 1981
 _MOST_ROWS = 2**16  # that a regression is fitted to
 _MOST_LEVELS = 500  # of all columns: with more, a regression takes minutes
+_COMPLETE = "complete."  # before the names of the arrays of that law
+_EM_STEPS = 10
+_MOST_COMPLETIONS = 1000  # of a row, in EM
 _PARTS = 5  # of training rows without validation rows, one of which decides
 
 
@@ -57,7 +66,8 @@ class Law:
     """P of the codes k (n, m) of m categories, given g (n, f) or without.
 
     `combinations` (r, m) are those in training and `counts` (r,) how often they occur there, and
-    `kappa` is κ. `mean` and `scale` standardise g.
+    `kappa` is κ. `mean` and `scale` standardise g. `complete` is the law of categories without
+    gaps, of a table that may lack values.
     """
 
     stages: tuple[Stage, ...]
@@ -66,6 +76,7 @@ class Law:
     kappa: float
     mean: np.ndarray
     scale: np.ndarray
+    complete: "Law | None" = None
 
     def log_mass(self, codes: np.ndarray, g: np.ndarray | None = None) -> np.ndarray:
         """log P of every row in nats, shape (n,). No network is evaluated."""
@@ -109,6 +120,8 @@ class Law:
         found = {name: getattr(self, name) for name in ("combinations", "counts", "mean", "scale")}
         for j, stage in enumerate(self.stages):
             found |= {f"{name}{j}": np.asarray(value) for name, value in vars(stage).items()}
+        if self.complete is not None:
+            found |= {f"{_COMPLETE}{name}": a for name, a in self.complete.arrays().items()}
         return found | {"kappa": np.asarray(self.kappa)}
 
     @classmethod
@@ -119,7 +132,9 @@ class Law:
             for j in range(arrays["combinations"].shape[1])
         )
         counts = arrays["combinations"], arrays["counts"], arrays["kappa"].item()
-        return cls(stages, *counts, arrays["mean"], arrays["scale"])
+        rest = {k.removeprefix(_COMPLETE): a for k, a in arrays.items() if k.startswith(_COMPLETE)}
+        complete = cls.from_arrays(rest) if rest else None
+        return cls(stages, *counts, arrays["mean"], arrays["scale"], complete)
 
     def _features_of(self, g: np.ndarray | None, n: int) -> np.ndarray:
         return np.empty((n, 0)) if g is None else (g - self.mean) / self.scale
@@ -131,43 +146,96 @@ class Law:
 
 
 def of_data(data: Dataset) -> Law | None:
-    """The law of the categories in training, given the conditions; None where there are none.
+    """The law of the categories in training, and of which values are missing, given the conditions;
+    None where there is neither.
 
     Validation rows, or without them one part in five of the others, decide which law and how much
     it is smoothed.
 
     **Cost:** a second or two: twice as many logistic regressions as there are categories.
     """
-    if data.conditions is None or not data.categories:
+    if not data.categories and not data.gaps:
         return None
-    m = len(data.categories)
-    kinds = [data.kinds[name] for name in data.categories]
-    levels = [len(kind.levels) for kind in kinds if isinstance(kind, Category)]
-    given = _given(data, m)
-    parts = []
-    for part, weights in (
-        ("train", data.train_weights),
-        ("validation", data.validation_weights),
-    ):
-        codes = getattr(data.conditions, part)[:, :m]
-        g = None if given is None else getattr(given, part)
-        parts.append((codes, g, np.ones(len(codes)) if weights is None else weights))
-    train, held_out = parts
+    kinds = [kind for name in data.categories if isinstance(kind := data.kinds[name], Category)]
+    levels = [len(kind.levels) for kind in kinds] + [2] * len(data.gaps)
+    train, held_out = (_rows_of(data, part) for part in ("train", "validation"))
+    law = _decide(levels, train, held_out)
+    if not kinds or not (data.has_roles or any(kind.has_gaps for kind in kinds)):
+        return law
+    values = [kind.n_values for kind in kinds]
+    return replace(law, complete=_fit_complete(values, train, held_out))
+
+
+def _rows_of(data: Dataset, part: str) -> "Rows":
+    """The codes of a part, last whether values are missing, what each row is given, and weights."""
+    weights = getattr(data, f"{part}_weights")
+    codes, given = codes_of(data, part), _given(data, len(data.categories))
+    g = None if given is None else getattr(given, part)
+    return codes, g, np.ones(len(codes)) if weights is None else weights
+
+
+def codes_of(data: Dataset, part: str) -> np.ndarray:
+    """The levels of the categories of a part, and then whether the values of `gaps` are missing."""
+    x, m = getattr(data, part), len(data.categories)
+    codes = np.empty((len(x), 0)) if data.conditions is None else getattr(data.conditions, part)
+    lacking = [list(data.columns).index(name) for name in data.gaps]
+    if not lacking:
+        return codes[:, :m]
+    return np.concatenate([codes[:, :m], np.isnan(x[:, lacking])], axis=1)
+
+
+def _decide(
+    levels: Sequence[int],
+    train: "Rows",
+    held_out: "Rows",
+    complete: Callable[["Rows"], "Rows"] = lambda rows: rows,
+) -> Law:
+    """The law of rows, each as what makes them `complete` has them."""
     if len(held_out[0]):
-        return choose(levels, train, held_out)
+        return choose(levels, complete(train), complete(held_out))
     decides = np.arange(len(train[0])) % _PARTS == 0
-    found = choose(levels, _take(train, ~decides), _take(train, decides))
+    parts = (complete(_take(train, chosen)) for chosen in (~decides, decides))
+    found = choose(levels, *parts)
     chain = any(stage.epsilon < 1 for stage in found.stages)
-    return replace(fit(levels, *train, chain=chain), kappa=found.kappa)
+    return replace(fit(levels, *complete(train), chain=chain), kappa=found.kappa)
 
 
 def of_validation(law: Law | None, data: Dataset) -> np.ndarray | None:
     """log P of the categories of the validation rows; None where there are none."""
-    given, m = data.conditions, len(data.categories)
-    if law is None or given is None:
+    if law is None:
         return None
-    g = _given(data, m)
-    return law.log_mass(given.validation[:, :m], None if g is None else g.validation)
+    g = _given(data, len(data.categories))
+    return law.log_mass(codes_of(data, "validation"), None if g is None else g.validation)
+
+
+def _fit_complete(levels: Sequence[int], train: "Rows", held_out: "Rows") -> Law:
+    """The law of complete categories: by EM, what is missing is completed in proportion to it."""
+    train, held_out = (_without_gaps(levels, rows) for rows in (train, held_out))
+    law, kappa = None, 1.0 if train[1] is None else np.inf
+    for _ in range(_EM_STEPS if np.isnan(train[0]).any() else 1):
+        law = replace(fit(levels, *_completed(levels, train, law), chain=False), kappa=kappa)
+    return _decide(levels, train, held_out, lambda rows: _completed(levels, rows, law))
+
+
+def _without_gaps(levels: Sequence[int], rows: "Rows") -> "Rows":
+    """The codes of the categories, NaN where there is no value."""
+    codes, g, weights = rows
+    codes = codes[:, : len(levels)]
+    return np.where(codes < np.array(levels), codes, np.nan), g, weights
+
+
+def _completed(levels: Sequence[int], rows: "Rows", law: Law | None) -> "Rows":
+    """Every row with all its completions, its weight in proportion to the law (None: equal)."""
+    few = np.prod(np.where(np.isnan(rows[0]), np.array(levels), 1.0), axis=1) <= _MOST_COMPLETIONS
+    codes, g, weights = _take(rows, few)
+    if g is None:  # rows that lack the same are one row
+        codes, where = np.unique(codes, axis=0, return_inverse=True)
+        weights = np.bincount(where.ravel(), weights, len(codes))
+    numbers, complete = completions(codes, levels)
+    g = None if g is None else g[numbers]
+    logs = np.zeros(len(complete)) if law is None else law.log_mass(complete, g)
+    share = np.exp(logs - sum_by_row(logs, numbers, len(codes))[numbers])
+    return complete, g, weights[numbers] * share
 
 
 Rows = tuple[np.ndarray, np.ndarray | None, np.ndarray]
@@ -265,4 +333,5 @@ def _given(data: Dataset, m: int) -> Conditions | None:
         return None
     parts = {p: getattr(given, p)[:, m:] for p in ("train", "validation", "test")}
     rest = Conditions(**parts, columns=given.columns[m:])
-    return replace(data, categories=(), conditions=rest).coded.conditions
+    plain = {"categories": (), "gaps": (), "subsets": False}
+    return replace(data, conditions=rest, **plain).coded.conditions

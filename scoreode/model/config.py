@@ -56,6 +56,11 @@ STANDARDISATIONS: dict[str, tuple[type[standardise.AbstractBijection], ...]] = {
 }
 
 
+# Of rows with missing values, column by column; none that mixes them.
+OBSERVED: dict[str, tuple[type[standardise.AbstractBijection], ...]] = {
+    "scale": (standardise.ObservedScaling,),
+    "power": (standardise.ObservedPower, standardise.ObservedScaling),
+}
 AUTO = "auto"  # in place of one of these: the best for the rows, except "centre"
 DEQUANTISATIONS: dict[str, type[AbstractTrainingNoise]] = {
     cls.name: cls for cls in (UniformNoise, LearntNoise, DiffusionNoise)
@@ -90,7 +95,8 @@ class Run:
     before training stops (None: never); `flip` images left to right at random; `dequantise`, the
     noise for data on a grid; `stack`: simple densities stand beside the diffusion (see
     `model.stack`) where the rows and the budget suit, with the components in `parts`; `radius`, of
-    `ScoreModel`, which the training rows decide; `seed`.
+    `ScoreModel`, which the training rows decide; `roles`: the network is told the role of every
+    column (see `data.roles`), which the data decide, too; `seed`.
     """
 
     objective: objective.Objective
@@ -120,6 +126,7 @@ class Run:
     stack: bool = False
     parts: Parts | None = None
     radius: float | None = None
+    roles: bool = False
     seed: int = 0
 
     @property
@@ -168,6 +175,11 @@ COMPONENTS: dict[str, type] = {
         probes.Basis,
     )
 }
+
+
+def bijections_of(run: Run) -> tuple[type[standardise.AbstractBijection], ...]:
+    """The families of a run's standardisation."""
+    return (OBSERVED if run.roles else STANDARDISATIONS)[run.standardise]
 
 
 def sampler(method: str, steps: int | None, d: int) -> flow.AbstractSampler:

@@ -4,6 +4,7 @@ With the standardisation z = T(x), log p(x) = log p_0(T(x)) + log |det ∂T/∂x
 float64 on the host, the flow in the model's precision on the device.
 """
 
+import math
 from typing import Any
 
 import equinox as eqx
@@ -11,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from scoreode._typing import Scalar
 from scoreode.calculus import Basis, Hadamard
@@ -48,6 +49,8 @@ class Density(eqx.Module):
     """p(x) or p(x | c) for rows (n, d) in the units of the data.
 
     If the bijection has a `condition`, every method takes c, (n, k), the conditions of the rows.
+    Where the network is told roles, x is NaN in all columns that are not diffused, and log p is
+    that of the diffused ones given c.
     """
 
     bijection: Chain
@@ -71,14 +74,14 @@ class Density(eqx.Module):
         **Raises:** `InputError` if c is missing, is not needed, or has the wrong shape.
         """
         condition = self.bijection.condition
-        k = 0 if condition is None else len(condition.W)
+        k = 0 if condition is None else condition.size
         shape = None if c is None else c.shape
         if shape != ((n, k) if k else None):
             expected = f"conditions of shape {(n, k)}" if k else "no conditions"
             raise InputError(f"conditions of shape {shape}: this density takes {expected}")
         if condition is None or c is None:
             return None
-        return np.asarray(condition.standardise(np.asarray(c, np.float64)))
+        return np.asarray(self.bijection.standardise(np.asarray(c, np.float64)))
 
     def log_likelihood(
         self,
@@ -102,14 +105,29 @@ class Density(eqx.Module):
         else:
             chunk = rows_at_once(d, tangents(how.probe, how.n_probes, d))
             record = map_rows(Given(how), shared, (z, c), chunk)
-        return eqx.tree_at(lambda record: record.nats, record, record.nats + log_det)
+        nats = record.nats + log_det
+        if not (hidden := np.isnan(x)).any():
+            return eqx.tree_at(lambda record: record.nats, record, nats)
+        latent = np.where(hidden, np.nan, record.latent)
+        found = nats - self._log_density_of_hidden(hidden), latent
+        return eqx.tree_at(lambda record: (record.nats, record.latent), record, found)
+
+    def _log_density_of_hidden(self, hidden: Bool[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+        """log p of the hidden coordinates of every row, which are 0, in nats.
+
+        The network is masked there, so they have the law of normal data, N(0, α² + σ²) at t_min.
+        """
+        process = self.score_model.process
+        t = jnp.asarray(process.t_min, jnp.float32)
+        S = float(jnp.hypot(process.alpha(t), process.sigma(t)))
+        return -hidden.sum(1) * (0.5 * math.log(2 * math.pi) + math.log(S))
 
     def nll_bound(
         self, x: Rows, seed: int = 0, c: Conditions | None = None
     ) -> Float[np.ndarray, " n"]:
         """An upper bound on −log p^SDE(x) of every row in nats; see `flow.nll_bound`."""
         z, log_det, c = self.standardise(x, c)
-        return self._nll_bound(z, seed, c) - log_det
+        return self._nll_bound(z, seed, c) - log_det + self._log_density_of_hidden(np.isnan(x))
 
     def _nll_bound(self, z: Rows, seed: int, c: Conditions | None) -> Float[np.ndarray, " n"]:
         """The bound in standardised coordinates."""
@@ -129,8 +147,10 @@ class Density(eqx.Module):
         **Cost:** that of `log_likelihood`, and 256 evaluations of the score.
         """
         z, log_det, c = self.standardise(x, c)
+        hidden = np.isnan(x)
+        log_det = log_det - self._log_density_of_hidden(hidden)
         process, key = self.score_model.process, jr.key(seed)
-        eps = jr.normal(jr.fold_in(key, 1), z.shape, z.dtype)
+        eps = jnp.where(hidden, 0, jr.normal(jr.fold_in(key, 1), z.shape, z.dtype))
         z_0 = np.asarray(process.diffuse(jnp.asarray(z), eps, jnp.float32(process.t_min)))
         record = how(self.score_model, process, key, z_0, c=c)
         ode = np.where(record.converged, -np.asarray(record.nats, np.float64), np.nan)

@@ -10,8 +10,9 @@ import numpy as np
 
 from scoreode.data import Description, beyond, check_grid, check_inside, keep_inside
 from scoreode.data.columns import default_names
-from scoreode.data.kinds import indicators
+from scoreode.data.kinds import Category, indicators
 from scoreode.data.output import whole_columns
+from scoreode.data.roles import roles_of, with_roles
 from scoreode.errors import InputError, listing
 from scoreode.flow import (
     DEFAULT_PROBES,
@@ -25,6 +26,7 @@ from scoreode.flow import (
 from scoreode.flow.dequantise import Nats
 from scoreode.model.categories import Law
 from scoreode.model.comparison import Findings
+from scoreode.model.completions import completions, sum_by_row
 from scoreode.model.config import Run
 from scoreode.model.density import Density
 from scoreode.model.memory import check_fits
@@ -32,6 +34,7 @@ from scoreode.model.nlls import JDiff, NLLs
 from scoreode.model.stack import Stack
 
 _DRAW = 24  # bytes a value: float32, float64, and a copy while parts are joined
+_MOST_COMPLETIONS = 1000  # of a row, over which a density is summed
 _TYPICAL_ROWS = 512  # drawn from a model to know its mean log-density
 
 
@@ -41,6 +44,11 @@ class Fitted:
 
     Of a table with categories k it is that of whole rows, log P(k) + log p(x | k). Everywhere, c of
     shape (n, m + l) holds the numbers of their levels, and then what rows are conditioned on.
+
+    Where values may be missing, x is NaN there, and the density is log P(k, pattern) + log p(x that
+    is there | k, pattern), the pattern being which values are missing. What had no gaps in training
+    is summed or integrated over, and where a density is `pooled`, everything that is NaN: that is
+    the density of what is there, whatever the pattern.
     """
 
     run: Run
@@ -102,6 +110,7 @@ class Fitted:
         first_row: int = 0,
         numbers: np.ndarray | None = None,
         c: np.ndarray | None = None,
+        pooled: bool = False,
     ) -> LogLikelihood:
         """log p of every row in nats; of rows on a grid a bound on the log-mass of their cells.
 
@@ -111,13 +120,27 @@ class Fitted:
         largest that a row may have from its probes, of which there are `n_probes` to begin with;
         `tolerance`, the largest estimated error of a row's solution, in nats, or in % of more than
         100 nats; `first_row`, the number of the first of these rows in their table, or `numbers`,
-        those of all, on which dequantisation depends; `c`, what each is conditioned on.
+        those of all, on which dequantisation depends; `c`, what each is conditioned on; `pooled`,
+        see the class.
 
         **Raises:** `InputError` for rows off the grid or outside their bounds, and for conditions
         too many or missing.
         """
         self.check_inside(x, first_row)
-        coded = self.coded(c)
+        c = self.without_gaps(c) if pooled else c
+        if c is not None and self.unknown(c).any():
+            return self._sum_over_levels(
+                x,
+                first_row + np.arange(len(x)) if numbers is None else numbers,
+                seed=seed,
+                samples=samples,
+                stderr=stderr,
+                n_probes=n_probes,
+                tolerance=tolerance,
+                c=c,
+                pooled=pooled,
+            )
+        coded = self.coded(c, np.isnan(x), pooled=pooled)
 
         def log_density(x: np.ndarray) -> LogLikelihood:
             if not self.data.columns:
@@ -131,7 +154,7 @@ class Fitted:
         else:
             check_grid(x, data.bin_width, data.bin_edge, data.columns, "data", first_row)
             found = noise.log_mass(log_density, x, samples, seed, first_row, numbers)
-        nats = found.nats + self.log_mass(c, len(x))
+        nats = found.nats + self.log_mass(c, x, pooled=pooled)
         return eqx.tree_at(lambda record: record.nats, found, nats)
 
     def check_inside(self, x: np.ndarray, first_row: int = 0) -> None:
@@ -139,31 +162,132 @@ class Fitted:
         numbers = first_row + np.arange(len(x))
         check_inside(x, self.data.columns, self.data.support, "data", numbers)
 
-    def log_mass(self, c: np.ndarray | None, n: int) -> np.ndarray:
-        """log P of the categories of n rows in nats, given what else is in c; 0 without any."""
-        if self.law is None or c is None:
-            return np.zeros(n)
-        m = len(self.data.categories)
-        return self.law.log_mass(c[:, :m], self._coded(c[:, m:], self.data.given))
+    def _sum_over_levels(
+        self, x: np.ndarray, numbers: np.ndarray, *, c: np.ndarray, **how: Any
+    ) -> LogLikelihood:
+        """log p of rows of which some categories are unknown: the sum over their levels.
 
-    def coded(self, c: np.ndarray | None) -> np.ndarray | None:
-        """c as `density` takes it: with indicators in place of categories; None without any."""
-        return None if c is None else self._coded(c, self.data.conditions)
+        **Cost:** that of `log_likelihood` for every combination of levels.
+        """
+        rows, complete = self.completions(c)
+        found = self.log_likelihood(x[rows], numbers=numbers[rows], c=complete, **how)
+        logs = np.asarray(found.nats)
+        nats = sum_by_row(logs, rows, len(x))
+        share = np.exp(logs - nats[rows])
+
+        def total(values: np.ndarray) -> np.ndarray:
+            return np.bincount(rows, values, len(x))
+
+        first = np.searchsorted(rows, np.arange(len(x)))
+        return LogLikelihood(
+            nats=nats,
+            stderr=np.sqrt(total((share * found.stderr) ** 2)),
+            nfe=total(np.asarray(found.nfe, float)).astype(int),
+            converged=total(~np.asarray(found.converged)) == 0,
+            latent=np.asarray(found.latent)[first],
+            error=total(share * found.error),
+        )
+
+    def unknown(self, c: np.ndarray | None) -> np.ndarray:
+        """Which categories in c are unknown, bool (n, m)."""
+        return np.zeros((0, 0), bool) if c is None else np.isnan(c[:, : len(self.data.categories)])
+
+    def without_gaps(self, c: np.ndarray | None) -> np.ndarray | None:
+        """c in which categories without a value are unknown."""
+        if c is None:
+            return None
+        m, most = len(self.data.categories), np.array(self._n_values)
+        return np.concatenate([np.where(c[:, :m] < most, c[:, :m], np.nan), c[:, m:]], axis=1)
+
+    def completions(self, c: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The number of the row of every completion, and c with all combinations of levels that
+        are unknown.
+
+        **Raises:** `InputError` for too many.
+        """
+        m, levels = len(self.data.categories), self._n_values
+        most = np.max(np.prod(np.where(self.unknown(c), levels, 1), axis=1, dtype=float))
+        if most > _MOST_COMPLETIONS:
+            raise InputError(
+                f"{listing(self.data.categories)}: what is missing has {most:.0f} combinations of"
+                f" levels, and at most {_MOST_COMPLETIONS} are summed over; fill some in"
+            )
+        numbers, codes = completions(c[:, :m], levels)
+        return numbers, np.concatenate([codes, c[numbers, m:]], axis=1)
+
+    @property
+    def _n_values(self) -> list[int]:
+        kinds = (self.data.kinds[name] for name in self.data.categories)
+        return [kind.n_values for kind in kinds if isinstance(kind, Category)]
+
+    def log_mass(self, c: np.ndarray | None, x: np.ndarray, *, pooled: bool = False) -> np.ndarray:
+        """log P of the categories of rows x, and of which values are missing, in nats, given what
+        else is in c; 0 without any."""
+        law = self.law.complete if pooled and self.law is not None else self.law
+        if law is None:
+            return np.zeros(len(x))
+        m = len(self.data.categories)
+        codes, g = np.empty((len(x), 0)), None
+        if c is not None:
+            codes, g = c[:, :m], self._coded(c[:, m:], self.data.given)
+        if not pooled:
+            codes = np.concatenate([codes, self.data.is_gap(x)], axis=1)
+        return law.log_mass(codes, g)
+
+    def coded(
+        self, c: np.ndarray | None, hidden: np.ndarray, *, pooled: bool = False
+    ) -> np.ndarray | None:
+        """c as `density` takes it: with indicators in place of categories, and the roles of the
+        columns if it is told them; None without any.
+
+        **Arguments:** `hidden`, which values are not there, bool (n, d).
+        """
+        found = None if c is None else self._coded(c, self.data.conditions)
+        if not (self.data.has_roles and self.data.columns):
+            return found
+        found = np.empty((len(hidden), 0)) if found is None else found
+        gaps = () if pooled else self.data.gaps
+        return with_roles(found, *roles_of(hidden, self.data.columns, gaps))
+
+    def coded_given(self, c: np.ndarray | None, given: np.ndarray) -> np.ndarray | None:
+        """c as `density` takes it for p(x that is not given | c, x that is), `given` (n, d) being
+        NaN where it is not."""
+        found = np.empty((len(given), 0)) if c is None else self._coded(c, self.data.conditions)
+        nothing = np.zeros(given.shape, bool)
+        return with_roles(
+            np.empty((len(given), 0)) if found is None else found, nothing, nothing, given
+        )
 
     def _coded(self, c: np.ndarray, names: Sequence[str]) -> np.ndarray | None:
         found = indicators(c, names, self.data.kinds)
         return found if found.shape[1] else None
 
-    def draw_conditions(self, n: int, seed: int = 0, c: np.ndarray | None = None) -> Any:
-        """c for `sample`, (n, m + l): categories drawn from P, beside the given c (n, l).
+    def draw(
+        self,
+        n: int,
+        seed: int = 0,
+        how: AbstractSampler = ODESampler(),
+        c: np.ndarray | None = None,
+        *,
+        complete: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """n rows of x, NaN where a value is missing, and of c: categories drawn from P beside what
+        is given, c (n, l), or only that.
 
-        The c that is given where there are no categories.
+        **Arguments:** `complete`: of the law of rows without gaps.
         """
-        if self.law is None:
-            return c
-        given = None if c is None else self._coded(c, self.data.given)
-        codes = self.law.sample(n, seed, given)
-        return codes if c is None else np.concatenate([codes, c], axis=1)
+        law = self.law.complete if complete and self.law is not None else self.law
+        hidden = np.zeros((n, len(self.data.columns)), bool)
+        if law is None:
+            return self.sample(n, seed, how, c, hidden), c
+        given, m = None if c is None else self._coded(c, self.data.given), len(self.data.categories)
+        codes = law.sample(n, seed, given)
+        if not complete:
+            gaps = [self.data.columns.index(name) for name in self.data.gaps]
+            hidden[:, gaps] = codes[:, m:] > 0
+        if m:
+            c = codes[:, :m] if c is None else np.concatenate([codes[:, :m], c], axis=1)
+        return self.sample(n, seed, how, c, hidden), c
 
     def nlls(
         self,
@@ -178,11 +302,11 @@ class Fitted:
         """
         self.check_inside(x)
         noise = self.dequantisation
-        nats = self.log_mass(c, len(x))
+        nats = self.log_mass(c, x)
         if not self.data.columns:
             return NLLs(-nats, -nats)
         x = x if noise is None else noise.dequantise(x, seed)
-        found = self.density.nlls(x, seed, how, self.coded(c))
+        found = self.density.nlls(x, seed, how, self.coded(c, np.isnan(x)))
         return NLLs(found.ode - nats, found.bound - nats)
 
     def beyond(self, x: np.ndarray, c: np.ndarray | None = None) -> np.ndarray | None:
@@ -192,8 +316,8 @@ class Fitted:
     @cached_property
     def mean_nats(self) -> float:
         """The mean log-density of draws from the model, minus its entropy, in nats."""
-        c = self.draw_conditions(_TYPICAL_ROWS)
-        return float(np.mean(self.log_likelihood(self.sample(_TYPICAL_ROWS, c=c), c=c).nats))
+        x, c = self.draw(_TYPICAL_ROWS)
+        return float(np.mean(self.log_likelihood(x, c=c).nats))
 
     def bits_per_dim(self, nats: Nats) -> Nats | None:
         """Bits/dim from log-masses in nats or their mean; None for data without a declared grid."""
@@ -212,21 +336,30 @@ class Fitted:
         seed: int = 0,
         how: AbstractSampler = ODESampler(),
         c: np.ndarray | None = None,
+        hidden: np.ndarray | None = None,
     ) -> np.ndarray:
         """n rows, shape (n, d), by default of the ODE's density.
 
         Discrete columns are on their grid, between the least and the greatest value of training.
 
-        **Arguments:** `c`, what each is conditioned on; see `draw_conditions`.
+        **Arguments:** `c`, what each is conditioned on, categories first; `hidden`, which values
+        are missing, bool (n, d) (None: none); they are NaN.
         """
-        noise, d = self.dequantisation, len(self.data.columns)
+        d = len(self.data.columns)
         check_fits(
             _DRAW * n * (d + 1), f"a draw of {n} rows", "draw fewer, with one seed after another"
         )
         if not d:
             return np.empty((n, 0))
-        x = self.whole.sample(n, d, seed, how, self.coded(c))
+        hidden = np.zeros((n, d), bool) if hidden is None else hidden
+        x = self.as_data(self.whole.sample(n, d, seed, how, self.coded(c, hidden)))
+        return np.where(hidden, np.nan, x) if hidden.any() else x
+
+    def as_data(self, x: np.ndarray) -> np.ndarray:
+        """Draws x in their support, with discrete columns on their grid within the range of
+        training."""
         x = keep_inside(x, self.data.columns, self.data.support)
+        noise = self.dequantisation
         if noise is None:
             return x
         x, (low, high) = noise.quantise(x), self.data.bin_range or (-np.inf, np.inf)

@@ -3,6 +3,7 @@
 from scoreode.network.ddpm import DDPM, StepUNet
 from scoreode.network.dequantiser import CellNoise
 from scoreode.network.heads import LowRankHead, SymmetricHead, TraceHead
+from scoreode.network.masked import Masked
 from scoreode.network.mlp import MLP, ResidualMLP
 from scoreode.network.ncsnpp import DDPMpp, NCSNpp, PlusPlus
 from scoreode.network.specification import Specification
@@ -15,6 +16,7 @@ __all__ = [
     "DDPMpp",
     "ImageUNet",
     "LowRankHead",
+    "Masked",
     "NCSNpp",
     "PlusPlus",
     "ResidualMLP",

@@ -10,7 +10,14 @@ from scoreode.flow import uniform_noise
 from scoreode.model.dequantised import AbstractTrainingNoise, UniformNoise
 from scoreode.model.standardise import Chain
 from scoreode.train import Rows, Windows
-from scoreode.train.samplers import Dequantised, Flipped, Smoothed, Standardised, WithReference
+from scoreode.train.samplers import (
+    Dequantised,
+    Flipped,
+    Smoothed,
+    Standardised,
+    WithReference,
+    WithRoles,
+)
 
 
 def batches(
@@ -35,6 +42,7 @@ def batches(
     on stored rows in standardised coordinates; `n_reference`, the rows that come beside a batch.
     """
 
+    has_roles, subsets = data.has_roles, data.subsets
     data = data.coded
 
     def with_reference(sampler: RowSampler) -> Sampler:
@@ -45,8 +53,9 @@ def batches(
     c = _conditions(data, bijection)
 
     def sampler_of(x: np.ndarray) -> Sampler:
-        sampler = _sampler(data, x, c, bijection, dequantise, flip)
-        return with_reference(Smoothed(sampler, jnp.float32(smoothing)) if smoothing else sampler)
+        sampler: RowSampler = _sampler(data, x, c, bijection, dequantise, flip)
+        sampler = Smoothed(sampler, jnp.float32(smoothing)) if smoothing else sampler
+        return with_reference(WithRoles(sampler, subsets) if has_roles else sampler)
 
     if isinstance(data.train, Stored):
         return Windows(data.train, window, seed, sampler_of)
@@ -84,8 +93,7 @@ def _conditions(data: Dataset, bijection: Chain) -> np.ndarray | None:
     """The standardised conditions of the training rows, in float64."""
     if data.conditions is None or bijection.condition is None:
         return None
-    c = bijection.condition.standardise(np.asarray(data.conditions.train, np.float64))
-    return np.asarray(c)
+    return np.asarray(bijection.standardise(np.asarray(data.conditions.train, np.float64)))
 
 
 def _with_conditions(x: Array, c: Array | np.ndarray | None) -> Batch:

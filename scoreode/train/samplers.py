@@ -9,6 +9,7 @@ import jax.random as jr
 from jaxtyping import Array, PRNGKeyArray
 
 from scoreode._typing import Batch, Pairs, Referenced, RowSampler
+from scoreode.data.roles import split_roles
 from scoreode.model.dequantised import AddNoise
 from scoreode.model.standardise import Chain
 from scoreode.train import Rows
@@ -50,6 +51,43 @@ class Smoothed(eqx.Module):
             return x + self.h * jr.normal(key_noise, x.shape, x.dtype)
 
         return _map_x(smooth, self.sampler(key_rows, n))
+
+
+class WithRoles(eqx.Module):
+    """The batches of a sampler of pairs, with roles of the columns that are drawn for every row.
+
+    Half of the rows have the density of what is there as their task, given which values are
+    missing; the others a random part of it given another part, whatever else is missing. With
+    `subsets` a random part is absent, too. Columns that are not diffused are standard normal, which
+    is the law that a masked network has there.
+    """
+
+    sampler: RowSampler
+    subsets: bool = eqx.field(static=True)
+
+    def __call__(self, key: PRNGKeyArray, n: int) -> Pairs:
+        key_rows, key_noise, key_task, *keys = jr.split(key, 7)
+        batch = self.sampler(key_rows, n)
+        assert isinstance(batch, Pairs)
+        x = batch.x
+        c, _, absent, missing, _ = split_roles(batch.c, x.shape[1])
+        whole, pooled = jr.bernoulli(key_task, 0.5, (2, n, 1))
+        there = 1 - absent - missing
+        given = jnp.where(whole, 0, there * _part(keys[0], keys[1], x))
+        left_out = there * (1 - given) * _part(keys[2], keys[3], x)
+        left_out = jnp.where(pooled & self.subsets, left_out, 0)
+        absent = absent + left_out + jnp.where(whole, 0, missing)
+        missing = jnp.where(whole, missing, 0)
+        hidden = given + absent + missing > 0
+        roles = given, absent, missing, given * x
+        noise = jr.normal(key_noise, x.shape, x.dtype)
+        return Pairs(jnp.where(hidden, noise, x), jnp.concatenate([c, *roles], axis=1))
+
+
+def _part(key: PRNGKeyArray, key_share: PRNGKeyArray, x: Array) -> Array:
+    """Indicators of a random part of every row's columns, whose share is uniform."""
+    share = jr.uniform(key_share, (len(x), 1), x.dtype)
+    return (jr.uniform(key, x.shape, x.dtype) < share).astype(x.dtype)
 
 
 class WithReference(eqx.Module):

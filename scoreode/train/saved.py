@@ -70,12 +70,12 @@ def write_law(folder: RunFolder, law: Law | None) -> None:
         write_arrays(folder.path / LAW, law.arrays())
 
 
-def read_law(folder: RunFolder, categories: Sequence[str]) -> Law | None:
-    """What `write_law` wrote; None of a table without categories.
+def read_law(folder: RunFolder, names: Sequence[str]) -> Law | None:
+    """What `write_law` wrote; None of a table in which nothing has masses, by `names`.
 
     **Raises:** `InputError` if the file is missing or damaged, or is that of other categories.
     """
-    if not categories:
+    if not names:
         return None
     file = folder.path / LAW
     arrays = read_arrays(file)
@@ -83,14 +83,14 @@ def read_law(folder: RunFolder, categories: Sequence[str]) -> Law | None:
         law = Law.from_arrays(arrays)
     except (KeyError, IndexError, ValueError) as error:
         raise InputError(f"{file}: holds no law of categories; restore a copy") from error
-    if len(law.stages) != len(categories):
+    if len(law.stages) != len(names):
         raise InputError(f"{file}: does not fit its configuration; restore a copy")
     return law
 
 
 def model_files(data: Description) -> tuple[str, ...]:
     """The files of a run that its model consists of."""
-    return (*MODEL_FILES, LAW) if data.categories else MODEL_FILES
+    return (*MODEL_FILES, LAW) if data.with_mass else MODEL_FILES
 
 
 def save(folder: RunFolder, fitted: Fitted) -> None:
@@ -117,7 +117,7 @@ def load(path: Path) -> Fitted:
         raise InputError(f"{path}/summary.json: not the summary of a run; restore a copy")
     order = summary.get("order", run.objective.order)
     found = _recoveries(summary), order, JDiff.from_summary(summary), stack
-    law = read_law(folder, data.categories)
+    law = read_law(folder, data.with_mass)
     findings = Findings.from_json(summary.get("findings"))
     return Fitted(run, density, data, steps, seconds, nats, *found, law, findings)
 
@@ -131,7 +131,7 @@ def at_checkpoint(path: Path) -> Fitted:
     run = replace(run, parts=None)  # there is no stack before the end
     order = record.get("best_order", run.objective.order)
     known = record["elapsed"], record["best"], _recoveries(record), order
-    law = read_law(RunFolder.existing(path), data.categories)
+    law = read_law(RunFolder.existing(path), data.with_mass)
     return Fitted(run, density, data, int(state.step), *known, law=law)
 
 

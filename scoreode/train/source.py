@@ -7,7 +7,6 @@ from pathlib import Path
 from scoreode.data import Dataset, Description, condition_on, sources
 from scoreode.data.columns import if_there
 from scoreode.data.mixed import set_apart
-from scoreode.data.reading import Reading
 from scoreode.errors import InputError
 from scoreode.model.config import Run
 
@@ -16,11 +15,11 @@ def training_data(run: Run, known: Description, data_dir: Path | None, remedy: s
     """The data set that a run was begun on. **Raises:** `InputError` if it is another by now."""
     source = place(known, remedy)
     pick = if_there([*known.columns, *known.conditions])
-    how = run.seed, run.validation_fraction, data_dir, pick, Reading(known.kinds)
+    how = run.seed, run.validation_fraction, data_dir, pick, known.reading
     data = sources.load_data(source, *how)
     if known.given:
         data = condition_on(data, known.given)
-    data = set_apart(data)
+    data = set_apart(data, known.gaps, subsets=known.subsets)
     if Description.of(data).fingerprint != known.fingerprint:
         raise InputError(f"{source} has changed since the run began{remedy}")
     names = "name", "bin_width", "bin_edge", "layout", "support"

@@ -29,7 +29,7 @@ Train = Callable[[Run, Dataset], Density]
 
 def stacks(run: Run, data: Dataset) -> bool:
     """Whether a run on these data gets a stack: tables with validation rows, and no conditions."""
-    table = data.image_shape is None and data.conditions is None
+    table = data.image_shape is None and data.conditions is None and not data.has_roles
     return run.stack and table and not (is_absent(data) or is_short(run))
 
 

@@ -191,7 +191,7 @@ class Trainer:
     def resume(cls, run: Run, data: Dataset, folder: RunFolder) -> Self:
         """The trainer at the newest checkpoint. **Raises:** `InputError` if none is whole."""
         blank = _blank(folder, run, len(data.columns), data.n_conditions, bool(data.support))
-        law = read_law(folder, data.categories)
+        law = read_law(folder, data.categories + data.gaps)
         trainer = cls(run, data, blank, folder if devices.is_first() else None, law)
         tree, record = folder.checkpoints().restore(trainer._tree())
         trainer._state, best, trainer._bijection = tree

@@ -61,17 +61,30 @@ def test_text_in_a_numeric_column(refused, written):
     assert "drop the column" in message
 
 
-@pytest.mark.parametrize("bad", ["", "nan", "inf", "-inf"])
-def test_missing_and_infinite_values(refused, written, bad):
+@pytest.mark.parametrize("bad", ["inf", "-inf", "1e300"])
+def test_infinite_values(refused, written, bad):
     message = refused(written(f"a,b\n1,2\n3,{bad}\n5,6\n{bad},8\n"))
-    assert "bad.csv: missing, infinite or huge values in rows 2, 4, columns a, b" in message
-    assert "fill them in or drop the rows" in message
+    assert "bad.csv: infinite or huge values in rows 2, 4, columns a, b" in message
+    assert "correct them" in message
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_missing_and_infinite_values_of_an_array(refused, rows, tmp_path, bad):
+@pytest.mark.parametrize("nothing", ["", "NA", "nan", "null"])
+def test_a_column_without_values(refused, written, nothing):
+    message = refused(written(f"a,b,c\n1,{nothing},2\n3,{nothing},4\n5,{nothing},9\n"))
+    assert "bad.csv: column b: no row has a value; drop it" in message
+
+
+def test_a_condition_without_values(refused, written):
+    path = written(
+        "a,b,c\n" + "".join(f"{i},{i * i},{'' if i == 3 else i % 5}\n" for i in range(30))
+    )
+    message = refused(path, "--given", "c")
+    assert "bad.csv: column c lacks values, and a density is given all of its conditions" in message
+
+
+def test_infinite_values_of_an_array(refused, rows, tmp_path):
     spoilt = rows.copy()
-    spoilt[[4, 70], 1] = bad
+    spoilt[[4, 70], 1] = np.inf
     np.save(tmp_path / "bad.npy", spoilt)
     message = refused(tmp_path / "bad.npy")
     assert "bad.npy" in message

@@ -157,7 +157,7 @@ def test_codes_in_a_file_keep_their_zeros(tmp_path):
     parts, _, kinds = tables.read_kinds(path, tuple_of, Reading(categories=("zip",)))
     assert kinds["zip"] == Category(("00", "01", "02"), "text")
     np.testing.assert_array_equal(parts["all"][:, 0], np.arange(12) % 3)
-    _, blocks = tables.blocks(path, "test", 5, kinds=kinds)
+    _, blocks = tables.blocks(path, "test", 5, reading=Reading(kinds))
     np.testing.assert_array_equal(np.concatenate(list(blocks)), parts["all"])
     assert tables.read_kinds(path, tuple_of, Reading())[2] == {}
     with pytest.raises(InputError, match="has no column zap to take as a category; it has zip, x"):

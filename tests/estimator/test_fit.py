@@ -187,6 +187,8 @@ def test_bad_values_are_named(frame, spoil, message, kind):
     bad = frame.astype(object)
     for name, value in spoil.items():
         bad.loc[3, name] = value
+    if kind == "fit" and "size" in spoil and pd.isna(spoil["size"]):
+        return  # in training a value may be missing
     est = small() if kind == "fit" else small(discrete=["flag"]).fit(frame.astype(float))
     with pytest.raises(ValueError, match=message):
         (est.fit if kind == "fit" else est.score_samples)(bad)
@@ -194,9 +196,11 @@ def test_bad_values_are_named(frame, spoil, message, kind):
 
 def test_bad_values_of_arrays_are_named(frame):
     X = frame.to_numpy(np.float64)
-    X[3, 1] = np.nan
-    with pytest.raises(ValueError, match=r"row 4, column x1 \(the first is NaN\)"):
+    X[3, 1] = -np.inf
+    with pytest.raises(ValueError, match=r"row 4, column x1 \(the first is -infinity\)"):
         small().fit(X)
+    with pytest.raises(ValueError, match=r"row 4, column x1 \(the first is NaN\)"):
+        small().fit(np.where(np.isinf(X), np.nan, X).reshape(-1, 2, 1, 1))
     with pytest.raises(ValueError, match="Complex"):
         small().fit(X * 1j)
 

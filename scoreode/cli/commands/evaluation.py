@@ -126,8 +126,8 @@ def prepare(
 
     **Arguments:** `within`, the numbers of the rows (None: all).
     """
-    names, kinds = columns_of(fitted), fitted.data.kinds
-    columns, parts = blocks(source, *options.place, names, kinds, within)
+    names, reading = columns_of(fitted), fitted.data.reading
+    columns, parts = blocks(source, *options.place, names, reading, within)
     apart = with_conditions(fitted, columns, source)
 
     def evaluate(rows: np.ndarray, first_row: int) -> LogLikelihood:

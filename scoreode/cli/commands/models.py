@@ -11,6 +11,7 @@ import numpy as np
 from scoreode.data import named_columns, tables
 from scoreode.data.columns import if_there
 from scoreode.data.output import check_new, check_typed, write_rows
+from scoreode.data.reading import Reading
 from scoreode.errors import InputError, check_seed
 from scoreode.evaluate import table
 from scoreode.model import convert as published
@@ -52,8 +53,7 @@ def sample(
     c = None if c is None else np.repeat(c, n or 1, axis=0)
     n = (n or _DRAWS) if c is None else len(c)
     began = time.perf_counter()
-    c = fitted.draw_conditions(n, seed, c)
-    rows = fitted.sample(n, seed, how, c)
+    rows, c = fitted.draw(n, seed, how, c)
     seconds = time.perf_counter() - began
     if out.suffix in _PICTURES:
         _draw(fitted, rows, out, sheet)
@@ -108,7 +108,7 @@ def _conditions(fitted: Fitted, run: Path, given: Path | None) -> np.ndarray | N
             f"{run}: its density is conditional on {', '.join(names)}; give --given FILE with these"
             " columns"
         )
-    kinds = {name: kind for name, kind in fitted.data.kinds.items() if name in names}
+    kinds = Reading({name: kind for name, kind in fitted.data.kinds.items() if name in names})
     columns, parts = tables.blocks(given, "test", table.BLOCK, if_there(names), kinds)
     picked = named_columns(columns, names, str(given))
     return np.concatenate([rows[:, picked] for rows in parts])

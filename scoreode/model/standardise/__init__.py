@@ -15,5 +15,8 @@ from scoreode.model.standardise.bijection import AbstractBijection as AbstractBi
 from scoreode.model.standardise.chain import Chain as Chain
 from scoreode.model.standardise.chain import Conditioning as Conditioning
 from scoreode.model.standardise.choice import choose as choose
+from scoreode.model.standardise.observed import ObservedPower as ObservedPower
+from scoreode.model.standardise.observed import ObservedScaling as ObservedScaling
+from scoreode.model.standardise.observed import Roles as Roles
 from scoreode.model.standardise.power import Power as Power
 from scoreode.model.standardise.support import Support as Support

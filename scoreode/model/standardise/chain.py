@@ -8,6 +8,7 @@ import numpy as np
 
 from scoreode.model.standardise.affine import Scaling
 from scoreode.model.standardise.bijection import AbstractBijection, Array, product
+from scoreode.model.standardise.observed import Roles
 from scoreode.model.standardise.support import Support
 
 
@@ -18,7 +19,7 @@ class Chain(eqx.Module):
     """
 
     parts: tuple[AbstractBijection, ...]
-    condition: "Conditioning | None" = None
+    condition: "Conditioning | Roles | None" = None
 
     @classmethod
     def fit(cls, families: tuple[type[AbstractBijection], ...], x: np.ndarray) -> Self:
@@ -41,6 +42,12 @@ class Chain(eqx.Module):
     def after(self, support: tuple[Support, ...]) -> Self:
         """The same after this part: of rows in its support."""
         return replace(self, parts=(*support, *self.parts))
+
+    def standardise(self, c: Array | None) -> Array | None:
+        """The standardised c (..., k); None without conditions."""
+        if self.condition is None or c is None:
+            return None
+        return self.condition.standardise(c, self.parts)
 
     def forward(self, x: Array, c: Array | None = None) -> tuple[Array, Array]:
         """z (..., d) and log |det ∂T/∂x| (...,); without c, those of the parts only."""
@@ -92,7 +99,12 @@ class Conditioning(eqx.Module):
         residual = None if family is None else family.identity(d)
         return cls(Scaling.identity(k), np.zeros((k, d)), residual)
 
-    def standardise(self, c: Array) -> Array:
+    @property
+    def size(self) -> int:
+        """How many numbers the conditions are."""
+        return len(self.W)
+
+    def standardise(self, c: Array, parts: tuple[AbstractBijection, ...] = ()) -> Array:  # noqa: ARG002
         """c (..., k) with mean 0 and variance 1."""
         return self.scaling.forward(c)[0]
 

@@ -86,6 +86,11 @@ class Power(AbstractBijection):
         return cls(np.zeros(d), np.ones(d), np.ones(d), np.ones(d), np.zeros(d))
 
     def forward(self, x: Array) -> tuple[Array, Array]:
+        z, log_slopes = self.by_column(x)
+        return z, x.__array_namespace__().sum(log_slopes, axis=-1)
+
+    def by_column(self, x: Array) -> tuple[Array, Array]:
+        """z and log dz/dx of every value, both (..., d)."""
         xp = x.__array_namespace__()
         u, two = (x - self.origin) / self.scale, self.two_sided > 0
         # The map that a column does not use gets zeros, so that its gradient does not overflow.
@@ -97,7 +102,7 @@ class Power(AbstractBijection):
         power = xp.where(w < turn, 2 * at_turn - above, above)
         y = xp.where(two, u - self.first, 0.0) / self.second
         slope = xp.where(two, -0.5 * xp.log1p(y**2) - xp.log(self.second), (lam - 1) * log_w)
-        return xp.where(two, xp.arcsinh(y), power), xp.sum(slope - xp.log(self.scale), axis=-1)
+        return xp.where(two, xp.arcsinh(y), power), slope - xp.log(self.scale)
 
     def inverse(self, z: Array) -> Array:
         xp = z.__array_namespace__()

@@ -165,7 +165,8 @@ class Scorer:
         fitted = load(str(self.run))
         data, part = fitted.data, {name: _slice(v, some) for name, v in columns.items()}
         numbers = None if self.number is None else np.asarray(part.pop(self.number), np.int64)
-        rows, _ = from_frame(_Columns(part), "the table", some.start, data.kinds)
+        known = {"kinds": data.kinds, "gaps": data.reading.gaps}
+        rows, _ = from_frame(_Columns(part), "the table", some.start, **known)
         d = len(data.columns)
         found = fitted.log_likelihood(
             rows[:, :d],

@@ -219,7 +219,7 @@ def _turned(data: Dataset, name: str, circle: Circle) -> Circle:
     a constant one.
     """
     tables = [x for _, x, _ in _tables(data, [name])]
-    low, high = min(float(x.min()) for x in tables), max(float(x.max()) for x in tables)
+    low, high = min(np.nanmin(x) for x in tables), max(np.nanmax(x) for x in tables)
     period, spread = circle.period, high - low
     if spread > period * (1 + _ROUNDING):
         units = ((unit, turn) for unit, turn in _TURNS.items() if turn > period and turn >= spread)

@@ -66,7 +66,8 @@ class Support(AbstractBijection):
         """The support with these bounds and periods (0 for none), each of shape (d,), cut and
         scaled by rows x (n, d) inside."""
         low, high, scale = low.copy(), high.copy(), np.ones(len(low))
-        for j, column in enumerate(x.T):
+        for j, values in enumerate(x.T):
+            column = values[~np.isnan(values)]
             if period[j] > 0:
                 low[j] = _cut(column, period[j])
                 high[j] = low[j] + period[j]

@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+ENGINES := .venv-engines
 
-.PHONY: demo test test-slow test-all lint docs bench lock clean
+.PHONY: demo test test-slow test-all test-engines lint docs bench lock clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -17,6 +18,10 @@ test-slow: $(READY)
 
 test-all: $(READY)
 	$(BIN)/python -m pytest
+
+# Ray, Spark (which needs Java) and Dask, in an environment of their own: they are large.
+test-engines: $(ENGINES)/.ready
+	$(ENGINES)/bin/python -m pytest -n 0 tests/engines
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -40,10 +45,16 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $(READY)
 
+$(ENGINES)/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(ENGINES)/bin/python -m pip install --quiet -e ".[dask,ray,spark]"
+	touch $(ENGINES)/.ready
+
 # Written anew after a change of the dependencies; needs uv, which resolves for all Pythons at once.
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --extra all --group dev pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf $(VENV) site .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(ENGINES) site .pytest_cache .ruff_cache

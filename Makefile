@@ -4,8 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 TORCH := .venv-torch
+ENGINES := .venv-engines
 
-.PHONY: demo test test-slow test-all test-torch lint docs bench release lock clean
+.PHONY: demo test test-slow test-all test-torch test-engines lint docs bench release lock clean
 
 demo: $(READY)
 	$(BIN)/python examples/demo.py
@@ -21,6 +22,10 @@ test-all: $(READY)
 
 test-torch: $(TORCH)/.ready
 	$(TORCH)/bin/python -m pytest tests/test_torch.py
+
+# Ray, Spark (which needs Java) and Dask, in an environment of their own: they are large.
+test-engines: $(ENGINES)/.ready
+	$(ENGINES)/bin/python -m pytest -n 0 tests/engines
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -56,10 +61,16 @@ $(TORCH)/.ready: requirements.lock pyproject.toml
 	$(TORCH)/bin/python -m pip install --quiet --no-build-isolation -e '.[torch]'
 	touch $(TORCH)/.ready
 
+$(ENGINES)/.ready: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(ENGINES)/bin/python -m pip install --quiet -e ".[dask,ray,spark]"
+	touch $(ENGINES)/.ready
+
 # Written anew after a change of the dependencies; needs uv, which resolves for all Pythons at once.
 lock:
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-annotate --no-header --extra all --group dev pyproject.toml -o requirements.lock
 
 clean:
-	rm -rf $(VENV) $(TORCH) site .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(TORCH) $(ENGINES) site .pytest_cache .ruff_cache

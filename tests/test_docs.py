@@ -38,7 +38,7 @@ from scoreode.train import Budget, trainer
 ROOT = Path(__file__).parent.parent
 GALLERY = ROOT / "docs" / "gallery"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(GALLERY.glob("*.md"))]
-NOT_RUN = 3  # blocks for clusters, which no test machine is
+NOT_RUN = 5  # blocks for clusters, which no test machine is
 LANGUAGES = {"python", "sh", "console", "text", "json"}  # the last two are shown, not run
 NOT_OURS = {"make", "pip", "git"}
 READ_ONLY = {  # by the command's name, where its work is done

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from inspect import Parameter, Signature
 from pathlib import Path
 from typing import Any
 
@@ -117,27 +118,33 @@ class Scorer:
         return self(table._meta)
 
     def schema(self, schema: Any) -> Any:
-        """What Spark has to know: the `StructType` that comes of a DataFrame's."""
+        """What Spark's `mapInPandas` has to know: the `StructType` that comes of a DataFrame's."""
+        return type(schema)([*schema.fields, *self.return_type.fields])
+
+    @property
+    def return_type(self) -> Any:
+        """What Spark's `predict_batch_udf` has to know: the `StructType` of what is appended."""
         from pyspark.sql import types  # pyright: ignore[reportMissingImports]
 
         kinds = {np.float64: types.DoubleType(), np.bool_: types.BooleanType()}
-        appended = [types.StructField(name, kinds[dtype]) for name, dtype in self.appended.items()]
-        return types.StructType([*schema.fields, *appended])
+        fields = [types.StructField(name, kinds[dtype]) for name, dtype in self.appended.items()]
+        return types.StructType(fields)
 
-    @property
-    def return_type(self) -> str:
-        """What Spark's `predict_batch_udf` returns: a struct of the appended columns."""
-        names = {np.float64: "double", np.bool_: "boolean"}
-        return ", ".join(f"`{name}` {names[dtype]}" for name, dtype in self.appended.items())
+    def make_predict_fn(self) -> Callable[..., dict[str, np.ndarray]]:
+        """What Spark's `predict_batch_udf` calls once a worker.
 
-    def make_predict_fn(self) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-        """What Spark's `predict_batch_udf` calls once a worker; its columns are `columns`."""
+        **Returns:** a function of arrays (n,), one for each of `columns`, in their order.
+        """
         names = self.columns
 
-        def predict(rows: np.ndarray) -> dict[str, np.ndarray]:
-            values = rows.reshape(len(rows), -1)
-            return self._found(dict(zip(names, values.T, strict=True)))
+        def predict(*columns: np.ndarray) -> dict[str, np.ndarray]:
+            return self._found(dict(zip(names, columns, strict=True)))
 
+        # Spark counts the parameters; their names may be those of any columns.
+        parameters = [
+            Parameter(f"column_{i}", Parameter.POSITIONAL_ONLY) for i in range(len(names))
+        ]
+        predict.__signature__ = Signature(parameters)  # pyright: ignore[reportFunctionMemberAccess]
         return predict
 
     def _found(self, table: Any) -> dict[str, np.ndarray]:

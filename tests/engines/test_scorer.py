@@ -1,5 +1,6 @@
 """The callable itself: what it appends, to which tables, and that parts have the values of rows."""
 
+import inspect
 import pickle
 import re
 import subprocess
@@ -36,7 +37,7 @@ def test_values_are_those_of_the_run(run, rows, expected):
     assert expected["converged"].any()
 
 
-@pytest.mark.parametrize("kind", ["dict", "polars", "iterator", "matrix", "index"])
+@pytest.mark.parametrize("kind", ["dict", "polars", "iterator", "columns", "index"])
 def test_every_kind_of_table(score, rows, expected, kind):
     if kind == "dict":
         table = {name: rows[name].to_numpy() for name in rows}
@@ -50,9 +51,10 @@ def test_every_kind_of_table(score, rows, expected, kind):
         found = found.to_pandas()
     elif kind == "iterator":
         found = pd.concat(score(iter([rows[:0], rows[:170], rows[170:]])))
-    elif kind == "matrix":
+    elif kind == "columns":
         predict = score.make_predict_fn()
-        found = rows.assign(**predict(rows[[*score.columns]].to_numpy()))
+        assert len(inspect.signature(predict).parameters) == len(score.columns)
+        found = rows.assign(**predict(*(rows[name].to_numpy() for name in score.columns)))
     else:
         found = score(rows.set_index(rows["id"] * 2.5)).reset_index(drop=True)
     assert_frame_equal(found, expected, check_exact=True, check_dtype=False)

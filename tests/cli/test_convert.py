@@ -3,14 +3,18 @@
 import json
 import math
 
+import equinox as eqx
 import jax.numpy as jnp
+import jax.random as jr
 import msgpack
 import numpy as np
 import pytest
 from published import fourier, weights
-from published_models import arrays_of, diffusers
+from published_models import diffusers
 from torch_files import Archive, Call, Global, pickled
 
+from scoreode.network import DDPM
+from scoreode.network.published_ddpm import of_diffusers
 from scoreode.train import saved
 
 
@@ -75,15 +79,17 @@ def test_other_files(cli, published, tmp_path):
 @pytest.mark.slow
 def test_a_converted_model_is_a_run_like_any_other(cli, tmp_path):
     """Of weights that predict no noise the ODE scales, so that the density is known: a Gaussian."""
-    name = "diffusers: other options"
-    arrays = arrays_of(name)
-    arrays |= {key: 0 * arrays[key] for key in ("conv_out.weight", "conv_out.bias")}
+    spec = DDPM((4, 4, 3), 8, (1,), 1, attention=(), attend_in_middle=False, groups=4)
+    net = eqx.filter_eval_shape(lambda key: spec.build((48,), key), jr.key(0))
+    arrays = {name: np.zeros(leaf.shape, np.float32) for name, leaf, _ in of_diffusers(net)}
+    blocks = {"down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"]}
+    config = blocks | {"block_out_channels": [8], "sample_size": 4, "add_attention": False}
     schedule = {"beta_schedule": "linear", "num_train_timesteps": 50, "beta_end": 0.2}
-    folder, _ = diffusers(name, tmp_path / "pipeline", scheduler=schedule, arrays=arrays)
+    folder, _ = diffusers("tiny", tmp_path / "pipeline", config, schedule, arrays)
     run = tmp_path / "run"
     result = cli("convert", folder, "--out", run)
     assert result.code == 0, result.err
-    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3)).astype(np.uint8)
     np.save(tmp_path / "images.npy", images)
     result = cli("nll", run, tmp_path / "images.npy", "--json")
     assert result.code == 0, result.err
@@ -95,10 +101,11 @@ def test_a_converted_model_is_a_run_like_any_other(cli, tmp_path):
     nats = math.log(127.5 * scale * math.sqrt(2 * math.pi)) + 0.5 * z / scale**2
     found = json.loads(result.out)
     np.testing.assert_allclose(found["bits_per_dim"], nats / math.log(2), atol=2e-3)
-    result = cli("sample", run, "-n", 2, "--out", tmp_path / "samples.npy")
+    how = ("--method", "dpm", "--steps", 4)
+    result = cli("sample", run, "-n", 2, "--out", tmp_path / "samples.npy", *how)
     assert result.code == 0, result.err
     samples = np.load(tmp_path / "samples.npy")
-    assert samples.size == 2 * 192
+    assert samples.size == 2 * 48
 
 
 def test_a_hostile_file_is_refused_and_not_executed(cli, tmp_path):

@@ -97,8 +97,8 @@ def convert(
     """Turn a published model of images into a run.
 
     It reads checkpoints of score_sde (Flax, or PyTorch's .pth), folders of diffusers with a
-    UNet2DModel, and .pt files of guided-diffusion; and the state dicts of the last two kinds of
-    files as .safetensors. Nothing in them is executed.
+    UNet2DModel, and .pt files of guided-diffusion. State dicts of score_sde's and of
+    guided-diffusion's models may be .safetensors, too. Nothing in a file is executed.
 
     Example: scoreode convert checkpoint_26 --out runs/ncsnpp
 
@@ -109,7 +109,7 @@ def convert(
         multipliers: of the channels, for every resolution; unless given 1 2 2 2.
         attention: heights of the resolutions that have attention; unless given 16.
         schedule: the betas of a model of guided-diffusion.
-        steps: their number, 1000 unless given.
+        steps: their number, 1000 unless given; the network is told the step times 1000 / steps.
         heads: of the attention of a model of guided-diffusion, 1 unless given.
         head_channels: the channels of each, in place of the number of heads.
         new_attention_order: the model was made with use_new_attention_order.

@@ -1,11 +1,20 @@
 """Published checkpoints through the command: the same score, and clear words for other files."""
 
+import json
+import math
+
+import equinox as eqx
 import jax.numpy as jnp
+import jax.random as jr
 import msgpack
 import numpy as np
 import pytest
 from published import fourier, weights
+from published_models import diffusers
+from torch_files import Archive, Call, Global, pickled
 
+from scoreode.network import DDPM
+from scoreode.network.published_ddpm import of_diffusers
 from scoreode.train import saved
 
 
@@ -65,3 +74,46 @@ def test_other_files(cli, published, tmp_path):
         assert said in result.said
         assert not (tmp_path / "run").exists()
     assert cli("convert", tmp_path / "none", "--out", tmp_path / "run").code == 2
+
+
+@pytest.mark.slow
+def test_a_converted_model_is_a_run_like_any_other(cli, tmp_path):
+    """Of weights that predict no noise the ODE scales, so that the density is known: a Gaussian."""
+    spec = DDPM((4, 4, 3), 8, (1,), 1, attention=(), attend_in_middle=False, groups=4)
+    net = eqx.filter_eval_shape(lambda key: spec.build((48,), key), jr.key(0))
+    arrays = {name: np.zeros(leaf.shape, np.float32) for name, leaf, _ in of_diffusers(net)}
+    blocks = {"down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"]}
+    config = blocks | {"block_out_channels": [8], "sample_size": 4, "add_attention": False}
+    schedule = {"beta_schedule": "linear", "num_train_timesteps": 50, "beta_end": 0.2}
+    folder, _ = diffusers("tiny", tmp_path / "pipeline", config, schedule, arrays)
+    run = tmp_path / "run"
+    result = cli("convert", folder, "--out", run)
+    assert result.code == 0, result.err
+    images = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3)).astype(np.uint8)
+    np.save(tmp_path / "images.npy", images)
+    result = cli("nll", run, tmp_path / "images.npy", "--json")
+    assert result.code == 0, result.err
+    process = saved.load(run).run.objective.process
+    ends = jnp.float32(process.t_min), jnp.float32(process.t_max)
+    scale = float(process.alpha(ends[0]) / process.alpha(ends[1]) * process.prior_scale())
+    # An image's mean square over its cells: that of their middles, and 1/12.
+    z = np.mean(((images + 0.5 - 128) / 127.5) ** 2) + 1 / 12 / 127.5**2
+    nats = math.log(127.5 * scale * math.sqrt(2 * math.pi)) + 0.5 * z / scale**2
+    found = json.loads(result.out)
+    np.testing.assert_allclose(found["bits_per_dim"], nats / math.log(2), atol=2e-3)
+    how = ("--method", "dpm", "--steps", 4)
+    result = cli("sample", run, "-n", 2, "--out", tmp_path / "samples.npy", *how)
+    assert result.code == 0, result.err
+    samples = np.load(tmp_path / "samples.npy")
+    assert samples.size == 2 * 48
+
+
+def test_a_hostile_file_is_refused_and_not_executed(cli, tmp_path):
+    target = tmp_path / "written"
+    file = tmp_path / "model.pth"
+    Archive().write(file, pickled({"model": Call(Global("os", "system"), f"touch {target}")}))
+    result = cli("convert", file, "--out", tmp_path / "run")
+    assert result.code == 2
+    assert "os.system" in result.said
+    assert not target.exists()
+    assert not (tmp_path / "run").exists()

@@ -21,7 +21,7 @@ test-all: $(READY)
 	$(BIN)/python -m pytest
 
 test-torch: $(TORCH)/.ready
-	$(TORCH)/bin/python -m pytest tests/test_torch.py
+	$(TORCH)/bin/python -m pytest tests/test_torch.py tests/test_stablehlo.py
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -45,12 +45,12 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	touch $(READY)
 
-# Apart from the lock: PyTorch of PyPI has several GB for graphics cards, that of its own index none.
+# Apart from the lock: on PyPI, PyTorch brings several GB for graphics cards; in its own index, none.
 $(TORCH)/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(TORCH)
 	$(TORCH)/bin/python -m pip install --quiet --require-hashes -r requirements.lock
 	$(TORCH)/bin/python -m pip install --quiet --no-build-isolation --extra-index-url $(TORCH_INDEX) \
-		-e '.[torch]'
+		-e '.[torch,stablehlo]'
 	touch $(TORCH)/.ready
 
 # Written anew after a change of the dependencies; needs uv, which resolves for all Pythons at once.

@@ -5,6 +5,7 @@ from typing import Any
 
 from sklearn.utils.validation import check_is_fitted
 
+from scoreode.data.kinds import Category
 from scoreode.errors import InputError
 from scoreode.model.fitted import Fitted
 from scoreode.train import saved
@@ -34,3 +35,14 @@ def continuous(model: Any) -> Fitted:
             "the model has discrete columns: they have no density; fit it without them"
         )
     return fitted
+
+
+def check_numbers(fitted: Fitted) -> None:
+    """Raises `InputError` if some of the conditions are categories, which arrays do not hold."""
+    kinds = fitted.data.kinds
+    levels = [name for name in fitted.data.conditions if isinstance(kinds.get(name), Category)]
+    if levels:
+        raise InputError(
+            f"the conditions {', '.join(levels)} are categories: arrays hold numbers; fit the model"
+            " given indicators in their place"
+        )

@@ -24,8 +24,7 @@ from torch.autograd.function import once_differentiable
 from torch.distributions import constraints
 
 from scoreode._typing import Scalar
-from scoreode.adapters.continuous import continuous
-from scoreode.data.kinds import Category
+from scoreode.adapters.continuous import check_numbers, continuous
 from scoreode.errors import InputError
 from scoreode.flow import GridLikelihood, map_batches, rows_at_once, tangents
 from scoreode.model.density import Density
@@ -137,19 +136,14 @@ class Distribution(torch.distributions.Distribution):
 
 def _conditions(fitted: Fitted, c: Any) -> Tensor:
     """Conditions as a floating tensor (..., k); None for a density without."""
-    names, kinds = fitted.data.conditions, fitted.data.kinds
+    names = fitted.data.conditions
     if not names:
         if c is not None:
             raise InputError("c: the model is fitted without conditions, and takes none")
         return None
     if c is None:
         raise InputError(f"the model is conditional on {', '.join(names)}: give c, (..., k)")
-    levels = [name for name in names if isinstance(kinds.get(name), Category)]
-    if levels:
-        raise InputError(
-            f"the conditions {', '.join(levels)} are categories: tensors have none; fit the model"
-            " on indicators, as numbers"
-        )
+    check_numbers(fitted)
     c = torch.as_tensor(c)
     c = c if c.is_floating_point() else c.to(torch.get_default_dtype())
     if c.shape[-1:] != (len(names),):

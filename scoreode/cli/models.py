@@ -58,6 +58,7 @@ def export(
     run: Run,
     /,
     out: Path,
+    stablehlo: Flag = False,
     config: Config = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -67,14 +68,20 @@ def export(
 
     Every command reads it as it reads a run, and so does `ScoreODE.load`.
 
+    With --stablehlo, log-density, score and samples as compiled functions in place of it, and
+    load.py, which calls them with JAX and NumPy alone.
+
     Example: scoreode export run --out model
+
+    Example: scoreode export run --out deployed --stablehlo
 
     Args:
         out: the model's folder, which must not exist.
+        stablehlo: compiled functions, for where this package is not installed.
     """
     from scoreode.cli.commands import models
 
-    models.export(run, out, as_json=json)
+    models.export(run, out, stablehlo=stablehlo, as_json=json)
 
 
 def convert(

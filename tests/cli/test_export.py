@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from scoreode import ScoreODE
+from scoreode.adapters import loader, stablehlo
+from scoreode.flow import GridLikelihood
 
 
 def test_the_model_is_the_run_s(cli, trained, table, rows, tmp_path):
@@ -57,3 +59,25 @@ def test_where_nothing_can_be_written(cli, trained, tmp_path, place):
     result = cli("export", trained, "--out", out)
     assert result.code == 1
     assert f"cannot create {out}" in result.err
+
+
+@pytest.mark.slow
+def test_compiled_functions(cli, trained, rows, tmp_path):
+    pytest.importorskip("flatbuffers")
+    out = tmp_path / "deployed"
+    found = json.loads(cli("export", trained, "--out", out, "--stablehlo", "--json").out)
+    assert found["functions"].keys() == {"log_density", "score", "sample"}
+    assert found["error"]["largest_difference_in_nats"] < 0.01
+    model, native = loader.load(out), ScoreODE.load(trained).fitted_
+    nats = native.whole.log_likelihood(rows, how=GridLikelihood()).nats
+    np.testing.assert_allclose(model.log_density(rows), nats, atol=1e-4)
+    assert np.shape(model.log_density(rows[0])) == (1,)
+
+
+def test_compiled_functions_need_what_jax_writes_them_with(cli, trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(stablehlo, "find_spec", lambda _: None)
+    out = tmp_path / "deployed"
+    result = cli("export", trained, "--out", out, "--stablehlo")
+    assert result.code == 2
+    assert "flatbuffers is not installed" in result.err
+    assert not out.exists()

@@ -3,11 +3,13 @@
 import json
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from scoreode.adapters import stablehlo as compiled
 from scoreode.data import named_columns, tables
 from scoreode.data.columns import if_there
 from scoreode.data.output import check_new, check_typed, write_rows
@@ -114,14 +116,36 @@ def _conditions(fitted: Fitted, run: Path, given: Path | None) -> np.ndarray | N
     return np.concatenate([rows[:, picked] for rows in parts])
 
 
-def export(run: Path, out: Path, *, as_json: bool) -> None:
-    """Copies the files of a run that its model consists of, which are read before."""
+def export(run: Path, out: Path, *, stablehlo: bool, as_json: bool) -> None:
+    """Copies the files of a run that its model consists of, which are read before; or writes
+    compiled functions."""
     fitted = saved.load(run)
+    if stablehlo:
+        _compile(fitted, out, as_json=as_json)
+        return
     folder = RunFolder.create(out)
     sizes = {name: folder.copy(run, name) for name in saved.model_files(fitted.data)}
     found = {"run": str(out), "bytes": sum(sizes.values())} | fitted.summary
     text = f"{', '.join(sizes)} in {out}: {sum(sizes.values()):,} bytes"
     print(json.dumps(found) if as_json else text)
+
+
+def _compile(fitted: Fitted, out: Path, *, as_json: bool) -> None:
+    """Writes log-density, score and draws as compiled functions, with their loader."""
+    folder = RunFolder.create(out)
+    try:
+        manifest = compiled.export(fitted, folder)
+    except BaseException:
+        with suppress(OSError):  # a folder with files in it stays
+            out.rmdir()
+        raise
+    error = manifest["error"]
+    text = (
+        f"{', '.join(manifest['functions'])} in {out}, for {', '.join(manifest['platforms'])}; of"
+        f" {error['rows']} draws the log-densities are within"
+        f" {error['largest_difference_in_nats']:.1g} nats of those of nll"
+    )
+    print(json.dumps(manifest | {"folder": str(out)}) if as_json else text)
 
 
 def convert(checkpoint: Path, out: Path, *, as_json: bool, **options: Any) -> None:

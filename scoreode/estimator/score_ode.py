@@ -272,6 +272,20 @@ class ScoreODE(DensityMixin, BaseEstimator):
             raise InputError("a conditional density: give reference=(rows, conditions)")
         return np.abs(nats - self.fitted_.mean_nats)
 
+    def anomaly_score(self, X: Any, C: Any = None) -> np.ndarray:
+        """How unlike the training rows every row is, larger for what is more so, shape (n,).
+
+            −log E_{x' ~ p} N(x; x', h² diag(s²)),   h = 0.3
+
+        It is minus the log of the density after noise of 0.3 standard deviations s of every column,
+        in nats, in the units of X. On 17 sets of anomalies it finds more than −log p does (see
+        docs/anomalies.md). Of images, and of rows with categories or conditions, it is −log p.
+
+        **Cost:** distances to the training rows that the model keeps, or else to 4000 draws.
+        """
+        rows, c = self._rows(X, C)
+        return self.fitted_.anomaly_score(rows, c)
+
     def sample(
         self, n: int = 1, C: Any = None, *, random_state: Any = None, output: str | None = None
     ) -> Any:

@@ -23,6 +23,7 @@ from scoreode.flow import (
     uniform_noise,
 )
 from scoreode.flow.dequantise import Nats
+from scoreode.model.anomaly import NoisyDensity, noisy_density
 from scoreode.model.categories import Law
 from scoreode.model.comparison import Findings
 from scoreode.model.config import Run
@@ -186,6 +187,20 @@ class Fitted:
         """The mean log-density of draws from the model, minus its entropy, in nats."""
         c = self.draw_conditions(_TYPICAL_ROWS)
         return float(np.mean(self.log_likelihood(self.sample(_TYPICAL_ROWS, c=c), c=c).nats))
+
+    @cached_property
+    def _noisy(self) -> NoisyDensity:
+        assert self.data.train_range is not None
+        return noisy_density(self.whole, *map(np.asarray, self.data.train_range))
+
+    def anomaly_score(self, x: np.ndarray, c: np.ndarray | None = None) -> np.ndarray:
+        """How unlike the training rows every row is, in nats; see `model.anomaly`.
+
+        Of images, and of rows with categories or conditions, it is −log p.
+        """
+        if c is None and self.data.image_shape is None and self.data.train_range is not None:
+            return -self._noisy.nats(x)
+        return -np.asarray(self.log_likelihood(x, c=c).nats)
 
     def bits_per_dim(self, nats: Nats) -> Nats | None:
         """Bits/dim from log-masses in nats or their mean; None for data without a declared grid."""

@@ -65,6 +65,24 @@ def test_the_mode_is_not_typical(normal, X):
     assert far > normal.typicality(X).max()
 
 
+def test_anomaly_scores_are_those_of_a_gaussian_with_noise():
+    """4000 draws x' estimate E K(x − x'); with K² in place of K, a known Gaussian has its error."""
+    rng, h = np.random.default_rng(1), 0.3
+    X = rng.normal(size=(400, 2)) @ np.array([[1.0, 20.0], [0.0, 30.0]]) + 5
+    x = rng.multivariate_normal(X.mean(0), 2 * np.cov(X.T), 200)
+    mean, cov = X.mean(0), np.cov(X.T, bias=True)
+    noise = h**2 * np.diag(np.diag(cov))
+    truth = stats.multivariate_normal(mean, cov + noise).logpdf(x)
+    square = stats.multivariate_normal(mean, cov + noise / 2).pdf(x)
+    square /= np.sqrt(np.linalg.det(4 * np.pi * noise))
+    stderr = np.sqrt((square / np.exp(2 * truth) - 1) / 4000)
+    score = gaussian(X).anomaly_score(x)
+    known = stderr < 0.3  # the logarithm is straight there
+    assert known.mean() > 0.9
+    assert np.all(np.abs(score + truth)[known] < 5 * stderr[known] + 0.05)
+    assert stats.spearmanr(score, -truth).statistic > 0.99
+
+
 @pytest.mark.slow
 def test_in_pipelines_and_searches(X):
     """A scaled table has the density of the table, but for the scale."""

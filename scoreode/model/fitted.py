@@ -23,7 +23,7 @@ from scoreode.flow import (
     uniform_noise,
 )
 from scoreode.flow.dequantise import Nats
-from scoreode.model.anomaly import NoisyDensity, noisy_density
+from scoreode.model.anomaly import NoisyDensity
 from scoreode.model.categories import Law
 from scoreode.model.comparison import Findings
 from scoreode.model.config import Run
@@ -189,18 +189,22 @@ class Fitted:
         return float(np.mean(self.log_likelihood(self.sample(_TYPICAL_ROWS, c=c), c=c).nats))
 
     @cached_property
-    def _noisy(self) -> NoisyDensity:
-        assert self.data.train_range is not None
-        return noisy_density(self.whole, *map(np.asarray, self.data.train_range))
+    def training_rows(self) -> np.ndarray | None:
+        """The rows of which the stack's kernels are made, (m, d); None where there are none."""
+        kernels = None if self.stack is None else self.stack.kernels
+        return None if kernels is None else np.asarray(kernels.bijection.inverse(kernels.means))
 
-    def anomaly_score(self, x: np.ndarray, c: np.ndarray | None = None) -> np.ndarray:
+    def anomaly_score(
+        self, x: np.ndarray, c: np.ndarray | None = None, reference: np.ndarray | None = None
+    ) -> np.ndarray:
         """How unlike the training rows every row is, in nats; see `model.anomaly`.
 
-        Of images, and of rows with categories or conditions, it is −log p.
+        It is −log p where there is no `reference` and the model keeps no `training_rows`.
         """
-        if c is None and self.data.image_shape is None and self.data.train_range is not None:
-            return -self._noisy.nats(x)
-        return -np.asarray(self.log_likelihood(x, c=c).nats)
+        rows = self.training_rows if reference is None else reference
+        if rows is None:
+            return -np.asarray(self.log_likelihood(x, c=c).nats)
+        return -NoisyDensity.of(rows).nats(x)
 
     def bits_per_dim(self, nats: Nats) -> Nats | None:
         """Bits/dim from log-masses in nats or their mean; None for data without a declared grid."""

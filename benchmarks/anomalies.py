@@ -8,9 +8,10 @@
 
 DATA holds files NAME.npz with arrays X and y, where y = 1 is an anomaly, such as those of ADBench.
 Half of the normal rows train; the other half and the anomalies are ranked by every score, larger
-for what is more anomalous. Both commands leave the scores of all rows in FOLDER, in one file for a
-data set, a seed and a fit, and go on where they were stopped. `scores` needs no other detector, and
-`peers` no JAX. `limits` adds columns of noise, and anomalies to the training rows. `summarise` has the areas under the ROC curves (AUROC), their means and ranks.
+for what is more anomalous. `scores` and `peers` leave the scores of all rows in FOLDER, in one file
+for a data set, a seed and a fit, and go on where they were stopped. `scores` needs no other
+detector, and `peers` no JAX. `limits` adds columns of noise, and anomalies to the training rows.
+`summarise` has the areas under the ROC curves (AUROC), and their means.
 """
 
 import argparse

@@ -3,13 +3,15 @@
     pip install -r benchmarks/requirements.txt
     python benchmarks/anomalies.py scores DATA FOLDER --processes 16
     python benchmarks/anomalies.py peers DATA FOLDER
+    python benchmarks/anomalies.py limits DATA --sets glass,vowels
     python benchmarks/anomalies.py summarise FOLDER --json anomalies.json
 
 DATA holds files NAME.npz with arrays X and y, where y = 1 is an anomaly, such as those of ADBench.
 Half of the normal rows train; the other half and the anomalies are ranked by every score, larger
-for what is more anomalous. Both commands leave the scores of all rows in FOLDER, in one file for a
-data set, a seed and a fit, and go on where they were stopped. `scores` needs no other detector, and
-`peers` no JAX. `summarise` has the areas under the ROC curves (AUROC), their means and ranks.
+for what is more anomalous. `scores` and `peers` leave the scores of all rows in FOLDER, in one file
+for a data set, a seed and a fit, and go on where they were stopped. `scores` needs no other
+detector, and `peers` no JAX. `limits` adds columns of noise, and anomalies to the training rows.
+`summarise` has the areas under the ROC curves (AUROC), and their means.
 """
 
 import argparse
@@ -21,6 +23,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -35,6 +38,7 @@ _TESTED = 1500  # rows of each kind, at most
 _REFERENCE = 256  # training rows that are ranked, too
 _GRID_STEPS = 16
 NOISE = (0.1, 0.3, 1.0)  # in standard deviations of the columns
+WIDTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5)  # the same, without a fit
 _DRAWN = 4000  # rows
 _NETWORKS = 2  # of a stack, whose scores at noise levels are averaged
 _BOUNDS = 4  # of a row, each over 16 times
@@ -332,6 +336,7 @@ def peers(seed: int) -> dict[str, Callable[[Rows, Rows], np.ndarray]]:
         "mixture (BIC)": lambda train, test: mixture(train, seed, held_out=False)(test),
         "mixture (validation)": lambda train, test: mixture(train, seed, held_out=True)(test),
         "kernels": kernels,
+        **{f"noise {h}": partial(smooth, h=h) for h in WIDTHS},
         **pyod(seed),
     }
 
@@ -396,6 +401,43 @@ def pyod(seed: int) -> dict[str, Callable[[Rows, Rows], np.ndarray]]:
         return lambda train, test: make().fit(train).decision_function(test)
 
     return {name: score(make) for name, make in made.items()}
+
+
+# --- When the score is of no use ---------------------------------------------------------------
+
+
+def run_limits(args: argparse.Namespace) -> None:
+    """Mean AUROC over sets and seeds of `ScoreODE.anomaly_score` and of an isolation forest."""
+    from sklearn.metrics import roc_auc_score
+
+    found: dict[str, list[tuple[float, float]]] = {}
+    for file, seed in work(args):
+        train, test, y = split(file, seed, args.rows)
+        forest = peers(seed)["isolation forest"]
+        for case, (a, b, odd) in cases(train, test, y, seed).items():
+            scores = smooth(a, b, 0.3), forest(a, b)
+            pair = tuple(float(roc_auc_score(odd, score)) for score in scores)
+            found.setdefault(case, []).append(pair)
+    for case, pairs in found.items():
+        print(case, np.mean(pairs, 0).round(3))
+
+
+def cases(
+    train: Rows, test: Rows, y: np.ndarray, seed: int
+) -> dict[str, tuple[Rows, Rows, np.ndarray]]:
+    """Rows as they are, with columns of noise, and with anomalies in training."""
+    rng, std = np.random.default_rng(seed), train.std(0)
+    train, test = train / std, test / std
+    found = {"as they are": (train, test, y)}
+    for k in (10, 30, 100):
+        a, b = (np.hstack([x, rng.normal(size=(len(x), k))]) for x in (train, test))
+        found[f"{k} irrelevant columns"] = a, b, y
+    for share in (0.01, 0.05):
+        k = min(int(np.ceil(share * len(train))), y.sum() // 2)
+        some = np.flatnonzero(y)[:k]
+        rest = np.delete(np.arange(len(y)), some)
+        found[f"{share:.0%} anomalies"] = np.vstack([train, test[some]]), test[rest], y[rest]
+    return found
 
 
 # --- What both leave ---------------------------------------------------------------------------
@@ -466,10 +508,12 @@ def means(records: list[dict[str, Any]]) -> list[tuple[str, str, float, float, i
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(required=True)
-    for name, call in (("scores", run_scores), ("peers", run_peers)):
+    calls = {"scores": run_scores, "peers": run_peers, "limits": run_limits}
+    for name, call in calls.items():
         one = commands.add_parser(name)
         one.add_argument("data", type=Path)
-        one.add_argument("folder", type=Path)
+        if name != "limits":
+            one.add_argument("folder", type=Path)
         one.add_argument("--sets", help="by default all")
         one.add_argument("--seeds", default="0,1,2,3,4")
         one.add_argument("--rows", type=int, default=5000, help="to train on, at most")

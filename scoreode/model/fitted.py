@@ -24,6 +24,7 @@ from scoreode.flow import (
     uniform_noise,
 )
 from scoreode.flow.dequantise import Nats
+from scoreode.model.anomaly import NoisyDensity
 from scoreode.model.categories import Law
 from scoreode.model.comparison import Findings
 from scoreode.model.completions import completions, sum_by_row
@@ -318,6 +319,24 @@ class Fitted:
         """The mean log-density of draws from the model, minus its entropy, in nats."""
         x, c = self.draw(_TYPICAL_ROWS)
         return float(np.mean(self.log_likelihood(x, c=c).nats))
+
+    @cached_property
+    def training_rows(self) -> np.ndarray | None:
+        """The rows of which the stack's kernels are made, (m, d); None where there are none."""
+        kernels = None if self.stack is None else self.stack.kernels
+        return None if kernels is None else np.asarray(kernels.bijection.inverse(kernels.means))
+
+    def anomaly_score(
+        self, x: np.ndarray, c: np.ndarray | None = None, reference: np.ndarray | None = None
+    ) -> np.ndarray:
+        """How unlike the training rows every row is, in nats; see `model.anomaly`.
+
+        It is −log p where there is no `reference` and the model keeps no `training_rows`.
+        """
+        rows = self.training_rows if reference is None else reference
+        if rows is None:
+            return -np.asarray(self.log_likelihood(x, c=c).nats)
+        return -NoisyDensity.of(rows).nats(x)
 
     def bits_per_dim(self, nats: Nats) -> Nats | None:
         """Bits/dim from log-masses in nats or their mean; None for data without a declared grid."""

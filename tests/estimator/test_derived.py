@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 from gaussian import gaussian
 from scipy import stats
+from scipy.special import logsumexp
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from scoreode import ScoreODE
+from scoreode.model.anomaly import NoisyDensity
 from scoreode.network import MLP
 
 D = 6
@@ -63,6 +65,32 @@ def test_the_mode_is_not_typical(normal, X):
     assert normal.typicality(mode, reference=X) == pytest.approx(D / 2, abs=5e-3)
     far = normal.typicality(X.mean(0, keepdims=True) + 10 * np.ptp(X, 0))
     assert far > normal.typicality(X).max()
+
+
+def test_anomaly_scores_are_those_of_a_gaussian_with_noise(normal, X):
+    """m rows estimate E K(x − x'); with K² in place of K, a known Gaussian has its error."""
+    rng, m = np.random.default_rng(1), 100_000
+    mean, cov = X[:, :2].mean(0), np.cov(X[:, :2].T)
+    drawn = rng.multivariate_normal(mean, cov, m)
+    x = rng.multivariate_normal(mean, 2 * cov, 200)
+    noise = 0.3**2 * np.diag(np.diag(cov))
+    truth = stats.multivariate_normal(mean, cov + noise).logpdf(x)
+    square = stats.multivariate_normal(mean, cov + noise / 2).pdf(x)
+    square /= np.sqrt(np.linalg.det(4 * np.pi * noise))
+    stderr = np.sqrt((square / np.exp(2 * truth) - 1) / m)
+    score = NoisyDensity.of(drawn).nats(x)
+    known = stderr < 0.1  # the logarithm is straight there
+    assert known.mean() > 0.9
+    assert np.all(np.abs(score - truth)[known] < 5 * stderr[known] + 0.01)
+    assert stats.spearmanr(score, truth).statistic > 0.99
+    # All columns, and without rows to compare with it is −log p.
+    h, odd = 0.3 * X.std(0), X[:5] + 3 * X.std(0)
+    kernels = stats.norm(X, h).logpdf(odd[:, None]).sum(2)
+    found = normal.anomaly_score(odd, reference=X)
+    np.testing.assert_allclose(found, np.log(len(X)) - logsumexp(kernels, axis=1), rtol=1e-9)
+    np.testing.assert_array_equal(normal.anomaly_score(odd), -normal.score_samples(odd))
+    with pytest.raises(ValueError, match="reference: a column has one value only"):
+        normal.anomaly_score(odd, reference=X[:1])
 
 
 @pytest.mark.slow

@@ -85,6 +85,13 @@ def test_gradients_are_of_the_numbers(known):
     np.testing.assert_allclose(score[:, 0], [-1, -0.1 / 0.09], atol=0.5)
 
 
+def test_the_anomaly_score_of_categories_is_minus_log_p(fitted):
+    frame = frame_of(20, 5)
+    np.testing.assert_array_equal(fitted.anomaly_score(frame), -fitted.score_samples(frame))
+    with pytest.raises(ValueError, match="have −log p for score"):
+        fitted.anomaly_score(frame, reference=frame)
+
+
 def test_samples_are_of_the_kinds_that_came_in(fitted):
     drawn = fitted.sample(50, random_state=0)
     assert isinstance(drawn, pd.DataFrame)

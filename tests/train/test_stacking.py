@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from scoreode import ScoreODE
 from scoreode.data import Description, condition_on, from_rows
@@ -133,6 +134,10 @@ def test_a_stack_is_saved_loaded_and_drawn_from(tmp_path):
     drawn = (one.sample(20, random_state=1) for one in (other, est))
     np.testing.assert_array_equal(*drawn)
     assert other.fitted_.run.parts == est.fitted_.run.parts
+    # Every row is the centre of a kernel, and by these an anomaly is told.
+    odd, h = X[:9] + np.array([0.5, -20]), 0.3 * X.std(0)
+    nats = np.log(np.mean(np.prod(stats.norm(X, h).pdf(odd[:, None]), 2), 1))
+    np.testing.assert_allclose(other.anomaly_score(odd), -nats, rtol=1e-5)
     assert other.get_params()["stack"] is True
     assert ScoreODE(**BUDGET, stack=False).fit(X).fitted_.stack is None
     X[7] = 1e9

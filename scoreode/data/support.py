@@ -190,16 +190,16 @@ def check_inside(
             continue
         low, high = domain.ends
         column = x[:, columns.index(name)]
-        outside = np.flatnonzero((column < low) | (column > high))
-        if len(outside):
+        outside = np.flatnonzero((column < low) | (column > high)).tolist()
+        if outside:
             more = f", and so do {len(outside) - 1} more rows" if len(outside) > 1 else ""
             raise InputError(
                 f"{source}: {_place(rows, outside[0])}, column {name} holds"
                 f" {column[outside[0]]:.10g}, outside its bounds {domain}{more}; correct or drop"
                 " such rows, or declare wider bounds"
             )
-        at = np.flatnonzero((column == low) | (column == high))
-        if len(at):
+        at = np.flatnonzero((column == low) | (column == high)).tolist()
+        if at:
             raise InputError(
                 f"{source}: column {name}: {len(at)} of {len(column)} values lie exactly at a bound"
                 f" ({column[at[0]]:.10g} in {_place(rows, at[0])}), where the density is 0 or"

@@ -131,8 +131,17 @@ def test_angles_of_several_turns_are_refused_without_a_guess():
 def test_angles_come_back_in_the_range_they_had():
     x = rows()
     assert on_support(data_of(x), SUPPORT).support["wind"] == Circle(360.0, 0.0)
-    shifted = on_support(data_of(x - [0, 0, 180]), SUPPORT)
-    assert shifted.support["wind"] == Circle(360.0, -180.0)
+    shifted = data_of(x - [0, 0, 180])
+    assert on_support(shifted, SUPPORT).support["wind"] == Circle(360.0, -180.0)
+    known = {"wind": Circle(360.0, 0.0)}
+    assert on_support(shifted, known).support == known, "that of a model that goes on"
+
+
+def test_one_angle_in_two_turns_is_a_constant():
+    x = rows()
+    x[:, 2] = np.where(x[:, 2] < 180, 30.0, 390.0)
+    with pytest.raises(InputError, match="column wind: all angles are one point, 30; drop it"):
+        on_support(data_of(x), SUPPORT)
 
 
 def test_discrete_columns_and_pictures_have_no_support():

@@ -66,6 +66,7 @@ class Support(AbstractBijection):
         scaled by rows x (n, d) inside."""
         low, high, scale = low.copy(), high.copy(), np.ones(len(low))
         for j, column in enumerate(x.T):
+            column = column[~np.isnan(column)]
             if period[j] > 0:
                 low[j] = _cut(column, period[j])
                 high[j] = low[j] + period[j]
@@ -120,7 +121,7 @@ class Support(AbstractBijection):
         """The same for laws with tails like Student's t, scaled by rows x (n, d) inside."""
         nearest = np.minimum(np.abs(x - self.low), np.abs(self.high - x))
         one = np.isfinite(self.low) != np.isfinite(self.high)
-        scale = np.where(one, np.median(np.where(one, nearest, 1.0), 0), 1.0)
+        scale = np.where(one, np.nanmedian(np.where(one, nearest, 1.0), 0), 1.0)
         return replace(self, scale=scale, heavy=True)
 
     @property

@@ -94,3 +94,31 @@ def test_masses_are_no_densities(X):
     tiny = {"order": 1, "steps": 20, "network": MLP(width=16, depth=1), "batch_size": 32}
     with pytest.raises(ValueError, match="discrete columns: they have no density"):
         distrax.Distribution(ScoreODE(**tiny, discrete=[1]).fit(discrete))
+
+
+@pytest.mark.slow
+def test_numpyro_samples_within_a_declared_support():
+    """A step of NUTS moves in unbounded coordinates, whose Jacobian is that of the support."""
+    numpyro = pytest.importorskip("scoreode.adapters.numpyro")
+    from numpyro.distributions import biject_to
+
+    rng = np.random.default_rng(0)
+    x = np.column_stack([rng.beta(0.5, 2, 200), rng.gamma(0.7, size=200), rng.normal(size=200)])
+    tiny = {"order": 1, "steps": 20, "network": MLP(width=16, depth=1), "batch_size": 32}
+    est = ScoreODE(**tiny, bounds={0: (0, 1), 1: (0, None)}).fit(x)
+    p = numpyro.Distribution(est)
+    rows = jnp.asarray(x[:6], jnp.float32)
+    np.testing.assert_allclose(p.log_prob(rows), est.score_samples(x[:6]), atol=0.05)
+    with pytest.warns(UserWarning, match="Out-of-support values"):
+        assert np.asarray(p.log_prob(rows.at[:, 0].set(1.5)) == -jnp.inf).all()
+    drawn = p.sample(jr.key(0), (200,))
+    assert np.asarray(p.support(drawn)).all()
+    assert not np.asarray(p.support(drawn.at[:, 1].set(-1.0))).any()
+    into = biject_to(p.support)
+    z = into.inv(rows)
+    np.testing.assert_allclose(into(z), rows, rtol=1e-4, atol=1e-6)
+    jacobian = jax.vmap(jax.jacfwd(into))(z)
+    np.testing.assert_allclose(
+        into.log_abs_det_jacobian(z, rows), jnp.linalg.slogdet(jacobian)[1], atol=1e-3
+    )
+    assert biject_to(numpyro.Distribution(ScoreODE(**tiny).fit(x)).support).domain.event_dim == 1

@@ -33,15 +33,16 @@ class Interval:
 
 @dataclass(frozen=True)
 class Circle:
-    """Angles: x and x + `period` are the same point. Samples are in [start, start + period)."""
+    """Angles: x and x + `period` are the same point. Samples are in [start, start + period), where
+    the rows decide `start` (None: not yet)."""
 
     period: float
-    start: float = 0.0
+    start: float | None = None
 
     @property
     def limits(self) -> tuple[float, float, float, float]:
         """No bounds, the period and where it starts."""
-        return -math.inf, math.inf, self.period, self.start
+        return -math.inf, math.inf, self.period, self.start or 0.0
 
     def __str__(self) -> str:
         return f"{self.period:.10g}"

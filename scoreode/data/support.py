@@ -190,16 +190,16 @@ def check_inside(
             continue
         low, high = domain.ends
         column = x[:, columns.index(name)]
-        outside = np.flatnonzero((column < low) | (column > high))
-        if len(outside):
-            more = f", and so do {len(outside) - 1} more rows" if len(outside) > 1 else ""
+        outside = np.flatnonzero((column < low) | (column > high)).tolist()
+        if outside:
+            more = f" ({len(outside)} rows are outside)" if len(outside) > 1 else ""
             raise InputError(
                 f"{source}: {_place(rows, outside[0])}, column {name} holds"
                 f" {column[outside[0]]:.10g}, outside its bounds {domain}{more}; correct or drop"
                 " such rows, or declare wider bounds"
             )
-        at = np.flatnonzero((column == low) | (column == high))
-        if len(at):
+        at = np.flatnonzero((column == low) | (column == high)).tolist()
+        if at:
             raise InputError(
                 f"{source}: column {name}: {len(at)} of {len(column)} values lie exactly at a bound"
                 f" ({column[at[0]]:.10g} in {_place(rows, at[0])}), where the density is 0 or"
@@ -213,14 +213,15 @@ def _place(rows: np.ndarray | None, i: int) -> str:
 
 
 def _turned(data: Dataset, name: str, circle: Circle) -> Circle:
-    """The circle with the range of its data: from 0, or from −period / 2 where some are below 0.
+    """The circle with the range of its data, unless it has one: from 0, or from −period / 2 where
+    some are below 0.
 
     **Raises:** `InputError` for angles that fill more than one period, as in another unit, and for
     a constant one.
     """
-    tables = [x for _, x, _ in _tables(data, [name])]
-    low, high = min(np.nanmin(x) for x in tables), max(np.nanmax(x) for x in tables)
-    period, spread = circle.period, high - low
+    x = np.concatenate([x for _, x, _ in _tables(data, [name])])
+    low, high, period = float(np.nanmin(x)), float(np.nanmax(x)), circle.period
+    spread = high - low
     if spread > period * (1 + _ROUNDING):
         units = ((unit, turn) for unit, turn in _TURNS.items() if turn > period and turn >= spread)
         unit, turn = next(units, (None, None))
@@ -230,7 +231,12 @@ def _turned(data: Dataset, name: str, circle: Circle) -> Circle:
             f" period of {period:.6g}:{hint} if the period is right, reduce the angles to one"
             " period first"
         )
-    return replace(circle, start=-period / 2 if low < 0 else 0.0)
+    if np.ptp(np.mod(x[~np.isnan(x)] - low, period)) == 0:
+        raise InputError(
+            f"{data.name}: column {name}: all angles are one point, {low:.6g}; drop it"
+        )
+    begin = -period / 2 if low < 0 else 0.0
+    return replace(circle, start=begin if circle.start is None else circle.start)
 
 
 def keep_inside(x: np.ndarray, columns: Sequence[str], support: Support) -> np.ndarray:
@@ -239,7 +245,8 @@ def keep_inside(x: np.ndarray, columns: Sequence[str], support: Support) -> np.n
     for name, domain in support.items():
         j = columns.index(name)
         if isinstance(domain, Circle):
-            last = np.nextafter(np.float32(domain.start + domain.period), np.float32(-np.inf))
+            _, _, period, start = domain.limits
+            last = np.nextafter(np.float32(start + period), np.float32(-np.inf))
             x[:, j] = np.minimum(x[:, j], last)
             continue
         low, high = _inner(domain)

@@ -7,7 +7,7 @@ evenly filled grid, whose cells are narrower than a model can resolve.
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -43,6 +43,8 @@ class Ties:
     """The share of rows that equal an earlier row; 0 if it is no larger than after a bootstrap."""
     automatic: bool
     """Whether "auto" would declare exactly these grids."""
+    ends: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """The least and the greatest value of each column with atoms."""
 
     def messages(self, declared: Callable[[list[str] | str], str]) -> list[str]:
         """One message for each problem, with the remedy.
@@ -66,7 +68,7 @@ class Ties:
                 f" {_columns(self.scattered)} as discrete: {declared(list(self.scattered))}"
             )
         if self.atoms:
-            shares = [f"{name} ({_shares(atoms)})" for name, atoms in self.atoms.items()]
+            shares = [f"{name} ({self._shares(name)})" for name in self.atoms]
             messages.append(
                 f"{_columns(self.atoms)} {listing(shares)}: these values have no density but are"
                 " spikes. Drop their rows, or model separately whether a row holds such a value"
@@ -78,6 +80,17 @@ class Ties:
                 " Drop the repetitions"
             )
         return messages
+
+    def _shares(self, name: str) -> str:
+        """The share of the rows that hold each atom of a column, and which lie at an end."""
+        atoms, (low, high) = self.atoms[name], self.ends.get(name, (None, None))
+        places = {low: ", the least value", high: ", the greatest value"}
+        shares = [
+            f"{100 * share:.2g} % hold exactly {value:.6g}{places.get(value, '')}"
+            for value, share in atoms.items()
+        ]
+        more = f", and {len(shares) - _SHOWN} more values" if len(shares) > _SHOWN else ""
+        return ", ".join(shares[:_SHOWN]) + more
 
 
 def find(data: Dataset) -> Ties:
@@ -114,7 +127,9 @@ def _find(rows: np.ndarray, columns: Sequence[str]) -> Ties:
             atoms[name] = column_atoms
     reported = any(columns[j] in found for found in (grids, scattered, atoms) for j in free)
     repeated = _repeat_share(counts) if not reported else 0.0
-    return Ties(grids, scattered, atoms, repeated, automatic)
+    of_atoms = {name: rows[:, columns.index(name)] for name in atoms}
+    ends = {name: (float(c.min()), float(c.max())) for name, c in of_atoms.items()}
+    return Ties(grids, scattered, atoms, repeated, automatic, ends)
 
 
 def _distinct(rows: np.ndarray, free: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -169,13 +184,6 @@ def _spiky(column: np.ndarray) -> bool:
 
 def _columns(found: dict) -> str:
     return f"column{'s' * (len(found) > 1)}"
-
-
-def _shares(atoms: dict[float, float]) -> str:
-    """The share of the rows that hold each value."""
-    shares = [f"{100 * share:.2g} % hold exactly {value:.6g}" for value, share in atoms.items()]
-    more = f", and {len(shares) - _SHOWN} more values" if len(shares) > _SHOWN else ""
-    return ", ".join(shares[:_SHOWN]) + more
 
 
 def in_python(names: list[str] | str) -> str:

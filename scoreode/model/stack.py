@@ -9,7 +9,7 @@ density, its derivatives and its draws stay exact.
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import equinox as eqx
@@ -254,8 +254,9 @@ def sizes_of(stack: Stack) -> Parts:
 
 def blank_stack(density: Density, parts: Parts, d: int) -> Stack:
     """A stack of the same structure, whose arrays are to be filled."""
+    heavy = tuple(replace(part, heavy=True) for part in density.bijection.support)
     there = [
-        (Chain((Scaling.identity(d),)).after(density.bijection.support), parts.tail, 1),
+        (Chain((Scaling.identity(d),)).after(heavy), parts.tail, 1),
         (density.bijection, parts.mixture, parts.mixture),
         (density.bijection, parts.kernels, 1),
     ]

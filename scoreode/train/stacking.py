@@ -73,7 +73,8 @@ def _fit_others(
     data: Dataset, density: Density, like: tuple[SimpleDensity, ...] = ()
 ) -> tuple[SimpleDensity, ...]:
     """The simple densities of the training rows, with as many components as these have."""
-    (rows, _), support = decisive_rows(data), density.bijection.support
+    rows, _ = decisive_rows(data)
+    support = tuple(part.with_heavy_tails(rows) for part in density.bijection.support)
     inside = np.asarray(support[0].forward(rows)[0]) if support else rows
     tail = fit_tail(Chain((Scaling.of_quartiles(inside),)).after(support), rows)
     if len(rows) >= FEW or rows.shape[1] > _MOST_COLUMNS:

@@ -106,7 +106,8 @@ def test_atoms_are_told_with_their_part_of_the_rows():
     assert said.atoms["c1"] == pytest.approx({-1: 0.16, 1: 0.16}, abs=0.03)  # Φ(−1)
     assert said.atoms["c2"] == pytest.approx({0: 0.6}, abs=0.03)
     (message,) = said.messages(ties.in_python)
-    assert "% hold exactly 0" in message
+    assert "% hold exactly 0, the least value" in message
+    assert "% hold exactly 1, the greatest value" in message
     assert "discrete" not in message, "no declaration makes a density of these"
 
 

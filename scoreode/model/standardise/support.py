@@ -14,28 +14,26 @@ first mapped onto ℝ, where a diffusion lives, and all that follows is in these
 """
 
 import math
+from dataclasses import replace
 from typing import Any, Self
 
-import jax
-import jax.numpy as jnp
+import equinox as eqx
 import numpy as np
-from jax.scipy.special import ndtr as jax_ndtr
-from jax.scipy.special import ndtri as jax_ndtri
-from scipy.special import ndtr, ndtri
 
 from scoreode.model.standardise.affine import deviation
 from scoreode.model.standardise.bijection import AbstractBijection, Array
+from scoreode.model.standardise.maps import Heavy, Normal
 
 _SCALES = (*2.0 ** np.arange(-4, 7), 1e6)  # of a half-line, in medians of the distance
 _EDGE = 2.0**-30  # of a turn: nearer to the cut an angle has the density at this distance
-_HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 
 class Support(AbstractBijection):
     """z = T(x) from a box onto ℝᵈ, column by column; missing values (NaN) stay missing.
 
     `low` and `high` are infinite where there is no bound. Where `period` is above 0, they are the
-    two sides of the cut of a circle, and x comes back from [start, start + period).
+    two sides of the cut of a circle, and x comes back from [start, start + period). A `heavy` one
+    is for laws with tails like Student's t, which in z would be infinite at every bound.
     """
 
     low: np.ndarray
@@ -43,6 +41,7 @@ class Support(AbstractBijection):
     scale: np.ndarray
     period: np.ndarray
     start: np.ndarray
+    heavy: bool = eqx.field(static=True, default=False)
 
     @classmethod
     def fit(cls, x: np.ndarray) -> Self:
@@ -66,8 +65,8 @@ class Support(AbstractBijection):
         """The support with these bounds and periods (0 for none), each of shape (d,), cut and
         scaled by rows x (n, d) inside."""
         low, high, scale = low.copy(), high.copy(), np.ones(len(low))
-        for j, values in enumerate(x.T):
-            column = values[~np.isnan(values)]
+        for j, column in enumerate(x.T):
+            column = column[~np.isnan(column)]
             if period[j] > 0:
                 low[j] = _cut(column, period[j])
                 high[j] = low[j] + period[j]
@@ -94,14 +93,12 @@ class Support(AbstractBijection):
         # What a map does not apply to gets a harmless value, so that its gradient is finite.
         width = xp.where(both, high - low, 1.0)
         u = xp.where(both & ~outside, xp.minimum(a, b) / width, 0.5)
-        q = _probit(u)
         v = xp.where(one & ~outside, xp.where(below, a, b) / scale, 1.0)
-        log_part = xp.log(-xp.expm1(-v))
-        half_line = xp.where(below, 1.0, -1.0) * (v + log_part)
-        z = xp.where(both, xp.where(a < b, q, -q), xp.where(one, half_line, x))
-        interval_slope = 0.5 * q**2 + _HALF_LOG_2PI - xp.log(width)
-        half_line_slope = -xp.log(scale) - log_part
-        slope = xp.where(both, interval_slope, xp.where(one, half_line_slope, 0.0))
+        (q, log_q), (y, log_y) = self._maps.interval(u), self._maps.half_line(v)
+        interval, half_line = xp.where(a < b, q, -q), xp.where(below, y, -y)
+        z = xp.where(both, interval, xp.where(one, half_line, x))
+        log_q, log_y = log_q - xp.log(width), log_y - xp.log(scale)
+        slope = xp.where(both, log_q, xp.where(one, log_y, 0.0))
         slope = xp.where(xp.isnan(x), 0.0, slope)
         return z, xp.where(outside, -xp.inf, slope)
 
@@ -112,15 +109,24 @@ class Support(AbstractBijection):
         low, high = xp.where(below, low, 0.0), xp.where(above, high, 0.0)
         both, one = below & above, below != above
         width = xp.where(both, high - low, 1.0)
-        share = width * _normal_mass(-xp.abs(xp.where(both, z, 0.0)))
-        interval = xp.where(z < 0, low + share, high - share)
-        from_bound = xp.where(one, xp.where(below, z, -z), 0.0)
-        softplus = xp.maximum(from_bound, 0.0) + xp.log1p(xp.exp(-xp.abs(from_bound)))
-        distance = scale * softplus
+        part = width * self._maps.part(-xp.abs(xp.where(both, z, 0.0)))
+        interval = xp.where(z < 0, low + part, high - part)
+        distance = scale * self._maps.distance(xp.where(one, xp.where(below, z, -z), 0.0))
         half_line = xp.where(below, low + distance, high - distance)
         x = xp.where(both, interval, xp.where(one, half_line, z))
         x = xp.clip(x, *_inner(low, high, below & ~circle, above & ~circle, x.dtype, xp))
         return xp.where(circle, _wrap(x, period, start), x)
+
+    def with_heavy_tails(self, x: np.ndarray) -> Self:
+        """The same for laws with tails like Student's t, scaled by rows x (n, d) inside."""
+        nearest = np.minimum(np.abs(x - self.low), np.abs(self.high - x))
+        one = np.isfinite(self.low) != np.isfinite(self.high)
+        scale = np.where(one, np.nanmedian(np.where(one, nearest, 1.0), 0), 1.0)
+        return replace(self, scale=scale, heavy=True)
+
+    @property
+    def _maps(self) -> type[Normal | Heavy]:
+        return Heavy if self.heavy else Normal
 
     def _like(self, x: Array) -> list[Array]:
         """All arrays with the type of x: JAX takes float64 of the host for float32 without it."""
@@ -165,25 +171,3 @@ def _scale(distance: np.ndarray) -> float:
     candidates = Support(zero, zero + np.inf, scales, zero, zero)
     z, log_slopes = map(np.asarray, candidates.columns(distance[:, None] + zero))
     return float(scales[np.argmax(log_slopes.mean(0) - np.log(deviation(z)))])
-
-
-def _probit(u: Array) -> Array:
-    """Φ⁻¹(u)."""
-    return ndtri(u) if isinstance(u, np.ndarray | np.generic) else _traced_probit(jnp.asarray(u))
-
-
-def _normal_mass(z: Array) -> Array:
-    """Φ(z)."""
-    return ndtr(z) if isinstance(z, np.ndarray | np.generic) else jax_ndtr(z)
-
-
-@jax.custom_jvp
-def _traced_probit(u: jax.Array) -> jax.Array:
-    return jax_ndtri(u)
-
-
-@_traced_probit.defjvp
-def _probit_tangent(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
-    """dz/du = 1 / φ(z), which stays exact in every further derivative."""
-    z = _traced_probit(*primals)
-    return z, jnp.exp(0.5 * z**2 + _HALF_LOG_2PI) * tangents[0]

@@ -136,9 +136,8 @@ class Marginal:
 
     def _read(self, X: Any) -> np.ndarray:
         """The rows of X as numbers, NaN where a value is missing, in the order of `columns`."""
-        frame: Any = inputs.Named(X, self.columns)
-        if hasattr(X, "columns"):
-            frame = inputs.with_text_names(X)
+        named = hasattr(X, "columns")
+        frame: Any = inputs.with_text_names(X) if named else inputs.Named(X, self.columns)
         check_rows(frame, "X")
         if sorted(frame.columns) != sorted(self.columns):
             raise InputError(

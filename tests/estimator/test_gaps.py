@@ -176,6 +176,7 @@ def test_imputed_tables_are_of_the_kind_that_came_in(table, library):
         assert whole[name].dtype == frame[name].dtype
     assert set(np.asarray(whole["city"])) <= set(CITIES)
     assert (np.asarray(whole["visits"], float) % 1 == 0).all()
+    np.testing.assert_array_equal(np.asarray(table.impute(whole)["x"]), np.asarray(whole["x"]))
     again, other = table.impute(frame, n=2, random_state=0)
     assert not np.array_equal(np.asarray(again["x"]), np.asarray(other["x"]))
 

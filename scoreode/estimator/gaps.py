@@ -12,9 +12,9 @@ from scoreode.data.grids import indices
 from scoreode.data.kinds import Category
 from scoreode.data.output import as_frame, by_column, whole_columns
 from scoreode.data.reading import Reading
-from scoreode.errors import InputError, listing, whole
+from scoreode.errors import InputError, check_counts, listing, whole
 from scoreode.estimator import conditions, inputs
-from scoreode.flow import LogLikelihood
+from scoreode.flow import EXACT_UP_TO, LogLikelihood
 from scoreode.model.fitted import Fitted
 from scoreode.model.impute import impute
 
@@ -87,11 +87,11 @@ class Marginal:
         check_named(self.columns, data.modelled, "marginal")
         self._fitted, self._chosen, self._library = fitted, chosen, library
 
-    def log_likelihood(self, X: Any, C: Any = None) -> LogLikelihood:
+    def log_likelihood(self, X: Any, C: Any = None, *, samples: int | None = None) -> LogLikelihood:
         """The log-density of every row of X with its errors; see `ScoreODE.log_likelihood`.
 
         **Arguments:** `X`, with these columns: a DataFrame, or an array in their order. Values may
-        be missing, and are integrated over, too.
+        be missing, and are integrated over, too; `samples`, as there.
 
         **Cost:** that of a row, for every combination of levels of the categories left out.
         """
@@ -99,7 +99,9 @@ class Marginal:
         rows[:, self._chosen] = self._read(X)
         given = self._given(C)
         x, c = self._fitted.data.apart(rows, conditions.repeat(given, len(rows)))
-        return self._fitted.log_likelihood(x, samples=inputs.SAMPLES, c=c, pooled=True)
+        check_counts(samples=samples)
+        default = inputs.SAMPLES if x.shape[1] <= EXACT_UP_TO else 1
+        return self._fitted.log_likelihood(x, samples=samples or default, c=c, pooled=True)
 
     def score_samples(self, X: Any, C: Any = None) -> np.ndarray:
         """log p of every row in nats, shape (n,), in the units of X."""
@@ -134,9 +136,8 @@ class Marginal:
 
     def _read(self, X: Any) -> np.ndarray:
         """The rows of X as numbers, NaN where a value is missing, in the order of `columns`."""
-        frame: Any = inputs.Named(X, self.columns)
-        if hasattr(X, "columns"):
-            frame = inputs.with_text_names(X)
+        named = hasattr(X, "columns")
+        frame: Any = inputs.with_text_names(X) if named else inputs.Named(X, self.columns)
         check_rows(frame, "X")
         if sorted(frame.columns) != sorted(self.columns):
             raise InputError(

@@ -86,17 +86,22 @@ def coverage(z: Latent) -> list[Coverage]:
 def columns(
     data: Float[np.ndarray, "n d"], samples: Float[np.ndarray, "m d"], names: Sequence[str]
 ) -> list[Column]:
-    """Compares every column of data and samples; those that differ most come first."""
-    n, m = len(data), len(samples)
-    limit = _KS_5_PERCENT * ((n + m) / (n * m)) ** 0.5
-    compared = [
-        Column(
-            name,
-            np.quantile(x, QUANTILES),
-            np.quantile(y, QUANTILES),
-            float(np.asarray(stats.ks_2samp(x, y, method="asymp"))[0]),
-            limit,
-        )
+    """Compares every column of data and samples, in the values that are there; those that differ
+    most come first."""
+    there = [
+        (name, x[~np.isnan(x)], y[~np.isnan(y)])
         for name, x, y in zip(names, data.T, samples.T, strict=True)
     ]
+    compared = [_column(name, x, y) for name, x, y in there if len(x) and len(y)]
     return sorted(compared, key=lambda column: -column.ks)
+
+
+def _column(name: str, x: np.ndarray, y: np.ndarray) -> Column:
+    n, m = len(x), len(y)
+    return Column(
+        name,
+        np.quantile(x, QUANTILES),
+        np.quantile(y, QUANTILES),
+        float(np.asarray(stats.ks_2samp(x, y, method="asymp"))[0]),
+        _KS_5_PERCENT * ((n + m) / (n * m)) ** 0.5,
+    )

@@ -1,5 +1,6 @@
 """Numbers and names as a report writes them."""
 
+import math
 from collections.abc import Sized
 
 from scoreode.evaluate.runs import Subject
@@ -8,8 +9,8 @@ NONE = "—"
 
 
 def value(number: float | None, form: str) -> str:
-    """A number, with a minus as wide as a plus; a dash where there is none."""
-    return NONE if number is None else f"{number:{form}}".replace("-", "−")
+    """A number, with a minus as wide as a plus; a dash where there is none, or NaN."""
+    return NONE if number is None or math.isnan(number) else f"{number:{form}}".replace("-", "−")
 
 
 def plus_minus(number: float | None, stderr: float | None) -> str:

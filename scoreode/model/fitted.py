@@ -236,15 +236,15 @@ class Fitted:
         return law.log_mass(codes, g)
 
     def coded(
-        self, c: np.ndarray | None, hidden: np.ndarray, *, pooled: bool = False
+        self, c: np.ndarray | None, hidden: np.ndarray | None = None, *, pooled: bool = False
     ) -> np.ndarray | None:
         """c as `density` takes it: with indicators in place of categories, and the roles of the
         columns if it is told them; None without any.
 
-        **Arguments:** `hidden`, which values are not there, bool (n, d).
+        **Arguments:** `hidden`, which values are not there, bool (n, d); needed for roles.
         """
         found = None if c is None else self._coded(c, self.data.conditions)
-        if not (self.data.has_roles and self.data.columns):
+        if hidden is None or not (self.data.has_roles and self.data.columns):
             return found
         found = np.empty((len(hidden), 0)) if found is None else found
         gaps = () if pooled else self.data.gaps

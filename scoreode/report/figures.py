@@ -185,7 +185,11 @@ def ends(values: np.ndarray) -> tuple[float, float]:
     """The ends of an axis for these values, without outliers that would squeeze the others.
 
     It covers all values within five interquartile ranges of the quartiles, and at least 98 %.
+    Missing ones, NaN, have no part.
     """
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return 0.0, 1.0
     first, third = np.quantile(values, [0.25, 0.75])
     reach = _REACH * (third - first)
     low = min(np.quantile(values, 0.01, method="higher"), first - reach)

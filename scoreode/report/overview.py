@@ -107,8 +107,13 @@ def _facts(subject: Subject) -> dict[str, str]:
 def _kinds(data: Description, fitted: Fitted | None) -> dict[str, str]:
     """The categories with their levels, their law, and the dates; nothing of numbers only."""
     found = described(data.kinds)
+    if data.gaps_of_all:
+        found["missing values"] = f"in {', '.join(data.gaps_of_all)}"
+    if data.subsets:
+        found["densities"] = "of every set of columns"
     if fitted is not None and fitted.law is not None:
-        found["law of the categories"] = fitted.law.says
+        what = "categories, and of what is missing" if data.gaps else "categories"
+        found[f"law of the {what}"] = fitted.law.says
     return found
 
 

@@ -66,7 +66,7 @@ def _pictures(
     shape, columns = examined.fitted.data.image_shape, examined.fitted.data.columns
     if shape:
         yield from _images(examined, None if shown else data, whose)
-    elif examined.fitted.data.conditions:
+    elif examined.fitted.data.conditions or examined.fitted.data.has_roles:
         yield _pairs(examined, data, compared, whose)
     elif len(columns) == 1:
         yield _line(examined, data, whose)

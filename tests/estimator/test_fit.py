@@ -202,7 +202,7 @@ def test_bad_values_of_arrays_are_named(frame):
     with pytest.raises(ValueError, match=r"row 4, column x1 \(the first is NaN\)"):
         small().fit(np.where(np.isinf(X), np.nan, X).reshape(-1, 2, 1, 1))
     with pytest.raises(ValueError, match="Complex"):
-        small().fit(X * 1j)
+        small().fit(frame.to_numpy(np.float64) * 1j)
 
 
 def test_any_function_can_look_on():

@@ -24,7 +24,9 @@ from scoreode.errors import (
     whole,
 )
 from scoreode.estimator import conditions, inputs
+from scoreode.estimator.derivatives import Derivatives
 from scoreode.estimator.gaps import Marginal, check_for_imputation, completed
+from scoreode.estimator.novelty import Novelty
 from scoreode.estimator.plan import dataset_of, parameters_of, run_of, with_grid, with_support
 from scoreode.flow import EXACT_UP_TO, LogLikelihood, Refined
 from scoreode.model.build import check_continuous
@@ -39,7 +41,7 @@ from scoreode.train.observers import Observer, combine_observers, no_observer, r
 from scoreode.train.trainer import fit
 
 
-class ScoreODE(DensityMixin, BaseEstimator):
+class ScoreODE(Derivatives, Novelty, DensityMixin, BaseEstimator):
     """A diffusion ODE trained by denoising score matching of order 1, 2 or 3 (Lu et al. 2022).
 
     None means a good default by the number of rows and columns.
@@ -256,66 +258,6 @@ class ScoreODE(DensityMixin, BaseEstimator):
         """The mean log-density of the rows in nats. **Arguments:** `y` or `C`, as for `fit`."""
         return float(np.mean(self.score_samples(X, conditions.from_arguments(y, C))))
 
-    def beyond_training(self, X: Any, C: Any = None) -> np.ndarray:
-        """Which values lie beyond the range of their column in training, bool of shape (n, d + k).
-
-        There log p rests on no row: tails beyond the data are the model's guess. Pixels of images
-        share one range. The last k columns are those of C.
-
-        **Raises:** `InputError` for a model that was saved without the ranges.
-        """
-        rows, c = self._rows(X, C)
-        found = self.fitted_.beyond(rows, c)
-        if found is None:
-            raise InputError("this model was saved without the ranges of its columns; fit it again")
-        return found[:, self.fitted_.data.order]
-
-    def typicality(self, X: Any, C: Any = None, *, reference: Any = None) -> np.ndarray:
-        """How far the log-density of every row is from that of typical rows, in nats, shape (n,).
-
-            |log p(x) − mean log p|
-
-        The typical set of p has small values (Cover and Thomas 2006, chapter 3); rows that are too
-        likely are as foreign to p as those that are not likely enough, which plain log-densities of
-        images miss (Nalisnick et al. 2019).
-
-        **Arguments:** `reference`, rows whose mean is meant, best some held out from training, by
-        default 512 draws from the model; of a conditional density a pair, rows and conditions.
-
-        **Raises:** `InputError` for a conditional density without a reference.
-        """
-        nats = self.score_samples(X, C)
-        if reference is not None:
-            pair = reference if self.fitted_.data.given else (reference, None)
-            return np.abs(nats - np.mean(self.score_samples(*pair)))
-        if C is not None:
-            raise InputError("a conditional density: give reference=(rows, conditions)")
-        return np.abs(nats - self.fitted_.mean_nats)
-
-    def anomaly_score(self, X: Any, C: Any = None, *, reference: Any = None) -> np.ndarray:
-        """How unlike the training rows every row is, larger for what is more so, shape (n,).
-
-            −log (1/m) Σ_j N(x; x_j, h² diag(s²)),   h = 0.3
-
-        It is minus the log-density of m rows x_j with noise of 0.3 standard deviations s of every
-        column, in nats, in the units of X. On sets of anomalies it finds more than −log p does (see
-        docs/anomalies.md).
-
-        **Arguments:** `reference`, the rows x_j, best those of training. By default they are those
-        that the model keeps, of fewer than 5000 rows and up to 32 columns. Where it keeps none, of
-        images, and of rows with categories or conditions, the score is −log p.
-
-        **Raises:** `InputError` for a reference for rows with categories or conditions.
-
-        **Cost:** the distances to the reference, or `score_samples`.
-        """
-        rows, c = self._rows(X, C)
-        if reference is None:
-            return self.fitted_.anomaly_score(rows, c)
-        if c is not None:
-            raise InputError("reference: rows with categories or conditions have −log p for score")
-        return self.fitted_.anomaly_score(rows, None, self._rows(reference, None)[0])
-
     def sample(
         self, n: int = 1, C: Any = None, *, random_state: Any = None, output: str | None = None
     ) -> Any:
@@ -375,67 +317,6 @@ class ScoreODE(DensityMixin, BaseEstimator):
         check_is_fitted(self)
         return Marginal(self.fitted_, columns, self._library)
 
-    def score_function(self, X: Any, t: float = 0.0, *, C: Any = None) -> np.ndarray:
-        """∇ log p at every row, shape (n, d), in the units of X; for t > 0 `network_score`.
-
-        Of a table with categories it is that of log p(x | k), with respect to the d columns of
-        numbers and dates, here and in the other derivatives; NaN where a value is missing.
-
-        At t = 0 it is the gradient of `score_samples`, of the same solution; above 32 dimensions
-        that of its estimate, with the same probes. With discrete columns it is that of the density
-        from which they are rounded.
-
-        **Raises:** `InputError` for a t that is not in [0, T].
-
-        **Cost** of a row: 246 evaluations of the network as a rule, half of them with d tangents
-        (16 above 32 dimensions), and a reverse sweep over 82: five times `score_samples`.
-        """
-        rows, c = self._numbers(X, C)
-        return _there(rows, self.fitted_.whole.score(rows, t, c))
-
-    def network_score(self, X: Any, t: float, *, C: Any = None) -> np.ndarray:
-        """s_θ(x, t), the network's estimate of ∇ log q_t, shape (n, d), in the units of X.
-
-        Near t = 0 it is no gradient of `score_samples`: hardly any noise, and hardly anything
-        learnt. From 0 to t_min it is that of t_min.
-
-        **Raises:** `InputError` for a t that is not in [0, T].
-
-        **Cost:** one evaluation of the network a row.
-        """
-        rows, c = self._numbers(X, C)
-        return _there(rows, self.fitted_.whole.network_score(rows, t, c))
-
-    def hessian_product(self, X: Any, V: Any, t: float = 0.0, *, C: Any = None) -> np.ndarray:
-        """∇² log p(x) v for every row x of X and v of V, shape (n, d); for t > 0 the network's
-        ∇² log q_t(x) v.
-
-        **Raises:** `InputError` for a t that is not in [0, T], and for V of another shape than X.
-
-        **Cost:** three times `score_function`.
-        """
-        (rows, c), V = self._numbers(X, C), np.asarray(V, np.float64)
-        if V.shape != rows.shape:
-            raise InputError(f"V has shape {V.shape}; one vector a row of X is {rows.shape}")
-        return _there(rows, self.fitted_.whole.hessian_product(rows, V, t, c))
-
-    def laplacian(
-        self, X: Any, t: float = 0.0, n_probes: int | None = None, *, C: Any = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """tr ∇² log p at every row and its standard error, both (n,), in the units of X; for t > 0
-        the network's tr ∇² log q_t.
-
-        **Arguments:** `n_probes`, Hadamard probes for an estimate; by default the trace is exact,
-        with error 0, up to 32 dimensions, and has 16 probes above.
-
-        **Raises:** `InputError` for a t that is not in [0, T].
-
-        **Cost:** `score_function`, and twice that for each of d or `n_probes` tangents.
-        """
-        check_positive(n_probes=n_probes)
-        rows, c = self._numbers(X, C)
-        return self.fitted_.whole.laplacian(rows, t, n_probes, c)
-
     def explain(self, X: Any = None, y: Any = None, *, C: Any = None) -> str:
         """The fit in words, on one screen: columns, what was chosen, how good it is, what is odd.
 
@@ -451,7 +332,7 @@ class ScoreODE(DensityMixin, BaseEstimator):
         fitted = self.fitted_
         if X is None:
             return explain(fitted)
-        rows, kinds = inputs.rows_of(self, X, Reading(fitted.data.kinds), fitting=False)
+        rows, kinds = inputs.rows_of(self, X, fitted.data.reading, fitting=False)
         c = conditions.from_arguments(y, C)
         data = dataset_of(self, rows, c, None, fitted.run.seed, kinds, fitted)
         data = with_grid(self, data, fitted)
@@ -502,17 +383,3 @@ class ScoreODE(DensityMixin, BaseEstimator):
         rows, _ = inputs.rows_of(self, X, data.reading, fitting=False)
         given = conditions.for_density(C, data.given, data.kinds)
         return data.apart(rows, conditions.repeat(given, len(rows)))
-
-    def _numbers(self, X: Any, C: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        """The numbers in the rows, with respect to which log p has derivatives, and c as the
-        density takes it."""
-        rows, c = self._rows(X, C)
-        if not self.fitted_.data.columns:
-            raise InputError("a table of categories only has no derivatives")
-        self.fitted_.check_inside(rows)
-        return rows, self.fitted_.coded(c, np.isnan(rows))
-
-
-def _there(rows: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Values, NaN where those of the rows are missing."""
-    return np.where(np.isnan(rows), np.nan, values)

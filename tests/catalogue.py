@@ -21,7 +21,6 @@ from scoreode.model.config import PROCESSES, STANDARDISATIONS
 from scoreode.network import DDPM, MLP, DDPMpp, NCSNpp, Specification, UNet
 from scoreode.objective import weighting
 from scoreode.score import ScoreModel
-from scoreode.steps import Steps
 from scoreode.theory import MixtureOracle
 
 
@@ -41,8 +40,7 @@ class Trigonometric(process.AbstractProcess):
 PROCESSES: Mapping[str, Callable[[], process.AbstractProcess]] = {
     **{name: lambda p=p: p for name, p in PROCESSES.items()},
     "ve-paper": process.VE,
-    "steps-linear": lambda: process.Discrete(steps=Steps(n=100, beta_0=1e-3, beta_1=0.1)),
-    "steps-cosine": lambda: process.Discrete(steps=Steps("squaredcos_cap_v2")),
+    "discrete": process.Discrete,
     "new": Trigonometric,
 }
 

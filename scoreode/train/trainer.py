@@ -392,6 +392,7 @@ class Trainer:
             self._law,
         )
         if self.folder is not None:
+            save(self.folder, fitted)  # first: what follows must not cost a model
             fitted = replace(fitted, findings=examine(fitted, self.data))
-            save(self.folder, fitted)
+            self.folder.write_summary(fitted.summary)
         return fitted

@@ -55,6 +55,12 @@ def test_values_that_repeat_are_no_warnings():
         simple_nats(data, data.validation[:])
 
 
+def test_values_whose_squares_overflow_are_not_compared():
+    x = np.random.default_rng(4).normal(size=(50, 2)) * [1, 1e200]
+    data = table(x)
+    assert simple_nats(data, data.validation[:]) == {}
+
+
 def test_weights_count_as_repetitions():
     values, counts = np.array([1.0, 2.0, 5.0]), np.array([1, 2, 1])
     assert Gain.of(values).nats == pytest.approx(8 / 3)

@@ -33,7 +33,7 @@ TEXTS: dict[str, tuple[str | bytes, str]] = {
     "commas.csv": ("a;b\n1,5;2\n3,1;4\n", "cannot be read"),
     "quote.csv": ('a,b\n1,"2\n3,4\n', "cannot be read"),
     "ragged.csv": ("a,b\n1,2,3\n4\n5,6\n", "cannot be read"),
-    "short.csv": ("a,b\n1\n4,5\n5,6\n", "row 1, column b"),
+    "short.csv": ("a,b\n1\n4\n5\n", "column b: no row has a value"),
     "header.csv": ("a,b", "no rows below the header"),
     "newline.csv": ("\n", "bad"),
     "text.npy": (GOOD, "cannot be read"),
@@ -52,12 +52,12 @@ ARRAYS = {
     "dates.npy": (np.full((3, 1), "2020-01-01", "M8[D]"), "not numbers"),
     "bytes.npy": (np.full((3, 2), b"x"), "not numbers"),
     "cube.npy": (np.zeros((3, 2, 2)), "has shape (3, 2, 2)"),
-    "nan.npy": (np.full((3, 2), np.nan), "rows 1, 2, 3, columns x0, x1"),
+    "nan.npy": (np.full((3, 2), np.nan), "columns x0, x1: no row has a value"),
 }
 FRAMES = {
     "text.parquet": ({"a": ["x", "y"], "b": [1, 2]}, "2 rows, not enough"),
     "lists.parquet": ({"a": [[1, 2], [3]], "b": [1, 2]}, "column 'a' is not numeric"),
-    "missing.parquet": ({"a": [None, 1.0], "b": [1, 2]}, "row 1, column a"),
+    "infinite.parquet": ({"a": [np.inf, 1.0], "b": [1, 2]}, "row 1, column a"),
     "nothing.parquet": ({"a": [], "b": []}, "no rows"),
 }
 

@@ -25,7 +25,7 @@ def frame():
     rng = np.random.default_rng(0)
     columns = {"a": rng.normal(size=N), "count": rng.poisson(3, N), "half": rng.integers(0, 4, N)}
     frame = pl.DataFrame(columns).with_columns(pl.col("half") / 2)
-    hole = [None if i % 50 == 0 else float(i) for i in range(N)]
+    hole = [float("inf") if i % 50 == 0 else float(i) for i in range(N)]
     return frame.with_columns(name=pl.lit("u"), kind=pl.lit("v"), hole=pl.Series(hole))
 
 
@@ -277,7 +277,7 @@ def _rows(separator, comma="."):
         ("x.csv.gz", gzip.compress(_rows(",").encode())[:-9], "cannot be read"),
         ("x.csv", "id,a\n" + "".join(f"{2**60 + i},{i}\n" for i in range(9)), "equal in float64"),
         ("x.csv", "\x1b]0;owned\x07,\x1b[2J\n" + "u,v\n" * 3, r"'\x1b]0;owned\x07' is a category"),
-        ("x.csv", "\x1b[2J,a\n" + "1,2\n,3\n", r"column \x1b[2J (the first is NaN)"),
+        ("x.csv", "\x1b[2J,a\n" + "1,2\ninf,3\n", r"column \x1b[2J (the first is infinity)"),
     ],
 )
 def test_causes_and_remedies(printed, tmp_path, name, content, message):

@@ -55,6 +55,7 @@ def test_every_kind_of_table(score, rows, expected, kind):
         predict = score.make_predict_fn()
         assert len(inspect.signature(predict).parameters) == len(score.columns)
         found = rows.assign(**predict(*(rows[name].to_numpy() for name in score.columns)))
+        found["converged"] = found["converged"].astype(bool)
     else:
         found = score(rows.set_index(rows["id"] * 2.5)).reset_index(drop=True)
     assert_frame_equal(found, expected, check_exact=True, check_dtype=False)

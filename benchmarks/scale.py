@@ -89,7 +89,7 @@ def dask(run: Path, data: Path, k: int) -> tuple[float, float]:
     options = {"n_workers": k, "threads_per_worker": 1, "dashboard_address": None}
     with LocalCluster(**options) as cluster, Client(cluster) as client:
         frame = dd.read_parquet(data)
-        client.run(score, frame.head(64))
+        client.run(score, frame.head(64, npartitions=-1))
         started = time.perf_counter()
         frame.map_partitions(score, meta=score.meta(frame))["nats"].mean().compute()
         return time.perf_counter() - started, max(client.run(peak).values())

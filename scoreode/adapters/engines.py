@@ -119,16 +119,24 @@ class Scorer:
 
     def schema(self, schema: Any) -> Any:
         """What Spark's `mapInPandas` has to know: the `StructType` that comes of a DataFrame's."""
-        return type(schema)([*schema.fields, *self.return_type.fields])
+        return type(schema)([*schema.fields, *self._fields("BooleanType")])
 
     @property
     def return_type(self) -> Any:
-        """What Spark's `predict_batch_udf` has to know: the `StructType` of what is appended."""
+        """What Spark's `predict_batch_udf` has to know: the `StructType` of what is appended.
+
+        It has no truth values, so `converged` is 1 or 0.
+        """
+        from pyspark.sql.types import StructType  # pyright: ignore[reportMissingImports]
+
+        return StructType(self._fields("ByteType"))
+
+    def _fields(self, truth: str) -> list[Any]:
+        """Spark's fields of what is appended, with this type of truth values."""
         from pyspark.sql import types  # pyright: ignore[reportMissingImports]
 
-        kinds = {np.float64: types.DoubleType(), np.bool_: types.BooleanType()}
-        fields = [types.StructField(name, kinds[dtype]) for name, dtype in self.appended.items()]
-        return types.StructType(fields)
+        kinds = {np.float64: types.DoubleType(), np.bool_: getattr(types, truth)()}
+        return [types.StructField(name, kinds[dtype]) for name, dtype in self.appended.items()]
 
     def make_predict_fn(self) -> Callable[..., dict[str, np.ndarray]]:
         """What Spark's `predict_batch_udf` calls once a worker.
@@ -138,7 +146,8 @@ class Scorer:
         names = self.columns
 
         def predict(*columns: np.ndarray) -> dict[str, np.ndarray]:
-            return self._found(dict(zip(names, columns, strict=True)))
+            found = self._found(dict(zip(names, columns, strict=True)))
+            return {k: v.astype(np.int8) if v.dtype == bool else v for k, v in found.items()}
 
         # Spark counts the parameters; their names may be those of any columns.
         parameters = [

@@ -17,6 +17,7 @@ import pytest
 from scoreode.evaluate import table as evaluation
 from scoreode.train import RunFolder, saved
 
+SLOW = pytest.mark.slow
 KILL = """
 import os, signal
 from scoreode.evaluate import table
@@ -96,7 +97,9 @@ def made(cli, trained, parts, tmp_path_factory):
     return out.with_name("rows.csv.shards")
 
 
-@pytest.mark.parametrize("suffix", ["csv", "parquet", "npz", "npy"])
+@pytest.mark.parametrize(
+    "suffix", ["csv", "parquet", *(pytest.param(s, marks=SLOW) for s in ("npz", "npy"))]
+)
 def test_merged_shards_are_what_one_process_writes(cli, trained, parts, made, tmp_path, suffix):
     one, many = tmp_path / f"one.{suffix}", tmp_path / f"many.{suffix}"
     shutil.copytree(made, tmp_path / f"many.{suffix}.shards")
@@ -183,7 +186,9 @@ def test_a_missing_shard_is_named_with_its_command(cli, shards, tmp_path):
     assert cli(*shards, "--merge").code == 0
 
 
-@pytest.mark.parametrize("damage", ["cut", "flipped", "empty", "other"])
+@pytest.mark.parametrize(
+    "damage", ["flipped", *(pytest.param(d, marks=SLOW) for d in ("cut", "empty", "other"))]
+)
 def test_a_damaged_shard_is_named_and_made_again(cli, shards, tmp_path, damage):
     path = tmp_path / "rows.csv.shards" / "1-of-3.npz"
     whole = bytearray(path.read_bytes())

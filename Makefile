@@ -21,7 +21,7 @@ test-all: $(READY)
 	$(BIN)/python -m pytest
 
 test-torch: $(TORCH)/.ready
-	$(TORCH)/bin/python -m pytest tests/test_torch.py tests/test_stablehlo.py
+	$(TORCH)/bin/python -m pytest tests/test_torch.py
 
 # Ray, Spark (which needs Java) and Dask, in an environment of their own: they are large.
 test-engines: $(ENGINES)/.ready
@@ -58,7 +58,7 @@ release:
 $(TORCH)/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(TORCH)
 	$(TORCH)/bin/python -m pip install --quiet --require-hashes -r requirements.lock
-	$(TORCH)/bin/python -m pip install --quiet --no-build-isolation -e '.[torch,stablehlo]'
+	$(TORCH)/bin/python -m pip install --quiet --no-build-isolation -e '.[torch]'
 	touch $(TORCH)/.ready
 
 $(ENGINES)/.ready: requirements.lock pyproject.toml

@@ -4,8 +4,8 @@
     python docs/make_gallery.py --notebooks
 
 Without names all pages run, each in a fresh process and folder. What a Python block prints replaces
-the block of text behind it; pictures go to docs/figures/gallery. `--notebooks` only writes the
-notebooks anew, from the pages.
+the block of text behind it; pictures go to docs/figures/gallery. Pages of commands print nothing,
+and only the tests run them. `--notebooks` only writes the notebooks anew, from the pages.
 """
 
 import argparse
@@ -32,7 +32,10 @@ def pages() -> list[Path]:
 def run(page: Path) -> None:
     """Runs the blocks of a page, and writes the text that they print into it."""
     text, began = page.read_text(encoding="utf-8"), time.perf_counter()
-    sources = [body for language, body in BLOCK.findall(text) if language == "python"]
+    blocks = BLOCK.findall(text)
+    if any(language == "sh" for language, _ in blocks):
+        return
+    sources = [body for language, body in blocks if language == "python"]
     script = "".join(f"{source}\nprint({MARK!r}, flush=True)\n" for source in sources)
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-W", "ignore", "-c", script]

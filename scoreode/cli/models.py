@@ -88,13 +88,15 @@ def convert(
     checkpoint: Annotated[Path, Positional, arg(metavar="CHECKPOINT")],
     /,
     out: Path,
-    image_shape: tuple[int, int, int] | None = None,
-    multipliers: tuple[int, ...] | None = None,
-    attention: tuple[int, ...] | None = None,
-    schedule: Literal["linear", "cosine"] | None = None,
-    steps: int | None = None,
-    heads: int | None = None,
-    head_channels: int | None = None,
+    image_shape: Annotated[tuple[int, int, int] | None, default("32 32 3")] = None,
+    multipliers: Annotated[tuple[int, ...] | None, default("1 2 2 2")] = None,
+    attention: Annotated[tuple[int, ...] | None, default("16")] = None,
+    schedule: Annotated[
+        Literal["linear", "cosine"] | None, default("other models need none")
+    ] = None,
+    steps: Annotated[int | None, default("1000")] = None,
+    heads: Annotated[int | None, default("1")] = None,
+    head_channels: Annotated[int | None, default("by the number of heads")] = None,
     new_attention_order: Flag = False,
     config: Config = None,
     json: Json = False,
@@ -112,12 +114,12 @@ def convert(
     Args:
         checkpoint: the file, or the folder of diffusers.
         out: the run's folder, which must not exist.
-        image_shape: height, width and colours; unless given 32 32 3.
-        multipliers: of the channels, for every resolution; unless given 1 2 2 2.
-        attention: heights of the resolutions that have attention; unless given 16.
+        image_shape: height, width and colours.
+        multipliers: of the channels, for every resolution.
+        attention: heights of the resolutions that have attention.
         schedule: the betas of a model of guided-diffusion.
-        steps: their number, 1000 unless given; the network is told the step times 1000 / steps.
-        heads: of the attention of a model of guided-diffusion, 1 unless given.
+        steps: their number; the network is told the step times 1000 / steps.
+        heads: of the attention of a model of guided-diffusion.
         head_channels: the channels of each, in place of the number of heads.
         new_attention_order: the model was made with use_new_attention_order.
     """

@@ -198,8 +198,10 @@ def array(path: str | os.PathLike[str]) -> Pixels | None:
         pixels = np.load(path, mmap_mode="r", allow_pickle=False)
     except Exception:  # a damaged file: the error is reported when it is read as a table
         return None
-    bytes_ = isinstance(pixels, np.ndarray) and pixels.dtype == np.uint8
-    return pixels if bytes_ and pixels.ndim == 4 and pixels.size else None
+    if not isinstance(pixels, np.ndarray):  # an archive under another name
+        pixels.close()
+        return None
+    return pixels if pixels.dtype == np.uint8 and pixels.ndim == 4 and pixels.size else None
 
 
 def _open(file: Path) -> Any:

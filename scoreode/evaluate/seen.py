@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from scoreode.data import Dataset, sources, stored
+from scoreode.data import Dataset, sources, stored, tables
 from scoreode.data.beyond import Apart
 from scoreode.data.hashes import hash_rows
 from scoreode.errors import InputError
@@ -87,6 +87,8 @@ def _data(fitted: Fitted, source: str, data_dir: Path | None) -> Dataset | None:
     if 8 * record.n_train * width > stored.LARGE or sources.hub.is_id(record.name):
         return None
     for location in (record, replace(record, name=source, path=None)):
+        if location.name == tables.STDIN:  # read once, by what evaluates its rows
+            continue
         try:
             return training_data(fitted.run, location, data_dir)
         except InputError:

@@ -83,8 +83,10 @@ class Findings:
 
 
 def comparable(data: Dataset) -> bool:
-    """Whether simple densities are defined on these data: tables of numbers, without a grid."""
+    """Whether simple densities are defined on these data: tables of numbers, without a grid and
+    without gaps."""
     plain = data.conditions is None and data.bin_width is None and data.image_shape is None
+    plain = plain and not data.gaps
     few = 0 < len(data.columns) <= _MOST_COLUMNS
     return plain and few and data.sampler is None and len(data.validation) > 1
 

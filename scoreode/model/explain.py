@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from scoreode.data import Dataset, Description, outliers, ties
+from scoreode.data.domains import Circle, Interval
 from scoreode.data.kinds import Category, Date
 from scoreode.errors import listing
 from scoreode.model.comparison import ROWS, Findings, Gain, comparable, simple_nats
@@ -88,7 +89,12 @@ def _columns(fitted: Fitted) -> Iterator[Line]:
     levels = {n: k for n in data.categories if isinstance(k := data.kinds.get(n), Category)}
     of_each = [f"{name} ({len(kind.levels)} levels)" for name, kind in levels.items()]
     kinds = {"numbers": numbers, "counts": counts, "dates": dates, "categories": of_each}
-    for kind, names in (kinds | {"given": list(data.given)}).items():
+    declared = {
+        what: [f"{name} ({domain})" for name, domain in data.support.items() if type(domain) is of]
+        for what, of in (("bounded", Interval), ("angles", Circle))
+    }
+    kinds |= declared | {"given": list(data.given), "with gaps": list(data.gaps_of_all)}
+    for kind, names in kinds.items():
         if names:
             yield kind, listing(names)
 

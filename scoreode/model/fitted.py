@@ -278,9 +278,10 @@ class Fitted:
         **Arguments:** `complete`: of the law of rows without gaps.
         """
         law = self.law.complete if complete and self.law is not None else self.law
-        hidden = np.zeros((n, len(self.data.columns)), bool)
         if law is None:
-            return self.sample(n, seed, how, c, hidden), c
+            return self.sample(n, seed, how, c), c
+        self._check_draw(n)
+        hidden = np.zeros((n, len(self.data.columns)), bool)
         given, m = None if c is None else self._coded(c, self.data.given), len(self.data.categories)
         codes = law.sample(n, seed, given)
         if not complete:
@@ -364,15 +365,18 @@ class Fitted:
         **Arguments:** `c`, what each is conditioned on, categories first; `hidden`, which values
         are missing, bool (n, d) (None: none); they are NaN.
         """
+        self._check_draw(n)
         d = len(self.data.columns)
-        check_fits(
-            _DRAW * n * (d + 1), f"a draw of {n} rows", "draw fewer, with one seed after another"
-        )
         if not d:
             return np.empty((n, 0))
         hidden = np.zeros((n, d), bool) if hidden is None else hidden
         x = self.as_data(self.whole.sample(n, d, seed, how, self.coded(c, hidden)))
         return np.where(hidden, np.nan, x) if hidden.any() else x
+
+    def _check_draw(self, n: int) -> None:
+        """Raises `InputError` for more rows than memory has."""
+        size = _DRAW * n * (len(self.data.columns) + 1)
+        check_fits(size, f"a draw of {n} rows", "draw fewer, with one seed after another")
 
     def as_data(self, x: np.ndarray) -> np.ndarray:
         """Draws x in their support, with discrete columns on their grid within the range of

@@ -17,7 +17,7 @@ from scoreode import objective, process, score
 from scoreode.calculus import probes
 from scoreode.data import sources, toy
 from scoreode.model import standardise
-from scoreode.model.config import PROCESSES, STANDARDISATIONS
+from scoreode.model.config import OBSERVED, PROCESSES, STANDARDISATIONS
 from scoreode.network import DDPM, MLP, DDPMpp, NCSNpp, Specification, UNet
 from scoreode.objective import weighting
 from scoreode.score import ScoreModel
@@ -152,6 +152,7 @@ TOYS: Mapping[str, Callable[[], toy.AbstractToy]] = {
 BIJECTIONS: Mapping[str, tuple[type[standardise.AbstractBijection], ...]] = {
     "bent": (standardise.Power,),
     **STANDARDISATIONS,
+    **{f"{name}, by column": families for name, families in OBSERVED.items()},
 }
 
 

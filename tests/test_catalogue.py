@@ -24,7 +24,8 @@ FAMILIES = {
     score.AbstractParametrisation: {type(p.make()) for p in catalogue.PARAMETRISATIONS.values()},
     toy.AbstractToy: {type(make()) for make in catalogue.TOYS.values()},
     standardise.AbstractBijection: {
-        family for families in catalogue.BIJECTIONS.values() for family in families
+        *(family for families in catalogue.BIJECTIONS.values() for family in families),
+        standardise.Support,  # of declared columns: tests/model/test_support.py
     },
 }
 

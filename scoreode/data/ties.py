@@ -126,9 +126,11 @@ def _find(rows: np.ndarray, columns: Sequence[str]) -> Ties:
         elif column_atoms:
             atoms[name] = column_atoms
     reported = any(columns[j] in found for found in (grids, scattered, atoms) for j in free)
-    repeated = _repeat_share(counts) if not reported else 0.0
+    # Of what is there at most one value: equal rows cannot be told from equal values.
+    told = (~np.isnan(distinct)).sum(1) >= min(2, len(columns))
+    repeated = _repeat_share(counts[told]) if not reported and told.any() else 0.0
     of_atoms = {name: rows[:, columns.index(name)] for name in atoms}
-    ends = {name: (float(c.min()), float(c.max())) for name, c in of_atoms.items()}
+    ends = {name: (float(np.nanmin(c)), float(np.nanmax(c))) for name, c in of_atoms.items()}
     return Ties(grids, scattered, atoms, repeated, automatic, ends)
 
 

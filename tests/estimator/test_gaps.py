@@ -291,3 +291,24 @@ def test_what_cannot_be_used_is_named(table):
         table.marginal(["x", "y"]).score_samples(frame[["x"]])
     with pytest.raises(ValueError, match="'Rom', which training did not have"):
         table.score_samples(frame.assign(city="Rom"))
+
+
+@pytest.mark.slow
+def test_declared_supports_hold_where_values_are_missing():
+    """Of one value that is there, a share or an angle, the density integrates to the mass of the
+    pattern, over its support; draws are inside."""
+    rng = np.random.default_rng(0)
+    X = np.c_[rng.beta(2, 3, 300), rng.vonmises(0, 2, 300) % (2 * np.pi)]
+    X[rng.random(X.shape) < 0.2] = np.nan
+    est, high = small(bounds={0: (0, 1)}, period={1: 2 * np.pi}).fit(X), [1, 2 * np.pi]
+    for column in range(2):
+        rows = np.full((1000, 2), np.nan)
+        rows[:, column] = high[column] * (np.arange(1000) + 0.5) / 1000
+        mass = high[column] * np.mean(np.exp(est.score_samples(rows)))
+        pattern = np.isnan(rows[:1]).astype(float)
+        assert mass == pytest.approx(np.exp(est.fitted_.law.log_mass(pattern))[0], abs=2e-3)
+    filled = est.impute(X, random_state=0)
+    assert not np.isnan(filled).any()
+    for drawn in (est.sample(200, random_state=0), filled):
+        assert np.nanmin(drawn) > 0
+        assert np.all(np.nanmax(drawn, 0) < high)

@@ -24,6 +24,7 @@ _TRANSFORMED = {
     "whiten": "columns scaled and decorrelated",
     "power": "long tails bent, then columns scaled and decorrelated",
 }
+_BY_COLUMN = {"power": "long tails bent, then scaled, column by column"}  # where some have gaps
 _PARTS = {
     "diffusion": "the diffusion",
     "tail": "a heavy tail",
@@ -109,10 +110,11 @@ def _choices(fitted: Fitted) -> Iterator[Line]:
     """What was transformed, and what validation chose."""
     run = fitted.run
     if fitted.law is not None:
-        yield "categories by", fitted.law.says
+        yield "masses by", fitted.law.says
     if not fitted.data.columns:
         return
-    yield "coordinates", _TRANSFORMED[run.standardise]
+    transformed = _TRANSFORMED | (_BY_COLUMN if run.roles else {})
+    yield "coordinates", transformed[run.standardise]
     noise = f", with noise of {run.smoothing:.2g} on standardised rows" if run.smoothing else ""
     yield "training", f"{fitted.steps} steps in {fitted.seconds:.0f} s{noise}; {_order(fitted)}"
     if fitted.stack is not None:

@@ -88,7 +88,7 @@ def _columns(fitted: Fitted) -> Iterator[Line]:
     dates = [name for name in data.columns if isinstance(data.kinds.get(name), Date)]
     numbers = [name for name in data.columns if name not in (*counts, *dates)]
     levels = {n: k for n in data.categories if isinstance(k := data.kinds.get(n), Category)}
-    of_each = [f"{name} ({len(kind.levels)} levels)" for name, kind in levels.items()]
+    of_each = [f"{name} ({kind.n_values} levels)" for name, kind in levels.items()]
     kinds = {"numbers": numbers, "counts": counts, "dates": dates, "categories": of_each}
     declared = {
         what: [f"{name} ({domain})" for name, domain in data.support.items() if type(domain) is of]

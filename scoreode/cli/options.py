@@ -3,6 +3,7 @@
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -127,7 +128,7 @@ class FitOptions:
         named += [] if self.discrete is None else names_in(self.discrete)
         return Reading(categories=categories, numbers=tuple(named), gaps=None)
 
-    @property
+    @cached_property
     def _start(self) -> Description:
         """The data of the run to start from."""
         assert self.init_from is not None
@@ -150,7 +151,7 @@ class FitOptions:
             )
         if self.init_from is None or data.bin_width is not None:
             return None
-        _, known = saved.read_config(RunFolder.existing(self.init_from))
+        known = self._start
         if known.bin_width is None or len(known.columns) != len(data.columns):
             return None
         return np.atleast_1d(known.bin_width).tolist()
@@ -161,7 +162,7 @@ class FitOptions:
         declared = declare(bounds_in(self.bounds), periods_in(self.period), columns)
         if self.init_from is None:
             return declared
-        found = saved.read_config(RunFolder.existing(self.init_from))[1].support
+        found = self._start.support
         if declared and as_declared(declared) != as_declared(found):
             raise InputError(
                 f"--bounds and --period: --init-from keeps the model of {self.init_from} and its"

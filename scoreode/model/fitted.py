@@ -243,21 +243,22 @@ class Fitted:
 
         **Arguments:** `hidden`, which values are not there, bool (n, d); needed for roles.
         """
-        found = None if c is None else self._coded(c, self.data.conditions)
         if hidden is None or not (self.data.has_roles and self.data.columns):
-            return found
-        found = np.empty((len(hidden), 0)) if found is None else found
+            return None if c is None else self._coded(c, self.data.conditions)
         gaps = () if pooled else self.data.gaps
-        return with_roles(found, *roles_of(hidden, self.data.columns, gaps))
+        roles = roles_of(hidden, self.data.columns, gaps)
+        return with_roles(self._beside_roles(c, len(hidden)), *roles)
 
-    def coded_given(self, c: np.ndarray | None, given: np.ndarray) -> np.ndarray | None:
+    def coded_given(self, c: np.ndarray | None, given: np.ndarray) -> np.ndarray:
         """c as `density` takes it for p(x that is not given | c, x that is), `given` (n, d) being
         NaN where it is not."""
-        found = np.empty((len(given), 0)) if c is None else self._coded(c, self.data.conditions)
         nothing = np.zeros(given.shape, bool)
-        return with_roles(
-            np.empty((len(given), 0)) if found is None else found, nothing, nothing, given
-        )
+        return with_roles(self._beside_roles(c, len(given)), nothing, nothing, given)
+
+    def _beside_roles(self, c: np.ndarray | None, n: int) -> np.ndarray:
+        """The numbers of n rows that come before their roles, (n, k); k is 0 without any."""
+        found = None if c is None else self._coded(c, self.data.conditions)
+        return np.empty((n, 0)) if found is None else found
 
     def _coded(self, c: np.ndarray, names: Sequence[str]) -> np.ndarray | None:
         found = indicators(c, names, self.data.kinds)

@@ -26,22 +26,24 @@ def blocks(
     wanted: Sequence[str] = (),
     reading: Reading = NUMBERS,
     within: range | None = None,
+    size: int | None = None,
 ) -> tuple[tuple[str, ...], Iterator[np.ndarray]]:
     """The columns and rows of a file or folder, or of a part of a set that has parts.
 
     **Arguments:** `wanted`, the columns to read of a table where it has them all by name;
-    `reading`, how they become numbers; `within`, the numbers of the rows to read (None: all).
+    `reading`, how they become numbers; `within`, the numbers of the rows to read (None: all);
+    `size`, the most rows of a block (None: `table.BLOCK`).
     """
-    memory = _in_memory(source, part, seed, data_dir)
+    memory, size = _in_memory(source, part, seed, data_dir), size or table.BLOCK
     if memory is None:
         # The first columns of an array that has more are any: their names say nothing.
         first = set(wanted) == set(default_names(len(wanted))) and not tables.has_names(source)
         pick = if_there(wanted, alone=first)
-        return tables.blocks(source, part, table.BLOCK, pick, reading, within)
+        return tables.blocks(source, part, size, pick, reading, within)
     rows, columns = memory
     first, stop = (0, len(rows)) if within is None else (within.start, within.stop)
-    starts = range(first, stop, table.BLOCK)
-    return columns, (rows[i : min(i + table.BLOCK, stop)] for i in starts)
+    starts = range(first, stop, size)
+    return columns, (rows[i : min(i + size, stop)] for i in starts)
 
 
 def count(source: str, part: str, seed: int = 0, data_dir: Path | None = None) -> int:

@@ -1,8 +1,8 @@
 """Shards of an evaluation: fixed parts of the rows that processes evaluate on their own.
 
-Of N rows, shard i of n has those from ⌊N i / n⌋ on, up to the first of shard i + 1. Its file holds
-their records and what decides their values: the model, the data and the options. So a merge knows
-whether all shards are there, and whether they are of one evaluation.
+Of B blocks of rows, shard i of n has those from ⌊B i / n⌋ on, up to the first of shard i + 1. Its
+file holds their records and what decides their values: the model, the data and the options. So a
+merge knows whether all shards are there, and whether they are of one evaluation.
 """
 
 import json
@@ -46,9 +46,11 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"
 
-    def rows(self, total: int) -> range:
-        """The numbers of its rows, of so many."""
-        return range(total * self.number // self.of, total * (self.number + 1) // self.of)
+    def rows(self, total: int, block: int) -> range:
+        """The numbers of its rows, of so many in blocks of `block` rows."""
+        n = -(-total // block)
+        first, stop = n * self.number // self.of, n * (self.number + 1) // self.of
+        return range(min(first * block, total), min(stop * block, total))
 
     def path(self, out: Path) -> Path:
         """Where its file is, beside the file that the rows of all shards are for."""
@@ -128,12 +130,13 @@ class Done:
 def merge(
     out: Path,
     total: int,
+    block: int,
     fingerprint: Callable[[range], dict[str, Any]],
     command: Callable[[str], str],
 ) -> Iterator[Done]:
     """Yields all shards in order, whose records are those of all rows, each once.
 
-    **Arguments:** `command`, the command that makes a shard.
+    **Arguments:** the `total` of rows; the rows of a `block`; `command` that makes a shard.
 
     **Raises:** `InputError` for a shard that is missing, damaged, or of another evaluation; it
     names the file and the command that makes it.
@@ -148,7 +151,7 @@ def merge(
             f" {'the first' if len(missing) > 1 else 'it'}: {command(missing[0])}"
         )
     for shard in shards:
-        rows, path = shard.rows(total), shard.path(out)
+        rows, path = shard.rows(total, block), shard.path(out)
         again = f"to make it again: {command(f'{shard} --force')}"
         done = Done.read(path)
         if done is None:

@@ -25,7 +25,7 @@ from scoreode.model.fitted import Fitted
 from scoreode.model.nlls import JDiff
 from scoreode.train import saved
 
-BLOCK = 8192  # rows between two writes: some seconds of work
+BLOCK, _BLOCK_VALUES = 8192, 2**20  # rows between two writes, and the values in them, at most
 RECORD = np.dtype(
     [
         ("nats", "f8"),
@@ -39,6 +39,15 @@ _FOR_MEANS = {"n_probes": 4, "tolerance": 0.05}
 _J_DIFF_ROWS = 2048  # at most: they cost as much again as a log-density
 Evaluate = Callable[[np.ndarray, int], Any]
 """A `LogLikelihood` of rows, of which the first has this number in its table."""
+
+
+def rows_of_block(fitted: Fitted) -> int:
+    """How many rows are evaluated between two writes, and the unit of shards; fewer images.
+
+    The last bits of a value depend on its row's place among those that are evaluated together. So
+    every block is evaluated as a whole, whichever process does it.
+    """
+    return max(min(BLOCK, _BLOCK_VALUES // max(len(fitted.data.columns), 1)), 1)
 
 
 class Journal:
@@ -129,7 +138,7 @@ def evaluate_blocks(
     observe: Callable[[int, float], None],
     first_row: int = 0,
 ) -> np.ndarray:
-    """Records of all rows of all blocks; those in the journal are not evaluated again.
+    """Records of all rows of all blocks; blocks in the journal are not evaluated again.
 
     **Arguments:** `observe(rows done, rows a second)` after every block; `first_row`, the number
     of the first row in its table.
@@ -137,12 +146,11 @@ def evaluate_blocks(
     first, done, started = 0, 0, time.perf_counter()
     for rows in blocks:
         skipped = min(max(len(journal) - first, 0), len(rows))
-        first += skipped
         if skipped < len(rows):
-            found = evaluate(rows[skipped:], first_row + first)
-            journal.append(as_records(found))
-            first += len(rows) - skipped
-            done += len(rows) - skipped
+            found = evaluate(rows, first_row + first)
+            journal.append(as_records(found)[skipped:])
+            done += len(rows)
+        first += len(rows)
         observe(first, done / (time.perf_counter() - started))
     return journal.records()
 

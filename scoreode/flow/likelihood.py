@@ -104,7 +104,12 @@ class Likelihood(eqx.Module):
 
 def tangents(probe: AbstractProbe | None, n: int, d: int) -> int:
     """The number of tangents per evaluation of the divergence, in d dimensions."""
-    return d if _default_probe(probe, d).exact else n
+    return d if is_exact(probe, d) else n
+
+
+def is_exact(probe: AbstractProbe | None, d: int) -> bool:
+    """Whether the divergence is exact in d dimensions."""
+    return _default_probe(probe, d).exact
 
 
 def _default_probe(probe: AbstractProbe | None, d: int) -> AbstractProbe:

@@ -1,9 +1,9 @@
 """Evaluates a function of one example over many rows, in chunks, on all devices of this host.
 
 Rows are padded to whole chunks. A function is therefore compiled once for any number of rows, and
-the value of a row does not depend on the number of rows. Each device works on its own chunk and
-takes only the solver steps that this chunk needs. A CPU evaluates several chunks at a time, because
-one chunk does not keep all cores busy.
+the value of a row does not depend on the number of rows. Its last bits may depend on its place in
+the chunk. Each device works on its own chunk and takes only the solver steps that this chunk needs.
+A CPU evaluates several chunks at a time, because one chunk does not keep all cores busy.
 """
 
 import os

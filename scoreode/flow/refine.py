@@ -3,8 +3,8 @@
 Each row is solved on the coarsest grid, and again with twice the steps until its estimated error is
 below the tolerance. If a standard error is required, a row is solved again with the number of
 probes that should reach it, or with the exact divergence if that is no more expensive. Rows that
-are done drop out, and the others are packed into whole chunks again. The value of a row depends
-only on that row. Every pair of a grid and a number of probes is compiled once.
+are done drop out, and the others are packed into whole chunks again. To rounding, the value of a
+row depends on that row alone. Every pair of a grid and a number of probes is compiled once.
 """
 
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ from jaxtyping import Float, PRNGKeyArray
 from scoreode._typing import ScoreFunction
 from scoreode.calculus import AbstractProbe, Basis
 from scoreode.flow.grid import GridLikelihood
-from scoreode.flow.likelihood import DEFAULT_PROBES, LogLikelihood, tangents
+from scoreode.flow.likelihood import DEFAULT_PROBES, LogLikelihood, is_exact, tangents
 from scoreode.flow.parallel import map_rows, rows_at_once
 from scoreode.process import AbstractProcess
 from scoreode.score import Given
@@ -33,8 +33,11 @@ class Refined(eqx.Module):
     **Arguments:** `tolerance` of the estimated error, in nats, or in % of |log p| above 100 nats
     (an error below a fiftieth of the probes' standard error also suffices); `probe` and `n_probes`,
     the first ones, as for `Likelihood`; `stderr`, the largest standard error in nats that probes
-    may leave, 0 for the exact divergence. With the defaults, the error for trained models is below
-    1e-3 nats on average and below 1e-2 at most.
+    may leave, 0 for the exact divergence; `chunk`, how many rows are evaluated together, where the
+    machine has room for so many (None: as many as it has).
+
+    With the defaults, the error for trained models is below 1e-3 nats on average and below 1e-2 at
+    most.
     """
 
     tolerance: float = 5e-3
@@ -43,6 +46,7 @@ class Refined(eqx.Module):
     n_steps: int = 40
     most_steps: int = 1280
     stderr: float | None = None
+    chunk: int | None = None
 
     def __check_init__(self) -> None:
         if self.most_steps < self.n_steps:
@@ -60,13 +64,11 @@ class Refined(eqx.Module):
         process: AbstractProcess,
         key: PRNGKeyArray,
         x: Float[np.ndarray, "n ..."],
-        chunk: int | None = None,
         c: Float[np.ndarray, "n k"] | None = None,
     ) -> LogLikelihood:
         """log p_0 of every row.
 
-        **Arguments:** `chunk`, the number of rows evaluated together (None: chosen for the
-        machine); `c`, the conditions of every row, for a conditional score.
+        **Arguments:** `c`, the conditions of every row, for a conditional score.
 
         **Returns:** a `LogLikelihood` of NumPy arrays. A row is not converged if the finest grid
         does not reach the tolerance.
@@ -74,7 +76,7 @@ class Refined(eqx.Module):
         **Cost:** 2 `n_steps` + 2 evaluations of the score per row and grid, half of them with
         tangents; `nfe` is the sum over a row's grids.
         """
-        return self.solve(score, process, key, x, chunk, c)[0]
+        return self.solve(score, process, key, x, c)[0]
 
     def solve(
         self,
@@ -82,7 +84,6 @@ class Refined(eqx.Module):
         process: AbstractProcess,
         key: PRNGKeyArray,
         x: Float[np.ndarray, "n ..."],
-        chunk: int | None = None,
         c: Float[np.ndarray, "n k"] | None = None,
     ) -> tuple[LogLikelihood, list[tuple[GridLikelihood, np.ndarray]]]:
         """The record of `__call__`, and the final grids with the indices of their rows.
@@ -91,11 +92,12 @@ class Refined(eqx.Module):
         """
         record, rows, d = None, np.arange(len(x)), x[0].size
         hidden = getattr(score, "hidden_size", 0)
-        first = EXACT if self.stderr == 0 else self.n_probes
+        first = EXACT if self.stderr == 0 or is_exact(self.probe, d) else self.n_probes
         steps, probes = np.full(len(x), self.n_steps), np.full(len(x), first)
         while True:
             for grid, group in self._grids(steps, probes, rows):
-                size = chunk or rows_at_once(d, tangents(grid.probe, grid.n_probes, d), hidden)
+                size = rows_at_once(d, tangents(grid.probe, grid.n_probes, d), hidden)
+                size = min(size, self.chunk or size)
                 size = size if record is None else min(size, FEW)
                 batch = x[group], None if c is None else c[group]
                 new = map_rows(Given(grid), (score, process, key), batch, size)

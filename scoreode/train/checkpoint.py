@@ -29,13 +29,14 @@ _COPIES, _OVERHEAD = 2, 2**16  # copies of the arrays during a write; other byte
 
 
 def _leaves(tree: Any) -> dict[str, np.ndarray]:
-    """The arrays of a tree, by path."""
-    flat = jax.tree_util.tree_flatten_with_path(eqx.filter(tree, _is_array))[0]
+    """The arrays of a tree that have values, by path."""
+    flat = jax.tree_util.tree_flatten_with_path(eqx.filter(tree, _has_values))[0]
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in flat}
 
 
-def _is_array(leaf: Any) -> bool:
-    return isinstance(leaf, (jax.Array, np.ndarray))
+def _has_values(leaf: Any) -> bool:
+    # Orbax refuses arrays without values.
+    return isinstance(leaf, (jax.Array, np.ndarray)) and leaf.size > 0
 
 
 def _fill(like: Any, arrays: dict[str, np.ndarray], source: Path) -> Any:
@@ -45,7 +46,7 @@ def _fill(like: Any, arrays: dict[str, np.ndarray], source: Path) -> Any:
         array = arrays.get(name)
         if array is None or array.shape != leaf.shape or array.dtype != leaf.dtype:
             raise InputError(f"{source}: does not fit its configuration (at {name})")
-    dynamic, static = eqx.partition(like, _is_array)
+    dynamic, static = eqx.partition(like, _has_values)
     leaves, structure = jax.tree.flatten(dynamic)
     # NumPy arrays stay NumPy arrays: JAX would convert float64 to float32.
     leaves = [

@@ -20,7 +20,7 @@ from scoreode.model.simple import SimpleDensity, fit_kernels, fit_mixture, fit_t
 from scoreode.model.stack import Stack, sizes_of, stacking_weights
 from scoreode.model.standardise import Chain, Scaling
 from scoreode.train.smoothing import is_short
-from scoreode.train.validation import Validation, is_absent
+from scoreode.train.validation import Validation, how_for, is_absent
 
 VERY_FEW, PARTS = 1000, 5  # rows, of which so many diffusions are trained
 _MOST_COLUMNS = 32  # of a mixture and kernels
@@ -60,7 +60,10 @@ def with_stack(
     for part, one in zip(parts, densities, strict=True):
         x, w = Validation(run, part).rows(one)
         held_out = others if part is whole else _fit_others(part, one, others)
-        laws = one.log_likelihood(x).nats, *(other.log_likelihood(x) for other in held_out)
+        laws = (
+            one.log_likelihood(x, how=how_for(len(x))).nats,
+            *(other.log_likelihood(x) for other in held_out),
+        )
         nats.append(np.stack(laws, 1))
         weights.append(np.ones(len(x)) if w is None else w)
     w = stacking_weights(np.concatenate(nats), np.concatenate(weights))

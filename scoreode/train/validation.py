@@ -9,7 +9,7 @@ import math
 import numpy as np
 
 from scoreode.data import Dataset
-from scoreode.flow import Refined, uniform_noise
+from scoreode.flow import DEFAULT_PROBES, Refined, uniform_noise
 from scoreode.model.config import Run
 from scoreode.model.density import Density
 from scoreode.model.nlls import JDiff, NLLs
@@ -19,7 +19,8 @@ from scoreode.train import devices
 BOUND_ROWS, EXACT_ROWS = 4096, 512  # at most; an exact NLL costs a hundred times as much as a bound
 _BOUND_VALUES, _EXACT_VALUES = 2**18, 2**15  # at most; fewer images, whose networks cost more
 _MORE_ROWS = 2048  # at most, for J_Diff and between cycles
-_FEW_PROBES = Refined(n_probes=2)  # enough to compare models on the same rows and probes
+_FEW_PROBES = 2  # enough to compare models on the same rows and probes
+_LEAST_CHUNK = 64
 
 
 class Best:
@@ -38,6 +39,11 @@ class Best:
             self.model, self.order, self.value, self.waited = model, order, value, 0
         else:
             self.waited += 1
+
+
+def how_for(n: int, n_probes: int = DEFAULT_PROBES) -> Refined:
+    """How to evaluate n rows that are few: chunks are padded, and few rows need no large ones."""
+    return Refined(n_probes=n_probes, chunk=max(_LEAST_CHUNK, 1 << (n - 1).bit_length()))
 
 
 def is_absent(data: Dataset) -> bool:
@@ -83,7 +89,7 @@ class Validation:
         """The mean exact NLL of some validation rows; infinite if it is not a number."""
         rows = self._more_rows if closely else self._exact_rows
         x, c, log_r = self._dequantise(density, *rows)
-        record = density.log_likelihood(x, how=_FEW_PROBES, c=c)
+        record = density.log_likelihood(x, how=how_for(len(x), _FEW_PROBES), c=c)
         nats = self._mean(log_r - np.asarray(record.nats) - self._log_mass[: len(x)])
         return nats if np.isfinite(nats) else np.inf  # every other model is better
 
@@ -96,7 +102,8 @@ class Validation:
         x, c, _ = self._dequantise(density, x[:most], None if c is None else c[:most])
         if len(x) < 2:
             return None
-        found, nats = density.nlls(x, how=_FEW_PROBES, c=c), self._log_mass[: len(x)]
+        how = how_for(len(x), _FEW_PROBES)
+        found, nats = density.nlls(x, how=how, c=c), self._log_mass[: len(x)]
         nlls = NLLs(found.ode - nats, found.bound - nats)
         return JDiff.of(nlls, None if self._weights is None else self._weights[: len(x)])
 

@@ -47,6 +47,15 @@ def run(cli, file, tiny):
     return path
 
 
+def test_numbers_alone_have_a_run_that_goes_on(cli, tiny, tmp_path):
+    frame_of(60, 0).select("x", "weight").write_csv(tmp_path / "t.csv")
+    words = ("fit", tmp_path / "t.csv", *tiny, "--steps", 2, "--out", tmp_path / "run")
+    assert cli(*words).code == 0
+    result = cli("fit", "--resume", tmp_path / "run")
+    assert result.code == 0, result.err
+    assert ScoreODE.load(tmp_path / "run").fitted_.steps == 2
+
+
 @pytest.mark.slow
 def test_nll_is_that_of_the_estimator(cli, run, tmp_path):
     frame = frame_of(40, 1)

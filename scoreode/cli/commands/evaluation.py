@@ -127,7 +127,8 @@ def prepare(
     **Arguments:** `within`, the numbers of the rows (None: all).
     """
     names, reading = columns_of(fitted), fitted.data.reading
-    columns, parts = blocks(source, *options.place, names, reading, within)
+    size = table.rows_of_block(fitted)
+    columns, parts = blocks(source, *options.place, names, reading, within, size)
     apart = with_conditions(fitted, columns, source)
 
     def evaluate(rows: np.ndarray, first_row: int) -> LogLikelihood:

@@ -59,7 +59,8 @@ def _evaluate(
     """Evaluates the rows of one shard, unless its file is there, and writes the file."""
     check_suffix(out)
     fitted, total, path = saved.load(run), count(source, *options.place), shard.path(out)
-    rows = shard.rows(total)
+    block = table.rows_of_block(fitted)
+    rows = shard.rows(total, block)
     identity = Fingerprint(run, source, options.decisive)(rows)
     done = None if force else _known(path, identity, rows, total)
     if done is not None:
@@ -84,7 +85,7 @@ def _evaluate(
     found = {"shard": str(shard), "out": str(path), "first_row": rows.start, "n": len(rows)}
     found |= {"total": total, "unconverged": int(np.sum(~done.records["converged"]))}
     found |= {"seconds": done.seconds}
-    which = f"rows {rows.start + 1} to {rows.stop}" if rows else "no rows"
+    which = f"rows {rows.start + 1} to {rows.stop}" if rows else f"no block of {block} rows"
     print(json.dumps(found) if as_json else f"{which} of {total}, in {path}")
 
 
@@ -113,7 +114,8 @@ def _merge(
     fitted, total = saved.load(run), count(source, *options.place)
     counts, seconds, records = Counts(fitted, source, options.data_dir), 0.0, []
     fingerprint = Fingerprint(run, source, options.decisive)
-    for done in shards.merge(out, total, fingerprint, _command(run, source, options, out)):
+    block, command = table.rows_of_block(fitted), _command(run, source, options, out)
+    for done in shards.merge(out, total, block, fingerprint, command):
         counts.add(done.counts)
         seconds += done.seconds
         records.append(done.records)

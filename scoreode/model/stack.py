@@ -103,8 +103,8 @@ class Stack(eqx.Module):
 
     def _log_weights(
         self, d: int, seed: int, how: Method, c: Conditions | None
-    ) -> Float[np.ndarray, "n parts"]:
-        """log w_k of every row; where columns B are given, log P(k | x_B) ∝ log w_k p_k(x_B)."""
+    ) -> Float[np.ndarray, "#n parts"]:
+        """log w_k; of every row, where columns B are given, log P(k | x_B) ∝ w_k p_k(x_B)."""
         logs = np.log(self.weights)[None]
         if c is None or not self.has_roles:
             return logs

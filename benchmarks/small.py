@@ -3,6 +3,7 @@
     pip install -r benchmarks/requirements.txt
     python benchmarks/small.py run --tables iris,wine --splits 0,1 --out FOLDER
     python benchmarks/small.py summarise FOLDER --json small.json
+    python benchmarks/small.py stack --tables heart,law --json stack.json
 
 Twelve tables with 142 to 2100 rows to train on: four of scikit-learn, four of statsmodels, and four
 known laws. `run` fits `ScoreODE()` and three others to 70 % of the rows, columns in standard
@@ -11,6 +12,9 @@ deviations, and leaves the log-densities of the other 30 % in FOLDER: a Gaussian
 
 `summarise` pairs the fit with the best of the three, by the mean over the same rows in nats, and
 has the worst row of both, and seconds.
+
+`stack` asks what the stack gains on small tables with categories and gaps: `ScoreODE()` less
+`ScoreODE(stack=False)` on the same rows, in nats.
 """
 
 import argparse
@@ -22,6 +26,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from gaps import draw, with_gaps
 from sklearn import datasets
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
@@ -91,6 +97,37 @@ TABLES: dict[str, Callable[[], np.ndarray]] = {
 }
 
 
+def labelled(load: Callable[[], Any]) -> pd.DataFrame:
+    """A data set of scikit-learn, its classes as a category."""
+    found = load()
+    return (
+        pd.DataFrame(found.data).rename(columns=str).assign(kind=found.target_names[found.target])
+    )
+
+
+def as_categories(name: str, numbers: Sequence[str], categories: Sequence[str]) -> pd.DataFrame:
+    frame = statsmodels(name)
+    return frame[list(numbers)].astype(float).join(frame[list(categories)].astype("category"))
+
+
+def gapped(frame: pd.DataFrame) -> pd.DataFrame:
+    """Without one value in ten."""
+    return with_gaps(np.random.default_rng(0), frame)
+
+
+MIXED: dict[str, Callable[[], pd.DataFrame]] = {
+    "heart": lambda: as_categories("heart", ["survival", "age"], ["censors"]),
+    "iris": lambda: labelled(datasets.load_iris),
+    "wine": lambda: labelled(datasets.load_wine),
+    "choice": lambda: as_categories("modechoice", ["ttme", "invc", "invt", "hinc"], ["mode"]),
+    "iris-gaps": lambda: gapped(labelled(datasets.load_iris)),
+    "wine-gaps": lambda: gapped(labelled(datasets.load_wine)),
+    "macro-gaps": lambda: gapped(pd.DataFrame(macro()).rename(columns=str)),
+    "law": lambda: draw(np.random.default_rng(0), 1000).drop(columns="opened"),
+    "law-gaps": lambda: gapped(draw(np.random.default_rng(0), 1000).drop(columns="opened")),
+}
+
+
 def split(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """70 % of the rows to train on, the others to test, columns in standard deviations."""
     x = TABLES[name]()
@@ -145,6 +182,36 @@ def run(args: argparse.Namespace) -> None:
             print(name, seed, f"{np.mean(record.nats):.3f}", known, flush=True)
 
 
+def gain_of_stack(args: argparse.Namespace) -> None:
+    warnings.simplefilter("ignore")
+    records = []
+    for name in args.tables.split(",") if args.tables else MIXED:
+        for seed in map(int, args.splits.split(",")):
+            frame = MIXED[name]()
+            order = np.random.default_rng(seed).permutation(len(frame))
+            test, train = np.split(order, [int(0.3 * len(frame))])
+            record: dict[str, Any] = {"table": name, "split": seed, "rows": len(train)}
+            nats = []
+            for stack in (False, True):
+                discrete = ["visits"] if "visits" in frame else None
+                est = ScoreODE(stack=stack, steps=args.steps, discrete=discrete, random_state=seed)
+                began = time.perf_counter()
+                est.fit(frame.iloc[train])
+                nats.append(est.score_samples(frame.iloc[test]))
+                known = {"seconds": time.perf_counter() - began, "nats": float(np.mean(nats[-1]))}
+                known |= {
+                    "worst": float(np.min(nats[-1])),
+                    "shares": est.fitted_.summary.get("stack"),
+                }
+                record["stack" if stack else "alone"] = known
+            gain = Estimate.from_samples(nats[1] - nats[0])
+            record |= {"gain": float(gain.value), "gain_stderr": float(gain.stderr)}
+            print(record, flush=True)
+            records.append(record)
+    if args.json:
+        args.json.write_text(json.dumps(records, indent=1) + "\n")
+
+
 def summarise(args: argparse.Namespace) -> None:
     records = [read(file) for file in sorted(args.folder.glob("*.npz"))]
     for record in records:
@@ -186,6 +253,12 @@ def main() -> None:
     two.add_argument("folder", type=Path)
     two.add_argument("--json", type=Path)
     two.set_defaults(call=summarise)
+    three = commands.add_parser("stack")
+    three.add_argument("--tables", help="by default all with categories or gaps")
+    three.add_argument("--splits", default="0")
+    three.add_argument("--steps", type=int)
+    three.add_argument("--json", type=Path)
+    three.set_defaults(call=gain_of_stack)
     args = parser.parse_args()
     args.call(args)
 

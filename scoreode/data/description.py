@@ -116,6 +116,11 @@ class Description:
         found = width(self.conditions, self.kinds)
         return found + (n_roles(len(self.columns)) if self.has_roles else 0)
 
+    @property
+    def n_indicators(self) -> int:
+        """How many of these numbers are indicators of categories whose law is modelled."""
+        return width(self.categories, self.kinds)
+
     @classmethod
     def of(cls, data: Dataset) -> Self:
         """The description of a data set.

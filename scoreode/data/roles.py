@@ -51,3 +51,10 @@ def split_roles(c: Any, d: int) -> tuple[Any, Any, Any, Any, Any]:
     """The conditions (..., k), and given, absent, missing and values, each (..., d)."""
     k = c.shape[-1] - n_roles(d)
     return c[..., :k], *(c[..., k + i * d : k + (i + 1) * d] for i in range(_KINDS))
+
+
+def as_rows(c: np.ndarray, d: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows x_B (n, d) of what is given, NaN elsewhere, and their c: all others are absent."""
+    conditions, given, _, _, values = split_roles(c, d)
+    x = np.where(given > 0, values, np.nan)
+    return x, with_roles(conditions, given == 0, np.zeros_like(given))

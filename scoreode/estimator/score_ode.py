@@ -57,7 +57,8 @@ class ScoreODE(Derivatives, Novelty, DensityMixin, BaseEstimator):
       `n_reference` rows over which targets are averaged, `weight_decay`,
       `smoothing` by noise on standardised rows: of training.
     - `stack`: beside the diffusion stands a heavy tail, and of fewer than 5000 rows a Gaussian
-      mixture and kernels, with the weights that explain validation rows best.
+      mixture and kernels, with the weights that explain validation rows best; not where `C` is
+      given.
     - `standardise`: "centre" all values alike, "scale" the columns, "whiten" them, or "power":
       long tails are bent, then all is whitened. By default rows left out decide between the last
       three. The Jacobian is in the likelihood.

@@ -324,9 +324,12 @@ class Fitted:
 
     @cached_property
     def training_rows(self) -> np.ndarray | None:
-        """The rows of which the stack's kernels are made, (m, d); None where there are none."""
+        """The rows of which the stack's kernels are made, (m, d); None where there are none, and of
+        tables with categories, which kernels do not keep."""
         kernels = None if self.stack is None else self.stack.kernels
-        return None if kernels is None else np.asarray(kernels.bijection.inverse(kernels.means))
+        if kernels is None or self.data.conditions:
+            return None
+        return np.asarray(kernels.bijection.inverse(kernels.means))
 
     def anomaly_score(
         self, x: np.ndarray, c: np.ndarray | None = None, reference: np.ndarray | None = None

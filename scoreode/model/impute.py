@@ -36,7 +36,7 @@ def impute(fitted: Fitted, x: np.ndarray, c: np.ndarray | None, n: int = 1, seed
     noise = fitted.dequantisation
     given = there if noise is None else noise.dequantise(there, seed)
     coded = fitted.coded_given(None if c is None else c[lacking], given)
-    drawn = fitted.as_data(fitted.density.draws(lacking, x.shape[1], seed, c=coded))
+    drawn = fitted.as_data(fitted.whole.draws(lacking, x.shape[1], seed, c=coded))
     x[lacking] = np.where(np.isnan(there), drawn, there)
     return x, c
 

@@ -6,6 +6,9 @@ The weights maximise the likelihood of rows that no p_k was fitted to, by EM. So
 worse than the best of its parts: of few rows a Gaussian mixture or kernels often know more than a
 network. A heavy tail among them bounds the log-density of a row that is unlike all others. The
 density, its derivatives and its draws stay exact.
+
+Given categories and the roles of columns, all parts take the same c, and the weights stay. Given
+columns B the parts have the weights w_k p_k(x_B), so that p(x_A | x_B) is that of the stack.
 """
 
 from collections.abc import Sequence
@@ -17,10 +20,11 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, PRNGKeyArray
-from scipy.special import logsumexp, softmax
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+from scipy.special import log_softmax, logsumexp, softmax
 
 from scoreode._typing import Scalar
+from scoreode.data.roles import as_rows
 from scoreode.flow import (
     AbstractSampler,
     GridLikelihood,
@@ -32,7 +36,7 @@ from scoreode.flow import (
 from scoreode.model.config import Parts
 from scoreode.model.density import Condition, Conditions, Density
 from scoreode.model.simple import SimpleDensity
-from scoreode.model.standardise import Chain, Scaling
+from scoreode.model.standardise import Chain, ObservedScaling, Roles, Scaling
 
 Rows = Float[np.ndarray, "n d"]
 Row = Float[Array, " d"]
@@ -65,7 +69,7 @@ class Stack(eqx.Module):
 
     densities: tuple[Density, ...]
     others: tuple[SimpleDensity, ...]
-    weights: Float[np.ndarray, " k"]
+    weights: Float[np.ndarray, " parts"]
 
     @property
     def shares(self) -> dict[str, float]:
@@ -93,20 +97,46 @@ class Stack(eqx.Module):
 
         Errors are those of the diffusions, times their shares of p(x).
 
-        **Cost:** the sum over the diffusions.
+        **Cost:** the sum over the diffusions; twice that where some columns are given.
         """
         return self._with_shares(x, seed, how, c)[0]
 
-    def _with_shares(
+    def _log_weights(
+        self, d: int, seed: int, how: Method, c: Conditions | None
+    ) -> Float[np.ndarray, "#n parts"]:
+        """log w_k; of every row, where columns B are given, log P(k | x_B) ∝ w_k p_k(x_B)."""
+        logs = np.log(self.weights)[None]
+        if c is None or not self.has_roles:
+            return logs
+        x_B, c_B = as_rows(c, d)
+        logs, some = np.tile(logs, (len(c), 1)), np.flatnonzero(~np.isnan(x_B).all(1))
+        if len(some):
+            nats, _ = self._log_parts(x_B[some], seed, how, c_B[some])
+            logs[some] = log_softmax(nats + logs[some], axis=1)
+        return logs
+
+    def _log_parts(
         self, x: Rows, seed: int, how: Method, c: Conditions | None
-    ) -> tuple[LogLikelihood, Float[np.ndarray, "n k"]]:
-        """The record of log p(x), and the shares w_k p_k(x) / p(x)."""
+    ) -> tuple[Float[np.ndarray, "n parts"], list[LogLikelihood]]:
+        """log p_k of every part, and the records of the diffusions."""
         records = [density.log_likelihood(x, seed, how, c) for density in self.densities]
         parts = [
             *(np.where(np.isfinite(record.nats), record.nats, -np.inf) for record in records),
-            *(other.log_likelihood(x) for other in self.others),
+            *(other.log_likelihood(x, c) for other in self.others),
         ]
-        logs = np.stack(parts, 1) + np.log(self.weights)
+        return np.stack(parts, 1), records
+
+    @property
+    def has_roles(self) -> bool:
+        """Whether c ends with the roles of the columns; see `Density`."""
+        return isinstance(self.densities[0].bijection.condition, Roles)
+
+    def _with_shares(
+        self, x: Rows, seed: int, how: Method, c: Conditions | None
+    ) -> tuple[LogLikelihood, Float[np.ndarray, "n parts"]]:
+        """The record of log p(x), and the shares w_k p_k(x) / p(x)."""
+        nats, records = self._log_parts(x, seed, how, c)
+        logs = nats + self._log_weights(x.shape[1], seed, how, c)
         shares = softmax(logs, axis=1)
 
         def spread(name: str) -> np.ndarray:
@@ -131,19 +161,32 @@ class Stack(eqx.Module):
         c: Conditions | None = None,
     ) -> Rows:
         """n draws of x, shape (n, d); the first k draws do not depend on n."""
+        return self.draws(np.arange(n), d, seed, how, c)
+
+    def draws(
+        self,
+        numbers: Int[np.ndarray, " n"],
+        d: int,
+        seed: int = 0,
+        how: AbstractSampler = ODESampler(),
+        c: Conditions | None = None,
+    ) -> Rows:
+        """The draws of these numbers, of all that a seed has; see `Density.draws`."""
         key = jr.fold_in(jr.key(seed), _CHOICE)
-        keys = jax.vmap(lambda i: jr.fold_in(key, i))(jnp.arange(n))
+        keys = jax.vmap(lambda i: jr.fold_in(key, i))(jnp.asarray(numbers))
         uniforms = np.asarray(jax.vmap(jr.uniform)(keys))
-        chosen = np.searchsorted(np.cumsum(self.weights)[:-1], uniforms, side="right")
-        x = np.empty((n, d))
-        there = [np.flatnonzero(chosen == k) for k in range(len(self.weights))]
-        k = len(self.densities)
-        for density, rows in zip(self.densities, there[:k], strict=True):
-            if len(rows):
-                x[rows] = density.draws(rows, d, seed, how, None if c is None else c[rows])
-        for other, rows in zip(self.others, there[k:], strict=True):
-            if len(rows):
-                x[rows] = other.draws(keys[rows], d)
+        weights = np.exp(self._log_weights(d, seed, Refined(), c))
+        chosen = np.sum(uniforms[:, None] >= np.cumsum(weights, axis=1)[:, :-1], axis=1)
+        x = np.empty((len(numbers), d))
+        for k, part in enumerate((*self.densities, *self.others)):
+            rows = np.flatnonzero(chosen == k)
+            given = None if c is None else c[rows]
+            if not len(rows):
+                continue
+            if isinstance(part, Density):
+                x[rows] = part.draws(numbers[rows], d, seed, how, given)
+            else:
+                x[rows] = part.draws(keys[rows], d, given)
         return x
 
     def log_density(
@@ -155,7 +198,7 @@ class Stack(eqx.Module):
     ) -> Scalar:
         """log p(x) of one row in nats, fully traced; see `Density.log_density`."""
         parts = [density.log_density(x, c, how, dtype) for density in self.densities]
-        parts += [other.log_density(x) for other in self.others]
+        parts += [other.log_density(x, c) for other in self.others]
         return jax.nn.logsumexp(jnp.stack(parts) + jnp.log(jnp.asarray(self.weights)))
 
     def draw(
@@ -168,7 +211,7 @@ class Stack(eqx.Module):
         """One draw of x, fully traced. **Cost:** one solve by an adaptive solver a diffusion."""
         key, chosen = jr.split(key)
         parts = [density.draw(key, d, c, dtype) for density in self.densities]
-        parts += [other.draw(key, d) for other in self.others]
+        parts += [other.draw(key, d, c) for other in self.others]
         return jnp.stack(parts)[jr.choice(chosen, len(parts), p=jnp.asarray(self.weights))]
 
     def score(
@@ -210,7 +253,7 @@ class Stack(eqx.Module):
             return self.densities[0].hessian_product(x, v, t, c, seed, how)
         r, scores = self._shares_and_scores(x, c, seed, how)
         products = [p.hessian_product(x, v, t, c, seed, how) for p in self.densities]
-        products += [other.hessian_product(x, v) for other in self.others]
+        products += [other.hessian_product(x, v, c) for other in self.others]
         *along, mean = (s * np.sum(s * v, 1, keepdims=True) for s in (*scores, _mean(r, scores)))
         return _mean(r, [H + a for H, a in zip(products, along, strict=True)]) - mean
 
@@ -228,7 +271,7 @@ class Stack(eqx.Module):
             return self.densities[0].laplacian(x, t, n_probes, c, seed, how)
         r, scores = self._shares_and_scores(x, c, seed, how)
         found = [p.laplacian(x, t, n_probes, c, seed, how) for p in self.densities]
-        traces = [trace for trace, _ in found] + [other.laplacian(x) for other in self.others]
+        traces = [trace for trace, _ in found] + [other.laplacian(x, c) for other in self.others]
         *lengths, mean = (np.sum(s**2, 1) for s in (*scores, _mean(r, scores)))
         total = np.sum(r * (np.stack(traces, 1) + np.stack(lengths, 1)), 1) - mean
         errors = np.stack([stderr for _, stderr in found], 1)
@@ -236,13 +279,13 @@ class Stack(eqx.Module):
 
     def _shares_and_scores(
         self, x: Rows, c: Conditions | None, seed: int, how: Refined
-    ) -> tuple[Float[np.ndarray, "n k"], list[Rows]]:
+    ) -> tuple[Float[np.ndarray, "n parts"], list[Rows]]:
         _, r = self._with_shares(x, seed, how, c)
         scores = [density.score(x, 0.0, c, seed, how) for density in self.densities]
-        return r, [*scores, *(other.score(x) for other in self.others)]
+        return r, [*scores, *(other.score(x, c) for other in self.others)]
 
 
-def _mean(shares: Float[np.ndarray, "n k"], parts: Sequence[Rows]) -> Rows:
+def _mean(shares: Float[np.ndarray, "n parts"], parts: Sequence[Rows]) -> Rows:
     """The mean of one row of every part, by shares."""
     return np.einsum("nk,nkd->nd", shares, np.stack(parts, 1))
 
@@ -252,14 +295,26 @@ def sizes_of(stack: Stack) -> Parts:
     return Parts(len(stack.densities), *(len(other.means) for other in stack.others))
 
 
-def blank_stack(density: Density, parts: Parts, d: int) -> Stack:
-    """A stack of the same structure, whose arrays are to be filled."""
+def blank_stack(density: Density, parts: Parts, d: int, n_indicators: int = 0) -> Stack:
+    """A stack of the same structure, whose arrays are to be filled.
+
+    **Arguments:** `n_indicators`, how many indicators a row's categories have.
+    """
     heavy = tuple(replace(part, heavy=True) for part in density.bijection.support)
+    roles = unconditional(density.bijection).condition
+    scaling = ObservedScaling if roles is not None else Scaling
+    tail = Chain((scaling.identity(d),), roles).after(heavy)
     there = [
-        (Chain((Scaling.identity(d),)).after(heavy), parts.tail, 1),
-        (density.bijection, parts.mixture, parts.mixture),
-        (density.bijection, parts.kernels, 1),
+        (tail, parts.tail, 1, 0),
+        (unconditional(density.bijection), parts.mixture, parts.mixture, n_indicators),
+        (density.bijection, parts.kernels, 1, n_indicators),
     ]
-    others = tuple(SimpleDensity.blank(T, k, m, d) for T, k, m in there if k)
+    others = tuple(SimpleDensity.blank(T, k, m, d, g) for T, k, m, g in there if k)
     weights = np.zeros(parts.diffusions + len(others))
     return Stack((density,) * parts.diffusions, others, weights)
+
+
+def unconditional(bijection: Chain) -> Chain:
+    """The part of a bijection that rows have without conditions: roles stay."""
+    roles = bijection.condition if isinstance(bijection.condition, Roles) else None
+    return replace(bijection, condition=roles)

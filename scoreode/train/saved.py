@@ -108,7 +108,7 @@ def load(path: Path) -> Fitted:
     d = len(data.columns)
     whole = _blank(folder, run, d, data.n_conditions, bool(data.support))
     if run.parts is not None:
-        whole = blank_stack(whole, run.parts, d)
+        whole = blank_stack(whole, run.parts, d, data.n_indicators)
     whole = load_arrays(path / "model.safetensors", whole)
     density, stack = (whole.densities[0], whole) if isinstance(whole, Stack) else (whole, None)
     summary = folder.read("summary.json")

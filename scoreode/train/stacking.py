@@ -2,6 +2,8 @@
 
 A heavy tail stands there always, in coordinates that absurd values do not spoil. Of few rows there
 are also a Gaussian mixture and kernels, in the coordinates of the diffusion (see `model.simple`).
+Categories make some components of the mixture likelier than others, and kernels of other categories
+count for less. There are no kernels on rows that lack values.
 Of very few rows, diffusions that were trained on four fifths of them share the diffusion's place:
 each has other rows to learn by heart, and together every row was held out from one of them.
 """
@@ -12,13 +14,15 @@ from dataclasses import replace
 import numpy as np
 
 from scoreode.data import Dataset
+from scoreode.data.kinds import Category
+from scoreode.data.roles import n_roles
 from scoreode.model.build import decisive_rows
 from scoreode.model.config import Run
 from scoreode.model.defaults import FEW
 from scoreode.model.density import Density
 from scoreode.model.simple import SimpleDensity, fit_kernels, fit_mixture, fit_tail
-from scoreode.model.stack import Stack, sizes_of, stacking_weights
-from scoreode.model.standardise import Chain, Scaling
+from scoreode.model.stack import Stack, sizes_of, stacking_weights, unconditional
+from scoreode.model.standardise import Chain, ObservedScaling, Scaling
 from scoreode.train.smoothing import is_short
 from scoreode.train.validation import Validation, how_for, is_absent
 
@@ -28,8 +32,8 @@ Train = Callable[[Run, Dataset], Density]
 
 
 def stacks(run: Run, data: Dataset) -> bool:
-    """Whether a run on these data gets a stack: tables with validation rows, and no conditions."""
-    table = data.image_shape is None and data.conditions is None and not data.has_roles
+    """Whether a run on these data gets a stack: tables with validation rows, and nothing given."""
+    table = data.image_shape is None and not data.given
     return run.stack and table and not (is_absent(data) or is_short(run))
 
 
@@ -58,12 +62,10 @@ def with_stack(
     others = _fit_others(whole, density)
     nats, weights = [], []
     for part, one in zip(parts, densities, strict=True):
-        x, w = Validation(run, part).rows(one)
+        x, c, w = Validation(run, part).rows(one)
         held_out = others if part is whole else _fit_others(part, one, others)
-        laws = (
-            one.log_likelihood(x, how=how_for(len(x))).nats,
-            *(other.log_likelihood(x) for other in held_out),
-        )
+        own = one.log_likelihood(x, how=how_for(len(x)), c=c).nats
+        laws = own, *(other.log_likelihood(x, c) for other in held_out)
         nats.append(np.stack(laws, 1))
         weights.append(np.ones(len(x)) if w is None else w)
     w = stacking_weights(np.concatenate(nats), np.concatenate(weights))
@@ -76,14 +78,21 @@ def _fit_others(
     data: Dataset, density: Density, like: tuple[SimpleDensity, ...] = ()
 ) -> tuple[SimpleDensity, ...]:
     """The simple densities of the training rows, with as many components as these have."""
-    rows, _ = decisive_rows(data)
-    support = tuple(part.with_heavy_tails(rows) for part in density.bijection.support)
+    rows, c = decisive_rows(data)
+    bijection = unconditional(density.bijection)
+    support = tuple(part.with_heavy_tails(rows) for part in bijection.support)
     inside = np.asarray(support[0].forward(rows)[0]) if support else rows
-    tail = fit_tail(Chain((Scaling.of_quartiles(inside),)).after(support), rows)
+    scaling = (ObservedScaling if data.has_roles else Scaling).of_quartiles(inside)
+    tail = fit_tail(Chain((scaling,), bijection.condition).after(support), rows)
     if len(rows) >= FEW or rows.shape[1] > _MOST_COLUMNS:
         return (tail,)
     k = len(like[1].means) if like else None
-    return tail, fit_mixture(density.bijection, rows, k), fit_kernels(density.bijection, rows)
+    kinds = (data.kinds[name] for name in data.categories)
+    sizes = [kind.n_indicators for kind in kinds if isinstance(kind, Category)]
+    mixture = fit_mixture(bijection, rows, k, c, sizes)
+    if data.has_roles:
+        return tail, mixture
+    return tail, mixture, fit_kernels(density.bijection, rows, c, sizes)
 
 
 def _other_parts(data: Dataset) -> list[Dataset]:
@@ -91,28 +100,42 @@ def _other_parts(data: Dataset) -> list[Dataset]:
     whole, n = _all_rows(data), len(data.train)
     order = np.random.default_rng(0).permutation(n)
     parts = [_hold_out(whole, rows) for rows in np.array_split(order, PARTS - 1)]
-    # A column that a few rows keep from being constant has no density without them.
-    return [part for part in parts if np.all(np.ptp(part.train[:], axis=0) > 0)]
+    return [part for part in parts if _varies(part)]
+
+
+def _varies(part: Dataset) -> bool:
+    """Whether no column and no condition is constant: it has no density, and tells nothing."""
+    coded = part.coded
+    kept = [coded.train[:]]
+    if coded.conditions is not None:
+        c = coded.conditions.train
+        kept.append(c[:, : c.shape[1] - (n_roles(len(part.columns)) if part.has_roles else 0)])
+    rows = np.concatenate(kept, axis=1)
+    return bool(np.all(np.nanmax(rows, axis=0) > np.nanmin(rows, axis=0)))
 
 
 def _all_rows(data: Dataset) -> Dataset:
     """Training rows, then validation rows, to train on."""
-    weights = data.train_weights
+    weights, given = data.train_weights, data.conditions
     if weights is not None and data.validation_weights is not None:
         weights = np.concatenate([weights, data.validation_weights])
-    return replace(
-        data, train=np.concatenate([data.train[:], data.validation[:]]), train_weights=weights
-    )
+    if given is not None:
+        given = replace(given, train=np.concatenate([given.train, given.validation]))
+    train = np.concatenate([data.train[:], data.validation[:]])
+    return replace(data, train=train, train_weights=weights, conditions=given)
 
 
 def _hold_out(whole: Dataset, rows: np.ndarray) -> Dataset:
     """These rows for validation, the others for training."""
-    x, w = whole.train, whole.train_weights
+    x, w, given = whole.train, whole.train_weights, whole.conditions
     rest = np.setdiff1d(np.arange(len(x)), rows)
+    if given is not None:
+        given = replace(given, train=given.train[rest], validation=given.train[rows])
     return replace(
         whole,
         train=x[rest],
         validation=x[rows],
         train_weights=None if w is None else w[rest],
         validation_weights=None if w is None else w[rows],
+        conditions=given,
     )

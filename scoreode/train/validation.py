@@ -107,10 +107,10 @@ class Validation:
         nlls = NLLs(found.ode - nats, found.bound - nats)
         return JDiff.of(nlls, None if self._weights is None else self._weights[: len(x)])
 
-    def rows(self, density: Density) -> tuple[np.ndarray, np.ndarray | None]:
-        """Some validation rows, with noise if they lie on a grid, and their weights."""
-        x, _, _ = self._dequantise(density, *self._more_rows)
-        return x, None if self._weights is None else self._weights[: len(x)]
+    def rows(self, density: Density) -> tuple[np.ndarray, np.ndarray | None, np.ndarray | None]:
+        """Some validation rows, with noise if they lie on a grid, their c, and their weights."""
+        x, c, _ = self._dequantise(density, *self._more_rows)
+        return x, c, None if self._weights is None else self._weights[: len(x)]
 
     def _mean(self, nats: np.ndarray) -> float:
         weights = None if self._weights is None else self._weights[: len(nats)]

@@ -1,19 +1,23 @@
 """Stacks: their weights, their density and its derivatives, their draws."""
 
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import integrate, stats
 from scipy.special import logsumexp
 
+from scoreode.data.roles import with_roles
 from scoreode.model.density import Density
 from scoreode.model.simple import SimpleDensity
 from scoreode.model.stack import Stack, stacking_weights
-from scoreode.model.standardise import Chain, Scaling
+from scoreode.model.standardise import Chain, ObservedScaling, Roles, Scaling
+from scoreode.network import Masked
 from scoreode.process import VE
-from scoreode.score import Score, ScoreModel
+from scoreode.score import Score, ScoreModel, Velocity
 
 RNG = np.random.default_rng(5)
 X = RNG.normal(size=(7, 2)) * [2.0, 30.0]
@@ -139,3 +143,71 @@ def test_traced_draws_come_from_every_part():
     x = jax.vmap(lambda key: far.draw(key, 2))(jr.split(jr.key(0), 400))
     share = np.mean(np.asarray(x)[:, 0] < -20)
     assert share == pytest.approx(0.75, abs=4 * np.sqrt(0.75 * 0.25 / 400))
+
+
+def standing(y, *_):
+    """The velocity of N(0, I), whatever the roles of the columns."""
+    return jnp.zeros_like(y)
+
+
+@pytest.fixture(scope="module")
+def told_roles():
+    """Two dependent parts and a diffusion of independent columns, given a category's indicator."""
+    T = Chain((ObservedScaling(Scaling(np.zeros(2), np.array([1.0, 10.0]))),))
+    T = replace(T, condition=Roles(Scaling(np.zeros(1), np.ones(1)), 2))
+    model = ScoreModel(VE(0.01, 10.0), Velocity(), Masked(standing, 2))
+    A = np.linalg.inv([[1.0, 0.0], [0.8, 0.6]])[None]
+    tail = SimpleDensity(T, np.zeros(1), np.ones((1, 2)), A, np.array(2.0))
+    two = np.array([[-2.0, 1.0], [2.0, 0.0]])
+    gate = np.array([[0.0], [1.5]])
+    mixture = SimpleDensity(T, np.log([0.6, 0.4]), two, A, np.array(np.inf), gate)
+    return Stack((Density(T, model),), (tail, mixture), np.array([0.3, 0.3, 0.4]))
+
+
+def with_given(n, hidden, given=None):
+    """n conditions with one indicator, which is 1, and the roles of two columns."""
+    hidden = np.tile(np.array(hidden), (n, 1))
+    given = None if given is None else np.tile(np.array(given), (n, 1))
+    return with_roles(np.ones((n, 1)), hidden, np.zeros_like(hidden), given)
+
+
+def test_given_columns_the_density_is_that_of_both_over_that_of_the_given(told_roles):
+    a = np.linspace(-4, 4, 9)
+    none = np.full_like(a, np.nan)
+    both = np.stack([a, np.full_like(a, -7.0)], axis=1)
+    nats = told_roles.log_likelihood(both, c=with_given(9, [False, False])).nats
+    alone = np.stack([none, both[:, 1]], axis=1)
+    less = told_roles.log_likelihood(alone, c=with_given(9, [True, False])).nats
+    c = with_given(9, [False, False], [np.nan, -7.0])
+    found = told_roles.log_likelihood(np.stack([a, none], axis=1), c=c).nats
+    np.testing.assert_allclose(found, nats - less, atol=3e-4)  # tolerances of three solutions
+
+
+def test_what_is_there_integrates_to_the_marginal(told_roles):
+    b = np.linspace(-300, 300, 6001)
+    rows = np.stack([np.full_like(b, 0.7), b], axis=1)
+    total = np.exp(told_roles.log_likelihood(rows, c=with_given(len(b), [False, False])).nats)
+    alone = told_roles.log_likelihood(rows[:1] * [1, np.nan], c=with_given(1, [False, True])).nats
+    assert np.trapezoid(total, b) == pytest.approx(np.exp(alone[0]), rel=1e-3)
+
+
+def test_draws_given_columns_have_the_stacks_law(told_roles):
+    n, given = 1500, [np.nan, -7.0]
+    c = with_given(n, [False, False], given)
+    x = told_roles.draws(np.arange(n), 2, c=c)[:, 0]
+    q = np.linspace(-300, 300, 6001)
+    rows = np.stack([q, np.full_like(q, np.nan)], axis=1)
+    nats = told_roles.log_likelihood(rows, c=with_given(len(q), [False, False], given)).nats
+    cdf = integrate.cumulative_trapezoid(np.exp(nats), q, initial=0)
+    assert cdf[-1] == pytest.approx(1, abs=1e-3)
+    assert stats.kstest(x, lambda x: np.interp(x, q, cdf)).pvalue > 1e-3
+    np.testing.assert_array_equal(told_roles.draws(np.arange(5), 2, c=c[:5])[:, 0], x[:5])
+
+
+def test_derivatives_given_columns_are_those_of_the_density(told_roles):
+    x = np.stack([np.linspace(-3, 3, 5), np.full(5, np.nan)], axis=1)
+    c, h = with_given(5, [False, False], [np.nan, -7.0]), 1e-2
+    up, down = (told_roles.log_likelihood(x + np.array([s, 0]), c=c).nats for s in (h, -h))
+    score = told_roles.score(x, c=c)
+    np.testing.assert_allclose(score[:, 0], (up - down) / (2 * h), atol=0.02)
+    assert not score[:, 1].any()

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -142,6 +143,80 @@ def test_a_stack_is_saved_loaded_and_drawn_from(tmp_path):
     assert ScoreODE(**BUDGET, stack=False).fit(X).fitted_.stack is None
     X[7] = 1e9
     assert np.isfinite(est.score_samples(X[7:8])).all()
+
+
+def mixed(n, seed, lacking):
+    """x | city ~ N(mean, 1), y | x ~ N(x, .5²), in other units, with gaps in x and the city."""
+    rng = np.random.default_rng(seed)
+    city = rng.integers(0, 3, n)
+    x = np.array([0.0, 4.0, -4.0])[city] + rng.normal(size=n)
+    y = 100 + 10 * (x + 0.5 * rng.normal(size=n))
+    names = np.array(["Bonn", "Kiel", "Ulm"], object)[city]
+    gone = rng.random((n, 2)) < lacking
+    columns = np.where(gone[:, 0], None, names), np.where(gone[:, 1], np.nan, x), y
+    return pd.DataFrame(dict(zip(("city", "x", "y"), columns, strict=True)))
+
+
+@pytest.fixture(scope="module", params=[0.0, 0.2], ids=["categories", "gaps"])
+def stacked(request):
+    """Of rows with categories, and with gaps: a stack whose diffusions have hardly trained."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(smoothing, "LEAST_STEPS", 40)
+        frame = mixed(260, 0, request.param)
+        est = ScoreODE(**BUDGET, order=1, subsets=request.param > 0).fit(frame)
+    return est, frame, request.param
+
+
+@pytest.mark.slow
+def test_tables_with_categories_and_gaps_have_stacks(stacked, tmp_path):
+    est, frame, lacking = stacked
+    assert est.fitted_.run.parts.diffusions == PARTS
+    names = {"diffusion", "tail", "mixture"} | ({"kernels"} if not lacking else set())
+    shares = est.fitted_.summary["stack"]
+    assert set(shares) == names
+    assert sum(shares.values()) == pytest.approx(1)
+    assert "a Gaussian mixture" in est.explain()
+    est.save(tmp_path / "run")
+    other = ScoreODE.load(tmp_path / "run")
+    nats = est.score_samples(frame[:9])
+    np.testing.assert_array_equal(other.score_samples(frame[:9]), nats)
+    np.testing.assert_array_equal(est.score_samples(frame[4:5]), nats[4:5])
+    drawn = (one.sample(20, random_state=1) for one in (other, est))
+    pd.testing.assert_frame_equal(*drawn)
+    # The diffusions have hardly trained, and the classes of the mixture are the law's cities.
+    new = mixed(400, 1, 0.0)
+    mean, slope = {"Bonn": 0.0, "Kiel": 4.0, "Ulm": -4.0}, (new["y"] - 100) / 10
+    exact = stats.norm.logpdf(new["x"], new["city"].map(mean)) - np.log(3)
+    exact += stats.norm.logpdf(slope, new["x"], 0.5) - np.log(10) + 2 * np.log1p(-lacking)
+    assert (exact - est.score_samples(new)).mean() < 0.35
+
+
+@pytest.mark.slow
+def test_no_row_of_a_table_with_categories_and_gaps_costs_much(stacked):
+    est, frame, lacking = stacked
+    far = frame[frame["city"].notna() & frame["x"].notna()][:2].copy()
+    far["y"] = [1e9, -1e9]
+    assert (est.score_samples(far) > -150).all()
+    if lacking:
+        far["x"] = np.nan
+        assert (est.score_samples(far) > -150).all()
+
+
+@pytest.mark.slow
+def test_the_stack_fills_gaps_by_what_it_knows(stacked):
+    """The diffusions have hardly trained: that x is near (y − 100) / 10, the mixture says."""
+    est, _, lacking = stacked
+    if not lacking:
+        pytest.skip("nothing is missing")
+    frame = pd.DataFrame({"city": None, "x": np.nan, "y": np.tile([60.0, 140.0], 60)})
+    whole = est.impute(frame, random_state=0)
+    expected = np.where(frame["y"] < 100, "Ulm", "Kiel")
+    assert (whole["city"] == expected).mean() > 0.8
+    assert abs(np.median(whole["x"] - (frame["y"] - 100) / 10)) < 0.5
+    alone = est.marginal(["y"])
+    y = np.linspace(-200, 400, 1201)
+    total = np.exp(alone.score_samples(y[:, None]))
+    assert np.trapezoid(total, y) == pytest.approx(1, abs=0.02)
 
 
 @pytest.mark.slow

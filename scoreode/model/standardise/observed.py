@@ -4,6 +4,7 @@ A missing value is NaN. It becomes 0, and has no part in the determinant. Withou
 not known where a column lies that is mixed with them, so no column is mixed with another.
 """
 
+from collections.abc import Callable
 from typing import Self
 
 import equinox as eqx
@@ -21,8 +22,17 @@ class ObservedScaling(AbstractBijection):
 
     @classmethod
     def fit(cls, x: np.ndarray) -> Self:
-        columns = [_there(column) for column in x.T]
-        mean, scale = (np.array([f(c)[0] for c in columns]) for f in (_mean, deviation))
+        return cls._of_columns(x, Scaling.fit)
+
+    @classmethod
+    def of_quartiles(cls, x: np.ndarray) -> Self:
+        """See `Scaling.of_quartiles`."""
+        return cls._of_columns(x, Scaling.of_quartiles)
+
+    @classmethod
+    def _of_columns(cls, x: np.ndarray, fit: Callable[[np.ndarray], Scaling]) -> Self:
+        found = [fit(_there(column)) for column in x.T]
+        mean, scale = (np.concatenate([getattr(f, n) for f in found]) for n in ("mean", "scale"))
         return cls(Scaling(mean, scale))
 
     @classmethod
@@ -112,7 +122,3 @@ class Roles(eqx.Module):
 def _there(column: np.ndarray) -> np.ndarray:
     """The values that are not missing, (n, 1)."""
     return column[~np.isnan(column)][:, None]
-
-
-def _mean(column: np.ndarray) -> np.ndarray:
-    return column.mean(0)

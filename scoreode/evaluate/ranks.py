@@ -12,7 +12,7 @@ truth lies in regions of highest density.
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Real
 from scipy import stats
 
 from scoreode.errors import InputError
@@ -27,9 +27,9 @@ class RankCalibration(NamedTuple):
     """How many draws lie below the truth: 0 to m. Equal ones take either side by chance."""
     pit: Float[np.ndarray, "n k"]
     """(ranks + a uniform number) / (m + 1): uniform on [0, 1] if the posterior is right."""
-    p_values: Float[np.ndarray, " k"]
+    p_values: np.ndarray
     """Of Kolmogorov's and Smirnov's test of `pit`, one a column."""
-    errors: Float[np.ndarray, " k"]
+    errors: np.ndarray
     """∫|F(u) − u| du of the distribution F of `pit`. Of ranks of log p this is the error of the
     coverage of regions of highest density, averaged over their probabilities."""
     expected_error: float
@@ -37,13 +37,13 @@ class RankCalibration(NamedTuple):
 
 
 def rank_calibration(
-    truth: Float[np.ndarray, "n k"], draws: Float[np.ndarray, "m n k"], *, seed: int = 0
+    truth: Real[np.ndarray, "..."], draws: Real[np.ndarray, "..."], *, seed: int = 0
 ) -> RankCalibration:
-    """Compares every row of `truth` with `draws` of the posteriors given what was simulated from it.
+    """Compares every row of `truth` with draws of the posterior given what it simulated.
 
-    **Arguments:** `truth`, parameters, or statistics of them such as log p, of shape (n, k) or (n,);
-    `draws`, (m, n, k) or (m, n), as `ScoreODE.sample(m, x)` returns them; `seed`, of the numbers
-    that make ranks continuous.
+    **Arguments:** `truth`, parameters, or statistics of them such as log p, of shape (n, k) or
+    (n,); `draws`, (m, n, k) or (m, n), as `ScoreODE.sample(m, x)` returns them; `seed`, of the
+    numbers that make ranks continuous.
 
     **Raises:** `InputError` for shapes that do not belong together, and for NaN.
     """
@@ -68,7 +68,7 @@ def rank_calibration(
     )
 
 
-def _distance(u: Float[np.ndarray, " n"]) -> float:
+def _distance(u: np.ndarray) -> float:
     """∫|F(u) − u| du over [0, 1] of the empirical distribution F: it has n + 1 levels."""
     ends = np.concatenate([[0.0], np.sort(u), [1.0]])
     levels = np.arange(len(u) + 1) / len(u)

@@ -1,7 +1,7 @@
 """Five simulators of the benchmark of simulation-based inference (sbibm; Lueckmann et al. 2021).
 
-Written from their published definitions. Its wheel has ten observations of each, and 10,000 draws of
-the posterior given every one (`Wheel`); neither is needed to simulate. `python
+Written from their published definitions. Its wheel has ten observations of each, and 10,000 draws
+of the posterior given every one (`Wheel`); neither is needed to simulate. `python
 benchmarks/simulators.py check` holds the simulators against both.
 """
 
@@ -127,7 +127,7 @@ class TwoMoons(Task):
 
 
 class SLCP(Task):
-    """Simple likelihood, complex posterior: θ ~ U[−3, 3]⁵; x is four points of N(m, S) in the plane.
+    """Simple likelihood, complex posterior: θ ~ U[−3, 3]⁵; x is four points of N(m, S) in a plane.
 
     m = (θ_1, θ_2), the standard deviations are θ_3² and θ_4², and the correlation is tanh θ_5.
     """
@@ -159,8 +159,8 @@ class SLCP(Task):
 class SIR(Task):
     """An epidemic among a million; x counts the infected among 1000 people on ten days.
 
-    θ = (log β, log γ), rates of contact and of recovery a day. The infected are counted every 17 days
-    from day 0. Modelled are square roots of counts, which have one scale.
+    θ = (log β, log γ), rates of contact and of recovery a day. The infected are counted every 17
+    days from day 0. Modelled are square roots of counts, which have one scale.
     """
 
     prior = Normal(np.log([0.4, 0.125]), np.array([0.5, 0.2]))

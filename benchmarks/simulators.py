@@ -17,8 +17,8 @@ the same seconds; each may stop earlier by its own validation. Reported:
   calibration), and of log p where a model has a density: `scoreode.evaluate.ranks`;
 - mean log p of the fresh parameters in nats, where a model has a density.
 
-`check` holds the simulators against the wheel. `run` leaves one file for every task, method and seed,
-and goes on where it was stopped.
+`check` holds the simulators against the wheel. `run` leaves one file for every task, method and
+seed, and goes on where it was stopped.
 """
 
 import argparse
@@ -38,11 +38,12 @@ from simulator_tasks import TASKS, Rows, Task, Wheel
 from sklearn.model_selection import KFold, cross_val_score
 from sklearn.neural_network import MLPClassifier
 
+from scoreode import __version__
 from scoreode.evaluate.ranks import rank_calibration
 from scoreode.theory import Estimate
 
 METHODS = ("scoreode", "NPE", "FMPE", "NPSE")
-PACKAGES = ("scoreode", "jax", "sbi", "torch")
+PACKAGES = ("jax", "sbi", "torch")
 BEGIN, END = "<!-- measured: benchmarks/simulators.py -->", "<!-- end -->"
 
 
@@ -70,7 +71,7 @@ def metropolis(
         size = 10 ** rng.uniform(-2, 0, (len(theta), 1))
         proposed = theta + size * scale * rng.normal(size=theta.shape)
         new = log_p(proposed)
-        accepted = np.log(rng.random(len(theta))) < new - now
+        accepted = now + np.log(rng.random(len(theta))) < new
         theta, now = np.where(accepted[:, None], proposed, theta), np.where(accepted, new, now)
     return theta
 
@@ -79,7 +80,7 @@ def check(args: argparse.Namespace) -> None:
     """Whether simulators and likelihoods are those of the wheel.
 
     Observations have uniform ranks among simulations from their true parameters. A chain that keeps
-    our posterior leaves the reference draws what they were: a classifier is at 0.5 before and after.
+    our posterior leaves the reference draws what they were: a classifier stays at 0.5.
     """
     wheel, rng = Wheel(args.sbibm), np.random.default_rng(0)
     for name in args.tasks:
@@ -145,17 +146,13 @@ def measure(
         **calibration(posterior, task, seed, args),
         **posterior.told,
         "seconds_in_all": time.perf_counter() - began,
-        "versions": {each: version(each) for each in PACKAGES},
+        "versions": {
+            "scoreode": __version__,
+            **{each: metadata.version(each) for each in PACKAGES},
+        },
         "python": platform.python_version(),
         "cores": len(os.sched_getaffinity(0)),
     }
-
-
-def version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
 
 
 def calibration(posterior: Any, task: Task, seed: int, args: argparse.Namespace) -> dict[str, Any]:
@@ -212,45 +209,48 @@ def tables(records: Sequence[dict[str, Any]]) -> str:
     tasks = [name for name in TASKS if any(r["task"] == name for r in records)]
     methods = [name for name in METHODS if any(r["method"] == name for r in records)]
 
-    def of(task: str, method: str, value: Any) -> list[float]:
-        found = [value(r) for r in records if (r["task"], r["method"]) == (task, method)]
-        return np.ravel(found).tolist()
-
-    def table(value: Any, cell: Any) -> str:
+    def table(what: str, digits: int, error: bool = False) -> str:
         rows = [["task", *methods], ["---"] * (1 + len(methods))]
-        rows += [[f"`{t}`", *(cell(of(t, m, value)) for m in methods)] for t in tasks]
+        for task in tasks:
+            of_task = [r for r in records if r["task"] == task]
+            found = [[r.get(what, []) for r in of_task if r["method"] == m] for m in methods]
+            rows.append([f"`{task}`", *(cell(np.ravel(each), digits, error) for each in found)])
         return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
-    def mean_and_error(values: list[float]) -> str:
-        found = Estimate.from_samples(np.array(values))
-        return f"{found.value:.3f} ± {found.stderr:.3f}" if values else "–"
-
-    def mean(values: list[float]) -> str:
-        return f"{np.mean(values):.3f}" if values and not np.isnan(values).any() else "–"
-
     expected = np.mean([r["rank_error_expected"] for r in records])
-    versions = ", ".join(f"{name} {one['versions'][name]}" for name in PACKAGES)
-    seconds = table(lambda r: r["seconds"], lambda values: f"{np.mean(values):.0f}")
-    return f"""C2ST against the reference posteriors, mean over \
-{len(of(tasks[0], methods[0], lambda r: r["c2st"]))} observations with its standard error; 0.5 is the best:
+    versions = ", ".join(f"{name} {version}" for name, version in one["versions"].items())
+    return f"""\
+C2ST: how often a classifier tells a model's draws from the known ones; 0.5 is the best. Mean over
+{len(one["observations"])} observations, and its standard error:
 
-{table(lambda r: r["c2st"], mean_and_error)}
+{table("c2st", 3, error=True)}
 
-The error of ranks of {one["pairs"]} fresh parameters, mean over parameters; right posteriors have \
-{expected:.3f}:
+The error of the ranks of {one["pairs"]} fresh parameters, mean over parameters; right posteriors
+have {expected:.3f} by chance:
 
-{table(lambda r: r["rank_errors"], mean)}
+{table("rank_errors", 3)}
 
-The same of ranks of log p, the error of the coverage of regions of highest density:
+The same of the ranks of log p, the error of the coverage of regions of highest density:
 
-{table(lambda r: r.get("coverage_error", np.nan), mean)}
+{table("coverage_error", 3)}
 
-Seconds of training, of {one["budget"]:.0f}, compilation included:
+Seconds until each had its posterior, compilation included; some end early by their validation:
 
-{seconds}
+{table("seconds", 0)}
 
-*{one["simulations"]} simulations, {one["draws"]} draws for every observation, {one["cores"]} core; \
+*{one["simulations"]} simulations, at most {one["budget"]:.0f} seconds of training on
+{one["cores"]} core, {one["draws"]} draws for every observation, {one["rank_draws"]} for every rank;
 {versions}.*"""
+
+
+def cell(values: np.ndarray, digits: int, error: bool) -> str:
+    """Their mean, perhaps with its standard error; a dash for none."""
+    if not len(values):
+        return "–"
+    mean = f"{np.mean(values):.{digits}f}"
+    if not error or len(values) < 2:
+        return mean
+    return f"{mean} ± {Estimate.from_samples(values).stderr:.{digits}f}"
 
 
 def numbers(text: str) -> list[int]:
@@ -271,12 +271,12 @@ def names(known: Sequence[str]) -> Any:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     commands = parser.add_subparsers(required=True)
-    for call, draws in ((check, 2000), (run, 2000)):
+    for call in (check, run):
         command = commands.add_parser(call.__name__)
         command.add_argument("--sbibm", type=Path, required=True, help="the wheel of sbibm")
         command.add_argument("--tasks", type=names(list(TASKS)), default=list(TASKS))
         command.add_argument("--observations", type=numbers, default=[1, 2, 3, 4, 5])
-        command.add_argument("--draws", type=int, default=draws, help="of both for the classifier")
+        command.add_argument("--draws", type=int, default=1000, help="of both for the classifier")
         command.set_defaults(call=call)
         if call is check:
             command.add_argument("--steps", type=int, default=200, help="of the chains")

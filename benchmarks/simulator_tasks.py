@@ -157,10 +157,10 @@ class SLCP(Task):
 
 
 class SIR(Task):
-    """An epidemic among a million; x counts the infected among 1000 people on ten days.
+    """An epidemic among a million; x counts the infected among 1000 people every 17 days.
 
-    θ = (log β, log γ), rates of contact and of recovery a day. The infected are counted every 17
-    days from day 0. Modelled are square roots of counts, which have one scale.
+    θ = (log β, log γ), rates of contact and of recovery a day. Modelled are square roots of counts,
+    which have one scale, from day 17 on: on day 0 one is infected, whatever θ is.
     """
 
     prior = Normal(np.log([0.4, 0.125]), np.array([0.5, 0.2]))
@@ -168,7 +168,7 @@ class SIR(Task):
     steps = 4  # of Runge and Kutta, a day
 
     def infected(self, theta: Rows) -> Rows:
-        """The infected share of the people on every day that counts, (n, 10)."""
+        """The infected share of the people on every day that counts, (n, 9)."""
         beta, gamma = np.exp(theta).T
 
         def slope(state: np.ndarray) -> np.ndarray:
@@ -178,7 +178,7 @@ class SIR(Task):
         state = np.repeat([[1 - 1 / self.people], [1 / self.people]], len(theta), axis=1)
         h, shares = 1 / self.steps, []
         for step in range(self.days * self.steps):
-            if step % (self.every * self.steps) == 0:
+            if step and step % (self.every * self.steps) == 0:
                 shares.append(state[1])
             a = slope(state)
             b = slope(state + h / 2 * a)
@@ -197,7 +197,7 @@ class SIR(Task):
         return np.log(theta)
 
     def read_data(self, x: Rows) -> Rows:
-        return np.sqrt(x)
+        return np.sqrt(x[:, 1:])
 
 
 TASKS: dict[str, Task] = {

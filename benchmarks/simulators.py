@@ -8,7 +8,7 @@
         --page docs/simulators.md
 
 Five tasks of the benchmark of simulation-based inference (`simulator_tasks.py`). scoreode and sbi's
-NPE (neural spline flow), FMPE and NPSE learn p(θ | x) from the same 10,000 simulations, for at most
+NPE (zuko's neural spline flow), FMPE and NPSE learn p(θ | x) from the same 10,000 simulations, for at most
 the same seconds; each may stop earlier by its own validation. Reported:
 
 - C2ST: the accuracy of a classifier that has to tell draws of the model from those of the reference

@@ -8,8 +8,8 @@
         --page docs/simulators.md
 
 Five tasks of the benchmark of simulation-based inference (`simulator_tasks.py`). scoreode and sbi's
-NPE (zuko's neural spline flow), FMPE and NPSE learn p(θ | x) from the same 10,000 simulations, for at most
-the same seconds; each may stop earlier by its own validation. Reported:
+NPE (zuko's neural spline flow), FMPE and NPSE learn p(θ | x) from the same 10,000 simulations, for
+at most the same seconds; each may stop earlier by its own validation. Reported:
 
 - C2ST: the accuracy of a classifier that has to tell draws of the model from those of the reference
   posterior, as sbibm defines it (0.5 is the best), for some of its ten observations;

@@ -15,6 +15,10 @@ rows in the coordinates that scoreode chooses, by the same code, from the traini
 whitened, or bent by power transforms and whitened. Its Jacobian is in their log-densities. With
 `--coordinates columns` they get the columns as they are.
 
+On a column of few values a density can be as high as one likes, by narrow peaks. A column with
+fewer values than a tenth of its rows gets uniform noise of one step of its grid, the same for all
+methods: one of protein's (338 values), two of tamielectric's (20 and 31).
+
 `run` leaves the log-density of every test row in a file for each table, method and seed; those that
 are there are not repeated. `summarise` has NLLs in nats with standard errors over rows, and the
 gain of scoreode of the same seed over the same rows. `check` fits a Gaussian whose density is
@@ -46,6 +50,7 @@ from scoreode.theory import Estimate
 Parts = dict[str, Array]
 OURS = "scoreode"
 PARTS = ("train", "val", "test")
+FEW = 0.1  # of the rows; a column with fewer values than that is on a grid
 LAW = multivariate_normal([1.0, -2.0, 0.0], [[1.0, 1.6, 0.0], [1.6, 4.0, 0.3], [0.0, 0.3, 0.25]])
 ROWS = {"train": 5000, "val": 1000, "test": 1000}  # of the law
 LARGEST_KL = 0.05  # nats; of trees, whose densities are constant in boxes, more
@@ -117,12 +122,24 @@ def run(args: argparse.Namespace) -> None:
         for table in args.tables:
             with np.load(args.data_dir / f"{table}.npz") as data:
                 parts = {part: data[f"x_{part}"].astype(np.float64) for part in PARTS}
+            rng = np.random.default_rng(0)
             # In a random order, as some peers score only the first.
-            parts["test"] = np.random.default_rng(0).permutation(parts["test"])
+            parts["test"] = rng.permutation(parts["test"])
+            off_grid(parts, rng)
             for method in args.methods:
                 file = args.out / f"{table}-{seed}-{method.replace(' ', '_')}.npz"
                 if not file.exists():
                     save(file, table, method, seed, parts, args)
+
+
+def off_grid(parts: Parts, rng: np.random.Generator) -> None:
+    """Adds uniform noise of one step to columns of few values, in place."""
+    for j, column in enumerate(parts["train"].T):
+        values = np.unique(column)
+        if len(values) < FEW * len(column):
+            step = np.median(np.diff(values))
+            for x in parts.values():
+                x[:, j] += step * rng.uniform(-0.5, 0.5, len(x))
 
 
 def save(

@@ -42,7 +42,7 @@ import peers
 from peers import METHODS, Array
 from scipy.stats import multivariate_normal, multivariate_t
 
-from scoreode import ScoreODE
+from scoreode import ScoreODE, __version__
 from scoreode.model.config import STANDARDISATIONS
 from scoreode.model.standardise import Chain, choose
 from scoreode.theory import Estimate
@@ -151,20 +151,21 @@ def save(
     args: argparse.Namespace,
 ) -> None:
     """The log-densities of the test rows, and what is known of the fit."""
+    installed = versions(method)  # before what takes minutes
     found = fit(method, parts, args, seed)
     start = time.perf_counter()
     nats = found(parts["test"])
     record = {"table": table, "method": method, "seed": seed, "budget": args.seconds}
     record |= {"coordinates": args.coordinates, **found.info}
     record |= {"nll_seconds": time.perf_counter() - start, "cores": cores()}
-    record |= {"machine": platform.machine(), "versions": versions(method)}
+    record |= {"machine": platform.machine(), "versions": installed}
     np.savez(file, record=json.dumps(record), nats=nats)
     print(f"{table:14} {seed} {method:22} {-np.nanmean(nats):8.4f}", found.info, flush=True)
 
 
 def versions(method: str) -> dict[str, str]:
-    packages = (OURS, "jax") if method == OURS else ("torch", *METHODS[method][1:])
-    return {name: metadata.version(name) for name in packages}
+    packages = ("jax",) if method == OURS else ("torch", *METHODS[method][1:])
+    return {OURS: __version__} | {name: metadata.version(name) for name in packages}
 
 
 def summarise(args: argparse.Namespace) -> None:

@@ -6,9 +6,9 @@ many as the seconds allow. Its log-density of a row in a random order of columns
 their mixture, which is what it draws from, is the log-mean-exp over orders. Here of eight, the same
 for all rows.
 
-Beyond the training rows the package gives the density of the outermost bin, which has no end there:
-the density of such rows is too large, and all mass more than 1. The model draws none, so that it
-would be 0 of a stricter judge; `outside` counts them.
+Beyond the training rows the package gives the density of the outermost bin, without end, so that
+all mass is more than 1. It draws no such rows; their density is taken to be 0, and the law of
+`peers.tails` is mixed in. `outside` counts them.
 """
 
 import time
@@ -22,6 +22,7 @@ from utrees import UnmaskingTrees
 from utrees.kdi_quantizer import KDIQuantizer
 
 from peers import Array, Fit
+from peers.tails import with_tail
 
 ROWS = 1000  # scored at most
 ORDERS = 8
@@ -50,8 +51,10 @@ def unmasking_trees(x_train: Array, x_val: Array, seconds: float, seed: int) -> 
 
     def log_prob(test: Array) -> Array:
         scored = test[:ROWS]
-        info["outside"] = int(np.sum(np.any((scored < low) | (scored > high), axis=1)))
+        outside = np.any((scored < low) | (scored > high), axis=1)
+        info["outside"] = int(np.sum(outside))
         found = mixture_of_orders(trees, scored, np.random.default_rng(seed))
+        found = with_tail(np.where(outside, -np.inf, found), scored)
         return np.concatenate([found, np.full(len(test) - len(scored), np.nan)])
 
     return Fit(log_prob, info)

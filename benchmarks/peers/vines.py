@@ -1,20 +1,19 @@
 """A vine copula by pyvinecopulib (Nagler and Vatter): p(x) = c(F_1(x_1), …, F_d(x_d)) ∏ f_j(x_j).
 
 Pair copulas are local-likelihood estimates of order 2 (TLL); the structure is the package's choice
-by Kendall's tau. Margins are its local-likelihood kernel estimates, `Kde1d`; a hundredth of each is
-a t law with two degrees of freedom, so that no row beyond the training rows has density 0.
+by Kendall's tau. Margins are its local-likelihood kernel estimates, `Kde1d`; each is mixed
+with the law of `peers.tails`, so that no row beyond the training rows has density 0.
 """
 
 import time
 
 import numpy as np
 import pyvinecopulib as pv
-from scipy.stats import t as student
 
 from peers import Array, Fit
+from peers.tails import LAW, WEIGHT
 
-TAIL, FREEDOM = 0.01, 2
-MULTIPLIERS = (0.5, 1.0)  # of the copulas' bandwidths; validation rows decide
+MULTIPLIERS = (0.25, 0.5, 1.0)  # of the copulas' bandwidths; validation rows decide
 INSIDE = 1e-10  # how near copula values come to 0 and 1
 
 
@@ -27,11 +26,11 @@ class Margin:
 
     def log_density(self, x: Array) -> Array:
         x = np.ascontiguousarray(x)
-        return np.log((1 - TAIL) * self.kernels.pdf(x) + TAIL * student.pdf(x, FREEDOM))
+        return np.log((1 - WEIGHT) * self.kernels.pdf(x) + WEIGHT * LAW.pdf(x))
 
     def distribution(self, x: Array) -> Array:
         x = np.ascontiguousarray(x)
-        u = (1 - TAIL) * self.kernels.cdf(x) + TAIL * student.cdf(x, FREEDOM)
+        u = (1 - WEIGHT) * self.kernels.cdf(x) + WEIGHT * LAW.cdf(x)
         return np.clip(u, INSIDE, 1 - INSIDE)
 
 

@@ -126,6 +126,7 @@ def run(args: argparse.Namespace) -> None:
             # In a random order, as some peers score only the first.
             parts["test"] = rng.permutation(parts["test"])
             off_grid(parts, rng)
+            parts["test"] = parts["test"][: args.rows]
             for method in args.methods:
                 file = args.out / f"{table}-{seed}-{method.replace(' ', '_')}.npz"
                 if not file.exists():
@@ -206,21 +207,20 @@ def markdown(records: list[dict[str, Any]]) -> str:
     there = {r["method"] for r in records}
     methods = [method for method in (OURS, *METHODS) if method in there]
 
-    def means(table: str, method: str, key: str) -> float:
-        return float(np.mean([r[key] for r in of(table, method)]))
-
-    def of(table: str, method: str) -> list[dict[str, Any]]:
-        return [r for r in records if (r["table"], r["method"]) == (table, method)]
+    def means(table: str, method: str, key: str) -> float | None:
+        of = [r for r in records if (r["table"], r["method"]) == (table, method) and key in r]
+        return float(np.mean([r[key] for r in of])) if of else None
 
     def cell(table: str, method: str) -> str:
-        if not of(table, method):
+        value = means(table, method, "test_nll" if method == OURS else "gain")
+        if value is None:
             return "–"
         if method == OURS:
-            return number(means(table, method, "test_nll"))
-        error = means(table, method, "gain_se")
-        return f"{means(table, method, 'gain'):+.2f} ± {error:.2f}".replace("-", "−")
+            return number(value)
+        return f"{value:+.2f} ± {means(table, method, 'gain_se'):.2f}".replace("-", "−")
 
-    head = f"| table | {OURS}, NLL | " + " | ".join(methods[1:]) + " |"
+    names = (f"{OURS}, NLL" if method == OURS else method for method in methods)
+    head = f"| table | {' | '.join(names)} |"
     lines = [head, "|---" * (len(methods) + 1) + "|"]
     rows = ([table, *(cell(table, method) for method in methods)] for table in tables)
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
@@ -266,6 +266,7 @@ def main() -> None:
     one.add_argument("tables", nargs="+")
     one.add_argument("--data-dir", type=Path, required=True)
     one.add_argument("--seeds", default="0")
+    one.add_argument("--rows", type=int, help="of the test rows, at most; by default all")
     one.add_argument("--out", type=Path, required=True)
     one.set_defaults(call=run)
     two = commands.add_parser("summarise")

@@ -8,7 +8,8 @@ for all rows.
 
 Beyond the training rows the package gives the density of the outermost bin, without end, so that
 all mass is more than 1. It draws no such rows; their density is taken to be 0, and the law of
-`peers.tails` is mixed in. `outside` counts them.
+`peers.tails` is mixed in. `outside` counts them. Inside, gaps between bins, without
+training rows, have the density of a bin, too: over a column it integrates to 1.003 for 6000 rows.
 """
 
 import time

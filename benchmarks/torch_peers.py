@@ -9,11 +9,10 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 import torch
+from peers.network import ResidualMLP
 from scipy.integrate import solve_ivp
-from torch.nn.functional import gelu
 from torchdiffeq import odeint
 
-from scoreode.network.mlp import LEVELS
 from scoreode.process import VE
 from scoreode.score import ScoreModel, Velocity
 
@@ -21,50 +20,9 @@ Field = Callable[[float, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 Scheme = Callable[[np.ndarray], tuple[np.ndarray, float]]
 
 
-def tensor(a: object) -> torch.Tensor:
-    return torch.from_numpy(np.array(a, np.float32))
-
-
-class Network:
-    """The arithmetic of `ResidualMLP`, over rows."""
-
-    def __init__(self, net):
-        self.linear = {
-            name: (tensor(layer.weight), tensor(layer.bias))
-            for name, layer in {
-                "film": net.film,
-                "embed": net.embed,
-                "readout": net.readout,
-            }.items()
-        }
-        self.blocks = [
-            [(tensor(layer.weight), tensor(layer.bias)) for layer in (block.first, block.last)]
-            for block in net.blocks
-        ]
-        self.B = None if net.features is None else tensor(net.features.B)
-        self.levels = tensor(LEVELS)
-
-    def __call__(self, x: torch.Tensor, log_snr: torch.Tensor) -> torch.Tensor:
-        def linear(layer: tuple[torch.Tensor, torch.Tensor], x: torch.Tensor) -> torch.Tensor:
-            return torch.nn.functional.linear(x, *layer)
-
-        level = torch.exp(-0.5 * (log_snr - self.levels) ** 2).expand(len(x), -1)
-        film = linear(self.linear["film"], level).reshape(len(x), len(self.blocks), 2, -1)
-        parts = [x]
-        if self.B is not None:
-            phase = 2 * torch.pi * x @ self.B.T
-            parts += [torch.cos(phase), torch.sin(phase)]
-        h = linear(self.linear["embed"], torch.cat([*parts, level], 1))
-        for i, (first, last) in enumerate(self.blocks):
-            gamma, beta = film[:, i, 0], film[:, i, 1]
-            inner = (1 + gamma) * linear(first, gelu(h, approximate="tanh")) + beta
-            h = h + linear(last, gelu(inner, approximate="tanh"))
-        return linear(self.linear["readout"], gelu(h, approximate="tanh"))
-
-
 def field(model: ScoreModel) -> Field:
     """dx/dt and its divergence, by d reverse sweeps."""
-    process, network = model.process, Network(model.network)
+    process, network = model.process, ResidualMLP.copy(model.network)
     assert isinstance(process, VE)
     assert isinstance(model.parametrisation, Velocity)
     growth = np.log(process.sigma_max / process.sigma_min)

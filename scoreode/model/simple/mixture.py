@@ -55,7 +55,7 @@ class Classes:
     log_weights: Float[np.ndarray, " k"]
     means: Float[np.ndarray, "k d"]
     covariances: Float[np.ndarray, "k d d"]
-    levels: tuple[Float[np.ndarray, "k levels"], ...]
+    levels: tuple[Float[np.ndarray, "k _"], ...]
 
     @classmethod
     def fit(cls, table: Table, k: int) -> Self:

@@ -1,18 +1,22 @@
 """What is remembered of a data set where the rows themselves are not kept."""
 
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 import numpy as np
 
 from scoreode.data import domains
+from scoreode.data.columns import default_names
 from scoreode.data.dataset import Conditions, Dataset
 from scoreode.data.domains import Support
 from scoreode.data.kinds import Category, Kinds, from_json, to_json, width
+from scoreode.data.output import whole_columns
 from scoreode.data.reading import Reading
 from scoreode.data.roles import n_roles
 from scoreode.data.stored import Stored, blocks
+from scoreode.errors import InputError, listing
 
 Range = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -109,6 +113,35 @@ class Description:
             for names in (self.columns, self.categories)
         )
         return x, codes if c is None else np.concatenate([codes, c], axis=1)
+
+    def together(
+        self, x: np.ndarray, c: np.ndarray | None
+    ) -> tuple[np.ndarray, tuple[str, ...], list[bool]]:
+        """Rows of the table that was fitted, conditions last: numbers x beside c.
+
+        **Returns:** the rows; the names of their columns; which of these hold whole numbers.
+        """
+        whole = whole_columns(self.bin_width, self.bin_edge, x.shape[1])
+        if c is None:
+            return x, self.columns, whole
+        whole += [False] * c.shape[1]
+        rows = np.concatenate([x, c], axis=1)[:, self.order]
+        return rows, (*self.modelled, *self.given), [whole[i] for i in self.order]
+
+    def check_columns(self, columns: Sequence[str], source: str) -> None:
+        """Raises `InputError` unless these are the columns of training, in order."""
+        trained = list(self.columns)
+        if len(columns) != len(trained):
+            raise InputError(
+                f"{source}: {len(columns)} columns, but the run was trained on {len(trained)}"
+                f" ({listing(trained)})"
+            )
+        nameless = list(default_names(len(trained)))
+        if list(columns) != trained and nameless not in (list(columns), trained):
+            raise InputError(
+                f"{source}: has the columns {listing(columns)}, but the run was trained on"
+                f" {listing(trained)}; name and order them so"
+            )
 
     @property
     def n_conditions(self) -> int:

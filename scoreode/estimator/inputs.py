@@ -18,7 +18,7 @@ from scoreode.data.kinds import Kinds
 from scoreode.data.output import as_frame, by_column
 from scoreode.data.reading import NUMBERS, Reading
 from scoreode.errors import InputError, OutlierWarning, TiesWarning, listing
-from scoreode.model.fitted import Fitted, whole_rows
+from scoreode.model.fitted import Fitted
 
 SAMPLES = 16  # of a row with discrete columns: 4 are 0.02 nats worse, see the log
 OUTPUTS = ("numpy", "pandas", "polars")
@@ -219,7 +219,7 @@ def as_output(fitted: Fitted, x: np.ndarray, c: np.ndarray | None, output: str) 
 
     **Arguments:** `x`, numbers, and `c`, of whose columns the categories are those of the rows.
     """
-    rows, names, whole = whole_rows(fitted, x, c)
+    rows, names, whole = fitted.data.together(x, c)
     names, kinds = fitted.data.modelled, fitted.data.kinds
     d = len(names)
     if output != "numpy":

@@ -10,7 +10,7 @@ from scoreode.data.columns import default_names, if_there
 from scoreode.data.reading import NUMBERS, Reading
 from scoreode.errors import InputError, listing
 from scoreode.evaluate import table
-from scoreode.model.fitted import Fitted, check_columns
+from scoreode.model.fitted import Fitted
 
 
 def columns_of(fitted: Fitted) -> tuple[str, ...]:
@@ -91,9 +91,9 @@ def with_conditions(
             f" {listing(fitted.data.modelled)}"
         )
     if not names:
-        check_columns(fitted, columns, source)
+        fitted.data.check_columns(columns, source)
         return lambda rows: (rows, None)
     given = named_columns(columns, names, source)
     rest = [i for i in range(len(columns)) if i not in given]
-    check_columns(fitted, [columns[i] for i in rest], source)
+    fitted.data.check_columns([columns[i] for i in rest], source)
     return lambda rows: (rows[:, rest], rows[:, given])

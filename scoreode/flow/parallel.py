@@ -19,6 +19,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, PartitionSpec
 
 CHUNK = 512
+LEAST_CHUNK = 64  # the rows of a chunk where only few are left
 _AT_ONCE = 2**17  # values of rows and tangents per chunk: they fit into a core's cache
 _HIDDEN = 2**19  # values of hidden states and their tangents that fit into a core's caches
 _HIDDEN_THERE = 2**26  # and into an accelerator's memory, where some ten such states are alive

@@ -18,11 +18,10 @@ from scoreode._typing import ScoreFunction
 from scoreode.calculus import AbstractProbe, Basis
 from scoreode.flow.grid import GridLikelihood
 from scoreode.flow.likelihood import DEFAULT_PROBES, LogLikelihood, is_exact, tangents
-from scoreode.flow.parallel import map_rows, rows_at_once
+from scoreode.flow.parallel import LEAST_CHUNK, map_rows, rows_at_once
 from scoreode.process import AbstractProcess
 from scoreode.score import Given
 
-FEW = 64  # chunk size when rows are solved again
 EXACT = 0  # as a number of probes: the exact divergence
 _UNDER_NOISE = 50  # an error this many times below the probes' standard error does not matter
 
@@ -98,7 +97,7 @@ class Refined(eqx.Module):
             for grid, group in self._grids(steps, probes, rows):
                 size = rows_at_once(d, tangents(grid.probe, grid.n_probes, d), hidden)
                 size = min(size, self.chunk or size)
-                size = size if record is None else min(size, FEW)
+                size = size if record is None else min(size, LEAST_CHUNK)
                 batch = x[group], None if c is None else c[group]
                 new = map_rows(Given(grid), (score, process, key), batch, size)
                 record = new if record is None else _replace(record, group, new)

@@ -9,9 +9,7 @@ import equinox as eqx
 import numpy as np
 
 from scoreode.data import Description, beyond, check_grid, check_inside, keep_inside
-from scoreode.data.columns import default_names
 from scoreode.data.kinds import Category, indicators
-from scoreode.data.output import whole_columns
 from scoreode.data.roles import roles_of, with_roles
 from scoreode.errors import InputError, listing
 from scoreode.flow import (
@@ -398,35 +396,3 @@ def _of_nothing(x: np.ndarray) -> LogLikelihood:
     zero = np.zeros(len(x))
     counted, converged = zero.astype(int), np.ones(len(x), bool)
     return LogLikelihood(zero, zero, counted, converged, latent=x, error=zero)
-
-
-def whole_rows(
-    fitted: Fitted, x: np.ndarray, c: np.ndarray | None
-) -> tuple[np.ndarray, tuple[str, ...], list[bool]]:
-    """Rows of the table that was fitted, conditions last: numbers x beside c.
-
-    **Returns:** the rows; the names of their columns; which of these hold whole numbers.
-    """
-    data = fitted.data
-    whole = whole_columns(data.bin_width, data.bin_edge, x.shape[1])
-    if c is None:
-        return x, data.columns, whole
-    whole += [False] * c.shape[1]
-    rows = np.concatenate([x, c], axis=1)[:, data.order]
-    return rows, (*data.modelled, *data.given), [whole[i] for i in data.order]
-
-
-def check_columns(fitted: Fitted, columns: Sequence[str], source: str) -> None:
-    """Raises `InputError` unless these are the columns that the run was trained on, in order."""
-    trained = list(fitted.data.columns)
-    if len(columns) != len(trained):
-        raise InputError(
-            f"{source}: {len(columns)} columns, but the run was trained on {len(trained)}"
-            f" ({listing(trained)})"
-        )
-    nameless = list(default_names(len(trained)))
-    if list(columns) != trained and nameless not in (list(columns), trained):
-        raise InputError(
-            f"{source}: has the columns {listing(columns)}, but the run was trained on"
-            f" {listing(trained)}; name and order them so"
-        )

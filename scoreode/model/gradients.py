@@ -37,11 +37,11 @@ from scoreode.flow import (
     rows_at_once,
     tangents,
 )
+from scoreode.flow.parallel import LEAST_CHUNK
 from scoreode.model.standardise import Chain
 from scoreode.score import ScoreModel
 
 _AT_ONCE = 64  # tangents of a row evaluated together
-_FEW = 64  # rows differentiated together: reverse sweeps take memory
 _PROBES = 1  # the seed of a trace's probes, which must be independent of the likelihood's
 
 Rows = Float[np.ndarray, "n d"]
@@ -147,7 +147,8 @@ class LogDensity:
         for field, index in self.groups:
             chunk = rows_at_once(d, (1 + k) * (1 + field.tangents(d)) - 1)
             group = *(array[index] for array in rows), None if c is None else c[index]
-            shared, size = (self.score_model,), min(chunk, _FEW)
+            # Reverse sweeps take memory.
+            shared, size = (self.score_model,), min(chunk, LEAST_CHUNK)
             parts.append(map_rows(Given(function(field)), shared, group, size))
         order = np.argsort(np.concatenate([index for _, index in self.groups]))
         return jax.tree.map(lambda *leaves: np.concatenate(leaves)[order], *parts)

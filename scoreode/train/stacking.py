@@ -1,7 +1,8 @@
 """What stands beside a diffusion, with the weights that explain rows best which no part has seen.
 
-A heavy tail stands there always, in coordinates that absurd values do not spoil. Of few rows there
-are also a Gaussian mixture and kernels, in the coordinates of the diffusion (see `model.simple`).
+A heavy tail stands there always, in coordinates that absurd values do not spoil, and a Gaussian
+mixture unless there are many columns; of few rows there are kernels, too. Mixture and kernels are
+in the coordinates of the diffusion (see `model.simple`).
 Categories make some components of the mixture likelier than others, and kernels of other categories
 count for less. There are no kernels on rows that lack values.
 Of very few rows, diffusions that were trained on four fifths of them share the diffusion's place:
@@ -84,13 +85,13 @@ def _fit_others(
     inside = np.asarray(support[0].forward(rows)[0]) if support else rows
     scaling = (ObservedScaling if data.has_roles else Scaling).of_quartiles(inside)
     tail = fit_tail(Chain((scaling,), bijection.condition).after(support), rows)
-    if len(rows) >= FEW or rows.shape[1] > _MOST_COLUMNS:
+    if rows.shape[1] > _MOST_COLUMNS:
         return (tail,)
     k = len(like[1].means) if like else None
     kinds = (data.kinds[name] for name in data.categories)
     sizes = [kind.n_indicators for kind in kinds if isinstance(kind, Category)]
     mixture = fit_mixture(bijection, rows, k, c, sizes)
-    if data.has_roles:
+    if data.has_roles or len(rows) >= FEW:
         return tail, mixture
     return tail, mixture, fit_kernels(density.bijection, rows, c, sizes)
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from scoreode.data import Dataset
 from scoreode.flow import DEFAULT_PROBES, Refined, uniform_noise
+from scoreode.flow.parallel import LEAST_CHUNK
 from scoreode.model.config import Run
 from scoreode.model.density import Density
 from scoreode.model.nlls import JDiff, NLLs
@@ -20,7 +21,6 @@ BOUND_ROWS, EXACT_ROWS = 4096, 512  # at most; an exact NLL costs a hundred time
 _BOUND_VALUES, _EXACT_VALUES = 2**18, 2**15  # at most; fewer images, whose networks cost more
 _MORE_ROWS = 2048  # at most, for J_Diff and between cycles
 _FEW_PROBES = 2  # enough to compare models on the same rows and probes
-_LEAST_CHUNK = 64
 
 
 class Best:
@@ -43,7 +43,7 @@ class Best:
 
 def how_for(n: int, n_probes: int = DEFAULT_PROBES) -> Refined:
     """How to evaluate n rows that are few: chunks are padded, and few rows need no large ones."""
-    return Refined(n_probes=n_probes, chunk=max(_LEAST_CHUNK, 1 << (n - 1).bit_length()))
+    return Refined(n_probes=n_probes, chunk=max(LEAST_CHUNK, 1 << (n - 1).bit_length()))
 
 
 def is_absent(data: Dataset) -> bool:

@@ -6,7 +6,7 @@ from scipy import special, stats
 from sklearn.mixture import GaussianMixture
 
 from scoreode.data.roles import with_roles
-from scoreode.model.simple import fit_kernels, fit_mixture, fit_tail
+from scoreode.model.simple import fit_kernels, fit_mixture, fit_tail, mixture
 from scoreode.model.simple.gates import groups_of, linear
 from scoreode.model.simple.mixture import Classes, Table
 from scoreode.model.simple.observed import Observed
@@ -34,6 +34,29 @@ def test_of_whole_rows_it_is_the_mixture_of_scikit_learn():
     found = fit_mixture(PLAIN, x, 3)
     expected = GaussianMixture(3, reg_covar=1e-3, random_state=0).fit(x).score_samples(x)
     np.testing.assert_allclose(found.log_likelihood(x).mean(), expected.mean(), atol=2e-3)
+
+
+def test_of_many_rows_it_finds_the_number_of_classes_and_comes_near_the_law():
+    rng = np.random.default_rng(7)
+    middles, n = np.array([(i, j) for i in range(5) for j in range(5)]) * 6.0, 6000
+
+    def draw(n):
+        return middles[rng.integers(0, 25, n)] + rng.normal(size=(n, 2))
+
+    fresh = draw(2000)
+    truth = np.log(np.mean([stats.multivariate_normal(m).pdf(fresh) for m in middles], axis=0))
+    found = fit_mixture(PLAIN, draw(n))
+    lost = truth - found.log_likelihood(fresh)
+    assert 24 <= len(found.means) <= 64
+    # Half as many as parameters over the rows (Akaike 1973); twice that, as k is not the truth's.
+    assert lost.mean() < 6 * len(found.means) / n + 3 * stats.sem(lost)
+
+
+def test_rows_beyond_the_most_have_no_part(monkeypatch):
+    monkeypatch.setattr(mixture, "_MOST", 300)
+    x = np.random.default_rng(8).normal(size=(400, 2))
+    some, every = fit_mixture(PLAIN, x[:300], 2), fit_mixture(PLAIN, x, 2)
+    np.testing.assert_array_equal(some.means, every.means)
 
 
 def test_a_gaussian_whose_last_column_has_gaps_has_the_closed_form_of_anderson():

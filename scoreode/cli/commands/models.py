@@ -18,7 +18,7 @@ from scoreode.errors import InputError, check_seed
 from scoreode.evaluate import table
 from scoreode.model import convert as published
 from scoreode.model.config import sampler
-from scoreode.model.fitted import Fitted, whole_rows
+from scoreode.model.fitted import Fitted
 from scoreode.report import figures, pixels
 from scoreode.train import RunFolder, saved
 
@@ -60,7 +60,7 @@ def sample(
     if out.suffix in _PICTURES:
         _draw(fitted, rows, out, sheet)
     else:
-        write_rows(out, *whole_rows(fitted, rows, c), fitted.data.kinds)
+        write_rows(out, *fitted.data.together(rows, c), fitted.data.kinds)
     found = {"n": n, "d": len(fitted.data.modelled), "method": method}
     found |= {"seconds": seconds, "out": str(out)}
     text = f"{n} samples in {out}; {seconds:.1f} s, compilation included"

@@ -16,7 +16,7 @@ from scoreode.model.build import check_continuous, prepare
 from scoreode.model.config import PROCESSES, Run
 from scoreode.model.density import Density
 from scoreode.model.explain import explain
-from scoreode.model.fitted import Fitted, check_columns
+from scoreode.model.fitted import Fitted
 from scoreode.progress import note, show
 from scoreode.train import RunFolder, devices, saved, trainer
 from scoreode.train.observers import Observer, combine_observers, no_observer, note_recoveries
@@ -86,7 +86,7 @@ def _run_and_start(
         return run, None
     trained = saved.load(options.init_from)
     _check_conditions(trained, data, options)
-    check_columns(trained, data.columns, source)
+    trained.data.check_columns(data.columns, source)
     return _of_the_same_model(trained.run, run, options, asked), trained.density
 
 

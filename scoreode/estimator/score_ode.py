@@ -56,9 +56,9 @@ class ScoreODE(Derivatives, Novelty, DensityMixin, BaseEstimator):
     - `batch_size`, `learning_rate`, `network` (an `MLP`, a `UNet` …), `n_probes` an example,
       `n_reference` rows over which targets are averaged, `weight_decay`,
       `smoothing` by noise on standardised rows: of training.
-    - `stack`: beside the diffusion stand a heavy tail, a Gaussian mixture, and of fewer than 5000
-      rows kernels, with the weights that explain validation rows best; not where `C` is
-      given.
+    - `stack`: beside the diffusion stands a heavy tail, of fewer than 5000 rows also a Gaussian
+      mixture and kernels, and of more with categories or gaps the mixture, with the weights that
+      explain validation rows best; not where `C` is given.
     - `standardise`: "centre" all values alike, "scale" the columns, "whiten" them, or "power":
       long tails are bent, then all is whitened. By default rows left out decide between the last
       three. The Jacobian is in the likelihood.

@@ -1,8 +1,8 @@
 """What stands beside a diffusion, with the weights that explain rows best which no part has seen.
 
-A heavy tail stands there always, in coordinates that absurd values do not spoil, and a Gaussian
-mixture unless there are many columns; of few rows there are kernels, too. Mixture and kernels are
-in the coordinates of the diffusion (see `model.simple`).
+A heavy tail stands there always, in coordinates that absurd values do not spoil. Of few rows there
+are also a Gaussian mixture and kernels, in the coordinates of the diffusion (see `model.simple`),
+and of many rows with categories or gaps the mixture.
 Categories make some components of the mixture likelier than others, and kernels of other categories
 count for less. There are no kernels on rows that lack values.
 Of very few rows, diffusions that were trained on four fifths of them share the diffusion's place:
@@ -85,13 +85,14 @@ def _fit_others(
     inside = np.asarray(support[0].forward(rows)[0]) if support else rows
     scaling = (ObservedScaling if data.has_roles else Scaling).of_quartiles(inside)
     tail = fit_tail(Chain((scaling,), bijection.condition).after(support), rows)
-    if rows.shape[1] > _MOST_COLUMNS:
+    few, mixed = len(rows) < FEW, bool(data.categories) or data.has_roles
+    if rows.shape[1] > _MOST_COLUMNS or not (few or mixed):
         return (tail,)
     k = len(like[1].means) if like else None
     kinds = (data.kinds[name] for name in data.categories)
     sizes = [kind.n_indicators for kind in kinds if isinstance(kind, Category)]
     mixture = fit_mixture(bijection, rows, k, c, sizes)
-    if data.has_roles or len(rows) >= FEW:
+    if data.has_roles or not few:
         return tail, mixture
     return tail, mixture, fit_kernels(density.bijection, rows, c, sizes)
 

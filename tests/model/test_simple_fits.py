@@ -47,7 +47,7 @@ def test_of_many_rows_it_finds_the_number_of_classes_and_comes_near_the_law():
     truth = np.log(np.mean([stats.multivariate_normal(m).pdf(fresh) for m in middles], axis=0))
     found = fit_mixture(PLAIN, draw(n))
     lost = truth - found.log_likelihood(fresh)
-    assert 24 <= len(found.means) <= 64
+    assert len(found.means) == 32
     # Half as many as parameters over the rows (Akaike 1973); twice that, as k is not the truth's.
     assert lost.mean() < 6 * len(found.means) / n + 3 * stats.sem(lost)
 

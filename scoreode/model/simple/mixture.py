@@ -20,7 +20,7 @@ from scoreode.model.simple.gates import groups_of, linear
 from scoreode.model.simple.observed import Observed
 from scoreode.model.standardise import Chain
 
-_COMPONENTS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+_COMPONENTS, _OF_MANY = (1, 2, 3, 4, 6, 8, 12, 16), (1, 4, 8, 16, 32)
 _ROWS_PER_COMPONENT = 5  # fewer, and covariances are hardly known
 _RIDGE = 1e-3  # of variances in standardised coordinates
 _FOLDS, _LOSSES = 5, 2
@@ -137,9 +137,9 @@ def fit_mixture(
 ) -> SimpleDensity:
     """The Gaussian mixture of k components, by default as many as explain left-out rows best.
 
-    Numbers from 1 to 64 are compared by the log-density of the rows that each of five parts holds,
-    fitted to the others, until two in a row are no better; of 5000 rows or more, by one part's. At
-    most 20,000 rows are used, the first.
+    The numbers 1, 2, 3, 4, 6, 8, 12 and 16 are compared by the log-density of the rows that each of
+    five parts holds, fitted to the others, until two in a row are no better; of 5000 rows or more
+    1, 4, 8, 16 and 32, by one part's. At most 20,000 rows are used, the first.
 
     **Arguments:** `x`, NaN where a value is missing; `c`, conditions, which begin with indicators
     of categories, and `sizes`, how many each category has.
@@ -158,11 +158,13 @@ def fit_mixture(
 def _best_number(table: Table) -> int:
     """Of components, by five-fold cross-validation, or one fold of many rows."""
     order = np.random.default_rng(0).permutation(len(table))
-    folds = np.array_split(order, _FOLDS)[: 1 if len(table) >= _MANY else None]
+    folds, numbers = np.array_split(order, _FOLDS), _COMPONENTS
+    if len(table) >= _MANY:
+        folds, numbers = folds[:1], _OF_MANY
     most = len(table) * (_FOLDS - 1) // _FOLDS // _ROWS_PER_COMPONENT
 
     best, greatest, losses = 1, -np.inf, 0
-    for k in _COMPONENTS:
+    for k in numbers:
         if k > max(most, 1) or losses == _LOSSES:
             break
         pairs = ((np.setdiff1d(order, fold), fold) for fold in folds)

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 from scipy.special import log_softmax, logsumexp, softmax
 
 from scoreode._typing import Scalar
@@ -43,6 +43,7 @@ Row = Float[Array, " d"]
 Method = Likelihood | GridLikelihood | Refined
 _CHOICE = 2  # the stream of keys that chooses parts
 _EM_STEPS = 200
+_MOST_ERROR = 1.0  # nats, of a diffusion that is believed
 
 
 def stacking_weights(
@@ -121,7 +122,7 @@ class Stack(eqx.Module):
         """log p_k of every part, and the records of the diffusions."""
         records = [density.log_likelihood(x, seed, how, c) for density in self.densities]
         parts = [
-            *(np.where(np.isfinite(record.nats), record.nats, -np.inf) for record in records),
+            *(np.where(_is_known(record), record.nats, -np.inf) for record in records),
             *(other.log_likelihood(x, c) for other in self.others),
         ]
         return np.stack(parts, 1), records
@@ -283,6 +284,11 @@ class Stack(eqx.Module):
         _, r = self._with_shares(x, seed, how, c)
         scores = [density.score(x, 0.0, c, seed, how) for density in self.densities]
         return r, [*scores, *(other.score(x, c) for other in self.others)]
+
+
+def _is_known(record: LogLikelihood) -> Bool[np.ndarray, " n"]:
+    """Where a diffusion has a share: far from all its rows an ODE can end at any density."""
+    return np.isfinite(record.nats) & ~(np.asarray(record.error) > _MOST_ERROR)
 
 
 def _mean(shares: Float[np.ndarray, "n parts"], parts: Sequence[Rows]) -> Rows:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
@@ -97,6 +98,24 @@ def test_a_row_that_is_like_no_other_costs_what_the_tail_says(stack):
     found = stack.log_likelihood(far).nats
     np.testing.assert_allclose(found, tail + np.log(0.4), rtol=1e-6)
     assert found > -150
+
+
+def test_a_diffusion_that_is_lost_has_no_share(stack, monkeypatch):
+    x = np.array([[0.5, -1.0], [3.0, 2.0]])
+    whole, solve = stack.log_likelihood(x).nats, Density.log_likelihood
+
+    def lost(self, x, *args):
+        record = solve(self, x, *args)
+        where = lambda record: (record.nats, record.error)  # noqa: E731
+        return eqx.tree_at(where, record, (np.array([1e9, *record.nats[1:]]), np.array([1e7, 0])))
+
+    monkeypatch.setattr(Density, "log_likelihood", lost)
+    found = stack.log_likelihood(x).nats
+    others = [
+        np.log(w) + o.log_likelihood(x[:1])[0]
+        for w, o in zip((0.4, 0.1), stack.others, strict=True)
+    ]
+    np.testing.assert_allclose(found, [logsumexp(others), whole[1]], rtol=1e-12)
 
 
 def test_derivatives_are_those_of_the_density(stack):

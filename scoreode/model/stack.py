@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 from scipy.special import log_softmax, logsumexp, softmax
 
 from scoreode._typing import Scalar
@@ -63,6 +63,12 @@ def stacking_weights(
         r = softmax(nats + np.log(w), axis=1)
         w = (counts @ r + 1 / k) / (n + 1)
     return w
+
+
+def believed_nats(record: LogLikelihood) -> Float[np.ndarray, " n"]:
+    """log p of a diffusion, −∞ where its error is large: far from all rows an ODE ends anywhere."""
+    known = np.isfinite(record.nats) & ~(np.asarray(record.error) > _MOST_ERROR)
+    return np.where(known, record.nats, -np.inf)
 
 
 class Stack(eqx.Module):
@@ -122,7 +128,7 @@ class Stack(eqx.Module):
         """log p_k of every part, and the records of the diffusions."""
         records = [density.log_likelihood(x, seed, how, c) for density in self.densities]
         parts = [
-            *(np.where(_is_known(record), record.nats, -np.inf) for record in records),
+            *map(believed_nats, records),
             *(other.log_likelihood(x, c) for other in self.others),
         ]
         return np.stack(parts, 1), records
@@ -284,11 +290,6 @@ class Stack(eqx.Module):
         _, r = self._with_shares(x, seed, how, c)
         scores = [density.score(x, 0.0, c, seed, how) for density in self.densities]
         return r, [*scores, *(other.score(x, c) for other in self.others)]
-
-
-def _is_known(record: LogLikelihood) -> Bool[np.ndarray, " n"]:
-    """Where a diffusion has a share: far from all its rows an ODE can end at any density."""
-    return np.isfinite(record.nats) & ~(np.asarray(record.error) > _MOST_ERROR)
 
 
 def _mean(shares: Float[np.ndarray, "n parts"], parts: Sequence[Rows]) -> Rows:

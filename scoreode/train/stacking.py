@@ -22,7 +22,7 @@ from scoreode.model.config import Run
 from scoreode.model.defaults import FEW
 from scoreode.model.density import Density
 from scoreode.model.simple import SimpleDensity, fit_kernels, fit_mixture, fit_tail
-from scoreode.model.stack import Stack, sizes_of, stacking_weights, unconditional
+from scoreode.model.stack import Stack, believed_nats, sizes_of, stacking_weights, unconditional
 from scoreode.model.standardise import Chain, ObservedScaling, Scaling
 from scoreode.train.smoothing import is_short
 from scoreode.train.validation import Validation, how_for, is_absent
@@ -65,8 +65,8 @@ def with_stack(
     for part, one in zip(parts, densities, strict=True):
         x, c, w = Validation(run, part).rows(one)
         held_out = others if part is whole else _fit_others(part, one, others)
-        own = one.log_likelihood(x, how=how_for(len(x)), c=c).nats
-        laws = own, *(other.log_likelihood(x, c) for other in held_out)
+        own = one.log_likelihood(x, how=how_for(len(x)), c=c)
+        laws = believed_nats(own), *(other.log_likelihood(x, c) for other in held_out)
         nats.append(np.stack(laws, 1))
         weights.append(np.ones(len(x)) if w is None else w)
     w = stacking_weights(np.concatenate(nats), np.concatenate(weights))

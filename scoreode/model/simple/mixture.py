@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from scipy.special import logsumexp, softmax
 from sklearn.cluster import KMeans
 
+from scoreode.model.defaults import FEW
 from scoreode.model.simple.density import Conditions, SimpleDensity
 from scoreode.model.simple.gates import groups_of, linear
 from scoreode.model.simple.observed import Observed
@@ -24,7 +25,7 @@ _COMPONENTS, _OF_MANY = (1, 2, 3, 4, 6, 8, 12, 16), (1, 4, 8, 16, 32)
 _ROWS_PER_COMPONENT = 5  # fewer, and covariances are hardly known
 _RIDGE = 1e-3  # of variances in standardised coordinates
 _FOLDS, _LOSSES = 5, 2
-_MANY, _MOST = 5000, 20_000  # rows: of so many one fold tells enough; more are not used
+_MOST = 20_000  # rows: more are not used
 _STEPS = 100  # of EM
 _GAIN, _GAIN_OF_ONE = 1e-3, 1e-6  # nats a row that a step must gain, and of one class
 _PRIOR = 1.0  # rows of the frequencies of all, in the frequencies of every class
@@ -159,7 +160,7 @@ def _best_number(table: Table) -> int:
     """Of components, by five-fold cross-validation, or one fold of many rows."""
     order = np.random.default_rng(0).permutation(len(table))
     folds, numbers = np.array_split(order, _FOLDS), _COMPONENTS
-    if len(table) >= _MANY:
+    if len(table) >= FEW:  # one fold tells enough
         folds, numbers = folds[:1], _OF_MANY
     most = len(table) * (_FOLDS - 1) // _FOLDS // _ROWS_PER_COMPONENT
 

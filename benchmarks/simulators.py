@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from page import put
 from scipy import stats
 from simulator_methods import Sbi, Scoreode
 from simulator_tasks import TASKS, Rows, Task, Wheel
@@ -44,7 +45,6 @@ from scoreode.theory import Estimate
 
 METHODS = ("scoreode", "NPE", "FMPE", "NPSE")
 PACKAGES = ("jax", "sbi", "torch")
-BEGIN, END = "<!-- measured: benchmarks/simulators.py -->", "<!-- end -->"
 
 
 def c2st(reference: Rows, drawn: Rows, seed: int) -> float:
@@ -197,10 +197,7 @@ def summarise(args: argparse.Namespace) -> None:
     if args.json:
         args.json.write_text(json.dumps(records, indent=1) + "\n")
     if args.page:
-        before, rest = args.page.read_text(encoding="utf-8").split(BEGIN)
-        after = rest.split(END)[1]
-        text = f"{before}{BEGIN}\n\n{tables(records)}\n\n{END}{after}"
-        args.page.write_text(text, encoding="utf-8")
+        put(args.page, "simulators.py", tables(records))
 
 
 def tables(records: Sequence[dict[str, Any]]) -> str:

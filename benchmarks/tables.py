@@ -4,7 +4,7 @@
     pip install --no-deps -r benchmarks/requirements-alone.txt
     python benchmarks/tables.py run kin40k protein --data-dir DATA_DIR --seconds 300 \\
         --methods scoreode "flow matching" --seeds 0,1,2 --out FOLDER
-    python benchmarks/tables.py summarise FOLDER --json tables.json --markdown
+    python benchmarks/tables.py summarise FOLDER --json tables.json --page docs/peers.md
     python benchmarks/tables.py check --methods "flow matching" --seconds 20
 
 Every table is DATA_DIR/NAME.npz with x_train, x_val and x_test. scoreode is `ScoreODE(seconds=S)`
@@ -39,6 +39,7 @@ from typing import Any
 
 import numpy as np
 import peers
+from page import put
 from peers import METHODS, Array
 from scipy.stats import multivariate_normal, multivariate_t
 
@@ -183,8 +184,8 @@ def summarise(args: argparse.Namespace) -> None:
         print(f"{r['table']:14} {r['seed']} {r['method']:22} {nll} {gain} worst {r['worst']:.1f}")
     if args.json:
         args.json.write_text(json.dumps(records, indent=1) + "\n")
-    if args.markdown:
-        print(markdown(records))
+    if args.page:
+        put(args.page, "tables.py", markdown(records))
 
 
 def figures(nats: Array, ours: Array | None) -> dict[str, Any]:
@@ -201,33 +202,28 @@ def figures(nats: Array, ours: Array | None) -> dict[str, Any]:
 
 
 def markdown(records: list[dict[str, Any]]) -> str:
-    """A row a table and a column a method: the mean over seeds of the NLL on all rows; of methods
-    that score fewer, scoreode's NLL less its gain on those."""
+    """A row a table and a column a method: scoreode's NLL on all rows, and what that of a peer is
+    above it on the rows that the peer scores."""
     tables = list(dict.fromkeys(r["table"] for r in records))
     there = {r["method"] for r in records}
     methods = [method for method in (OURS, *METHODS) if method in there]
 
-    def means(table: str, method: str, key: str) -> float | None:
-        of = [r for r in records if (r["table"], r["method"]) == (table, method) and key in r]
-        return float(np.mean([r[key] for r in of])) if of else None
-
     def cell(table: str, method: str) -> str:
-        value = means(table, method, "test_nll" if method == OURS else "gain")
-        if value is None:
+        of = [r for r in records if (r["table"], r["method"]) == (table, method)]
+        key, sign = ("test_nll", "") if method == OURS else ("gain", "+")
+        values = np.array([r[key] for r in of if key in r])
+        if not len(values):
             return "–"
-        if method == OURS:
-            return number(value)
-        return f"{value:+.2f} ± {means(table, method, 'gain_se'):.2f}".replace("-", "−")
+        # The rows are the same for all seeds, so their error stays; seeds differ in training.
+        rows = np.mean([r[f"{key}_se"] for r in of])
+        seeds = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
+        return f"{np.mean(values):{sign}.2f} ± {max(rows, seeds):.2f}".replace("-", "−")
 
     names = (f"{OURS}, NLL" if method == OURS else method for method in methods)
     head = f"| table | {' | '.join(names)} |"
     lines = [head, "|---" * (len(methods) + 1) + "|"]
     rows = ([table, *(cell(table, method) for method in methods)] for table in tables)
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
-
-
-def number(value: float) -> str:
-    return f"{value:.2f}".replace("-", "−")
 
 
 def check(args: argparse.Namespace) -> None:
@@ -272,7 +268,7 @@ def main() -> None:
     two = commands.add_parser("summarise")
     two.add_argument("folder", type=Path)
     two.add_argument("--json", type=Path)
-    two.add_argument("--markdown", action="store_true", help="print a table for the documentation")
+    two.add_argument("--page", type=Path, help="where the table is put")
     two.set_defaults(call=summarise)
     three = commands.add_parser("check")
     three.set_defaults(call=check)

@@ -147,7 +147,7 @@ class Stack(eqx.Module):
         shares = softmax(logs, axis=1)
 
         def spread(name: str) -> np.ndarray:
-            return np.stack([getattr(r, name) for r in records], 1) * shares[:, : len(records)]
+            return _shared(shares[:, : len(records)], [getattr(r, name) for r in records])
 
         record = LogLikelihood(
             nats=np.asarray(logsumexp(logs, axis=1)),
@@ -280,9 +280,9 @@ class Stack(eqx.Module):
         found = [p.laplacian(x, t, n_probes, c, seed, how) for p in self.densities]
         traces = [trace for trace, _ in found] + [other.laplacian(x, c) for other in self.others]
         *lengths, mean = (np.sum(s**2, 1) for s in (*scores, _mean(r, scores)))
-        total = np.sum(r * (np.stack(traces, 1) + np.stack(lengths, 1)), 1) - mean
-        errors = np.stack([stderr for _, stderr in found], 1)
-        return total, np.sqrt(np.sum((r[:, : len(found)] * errors) ** 2, 1))
+        curved = [trace + length for trace, length in zip(traces, lengths, strict=True)]
+        errors = _shared(r[:, : len(found)], [stderr for _, stderr in found])
+        return np.sum(_shared(r, curved), 1) - mean, np.sqrt(np.sum(errors**2, 1))
 
     def _shares_and_scores(
         self, x: Rows, c: Conditions | None, seed: int, how: Refined
@@ -294,7 +294,12 @@ class Stack(eqx.Module):
 
 def _mean(shares: Float[np.ndarray, "n parts"], parts: Sequence[Rows]) -> Rows:
     """The mean of one row of every part, by shares."""
-    return np.einsum("nk,nkd->nd", shares, np.stack(parts, 1))
+    return np.sum(_shared(shares[..., None], parts), 1)
+
+
+def _shared(shares: np.ndarray, parts: Sequence[np.ndarray]) -> np.ndarray:
+    """Every part's values times its shares: 0 where it has none, whatever the values are."""
+    return shares * np.where(shares > 0, np.stack(parts, 1), 0.0)
 
 
 def sizes_of(stack: Stack) -> Parts:

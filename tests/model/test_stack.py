@@ -107,10 +107,19 @@ def test_a_diffusion_that_is_lost_has_no_share(stack, monkeypatch):
     def lost(self, x, *args):
         record = solve(self, x, *args)
         where = lambda record: (record.nats, record.error)  # noqa: E731
-        return eqx.tree_at(where, record, (np.array([1e9, *record.nats[1:]]), np.array([1e7, 0])))
+        nats, error = np.array([1e9, *record.nats[1:]]), np.array([1e7, 0])
+        return eqx.tree_at(where, record, (nats, error))
+
+    def nowhere(_self, x, *_):
+        return np.full(x.shape, np.nan)
 
     monkeypatch.setattr(Density, "log_likelihood", lost)
-    found = stack.log_likelihood(x).nats
+    monkeypatch.setattr(Density, "score", nowhere)
+    monkeypatch.setattr(Density, "hessian_product", nowhere)
+    record = stack.log_likelihood(x)
+    found = record.nats
+    assert record.error[0] == 0
+    assert np.isfinite([*stack.score(x)[0], *stack.hessian_product(x, x)[0]]).all()
     others = [
         np.log(w) + o.log_likelihood(x[:1])[0]
         for w, o in zip((0.4, 0.1), stack.others, strict=True)

@@ -125,8 +125,8 @@ class DenoisingScoreMatching(eqx.Module):
     """The mean over a batch of w(t) [J1/d^p1 + λ1 (J2/d^p2 + J2,tr/d^p2tr) + λ2 J3/d^p3].
 
     **Arguments:** `process`; `order`, 1, 2 or 3; `lambda1` and `lambda2`, which may rise during
-    training (before they start, orders 2 and 3 cost nothing); `lambda1_trace`, of J2,tr (None:
-    `lambda1`); `weighting`; `probe`; `n_probes` per
+    training (before `begins`, order 1 gives the same loss for less); `lambda1_trace`, of J2,tr
+    (None: `lambda1`); `weighting`; `probe`; `n_probes` per
     example; `every`, k: evaluate orders 2 and 3 on every k-th example of a batch; `powers`
     (p1, p2, p2tr, p3) of d, by default the paper's for images; `targets`, ε or its posterior;
     `noise`, of independent examples or of pairs.
@@ -250,12 +250,7 @@ class DenoisingScoreMatching(eqx.Module):
             return J1, Terms(zero, zero, zero, zero)
 
         lambda1, trace, lambda2 = (ramp(progress) for ramp in self._ramps)
-        if self.order == 1:
-            J1, means = low()
-        elif min(ramp.start for ramp in self._ramps) <= 0:
-            J1, means = high()
-        else:
-            J1, means = jax.lax.cond(lambda1 + trace + lambda2 > 0, high, low)
+        J1, means = low() if self.order == 1 else high()
         means = eqx.tree_at(lambda terms: terms.first, means, jnp.mean(weight * J1))
         p1, p2, p2tr, p3 = (float(d) ** power for power in self.powers)
         loss = (

@@ -171,7 +171,9 @@ class Trainer:
         self._bijection: Chain = density.bijection
         self._optimiser = _optimiser(run)
         self._order: int | None = self._asked_order()
-        initial = TrainState.initial(density.score_model, self._loss(), self._optimiser)
+        self._acting: int = self._order or 1  # the order of the loss in the state
+        loss = self._loss(self._acting)
+        initial = TrainState.initial(density.score_model, loss, self._optimiser)
         self._state = initial if state is None else initial.after(state)
         self._best = Best(density.score_model)
         self._validated, self._elapsed = 0, 0.0
@@ -197,7 +199,7 @@ class Trainer:
         trainer._state, best, trainer._bijection = tree
         order = record.get("best_order", run.objective.order)
         trainer._best = Best(best, order, record["best"], record["waited"])
-        trainer._decide(record.get("order", run.objective.order))
+        trainer._order = record.get("order", run.objective.order)
         trainer._validated, trainer._elapsed = record["validated"], record["elapsed"]
         trainer._recoveries = _recoveries(record)
         trainer._cycle = Cycle(**record.get("cycle", {"steps": run.cycle}))
@@ -262,20 +264,19 @@ class Trainer:
         """The order that a cycle begins with; None until J_Diff decides."""
         if not self.run.auto_order:
             return self.run.objective.order
-        return None if may_act(self.run) else 1
+        return None if may_act(self.run, self.data) else 1
 
-    def _loss(self) -> Loss:
-        """The loss of the order that is decided, until then of order 1."""
+    def _loss(self, order: int) -> Loss:
         objective = self.run.objective
-        if self.run.auto_order:
-            objective = replace(objective, order=self._order or 1)
+        if order != objective.order:
+            objective = replace(objective, order=order)
         return self.run.dequantise.loss(objective, self._bijection, self.data.bin_width)
 
-    def _decide(self, order: int | None) -> None:
+    def _act(self, order: int) -> None:
         """Goes on by this order, with what the loss has learnt."""
-        self._order = order
+        self._acting = order
         learnt, _ = eqx.partition(self._state.loss, eqx.is_array)
-        _, settings = eqx.partition(self._loss(), eqx.is_array)
+        _, settings = eqx.partition(self._loss(order), eqx.is_array)
         self._state = replace(self._state, loss=eqx.combine(learnt, settings))
 
     def _reports(self) -> Iterator[Report]:
@@ -286,8 +287,7 @@ class Trainer:
             following = self._cycle.following(self.run, self.step, float(elapsed))
             if following is None or self._validation.absent or not self._is_better():
                 return
-            self._cycle, self._validated = following, 0
-            self._decide(self._asked_order())
+            self._cycle, self._validated, self._order = following, 0, self._asked_order()
 
     def _is_better(self) -> bool:
         """Whether a cycle's end is better than the best so far, which it then is.
@@ -308,14 +308,18 @@ class Trainer:
         return best if self._lost else self._validation.choose(best, last, closely=closely)
 
     def _reports_of_cycle(self) -> Iterator[Report]:
-        """Those of order 1 until it is decided how to go on, then the others."""
-        if self._order is None:
+        """Those of order 1 until higher ones begin, then those of the order that is decided."""
+        if begin(self.run) > 0 and self._order != 1:
+            # Compiled apart: a step that could do both takes half as long again.
+            self._act(1)
             yield from self._train(until=begin(self.run))
+        if self._order is None:
             began = time.perf_counter()
             found = self._validation.j_diff(self._density(self._state.ema), ROWS)
             (high,) = devices.broadcast([pay(found)])
-            self._decide(self.run.objective.order if high else 1)
+            self._order = self.run.objective.order if high else 1
             self._elapsed += time.perf_counter() - began
+        self._act(self._order)
         yield from self._train()
 
     def _train(self, until: float = 1.0) -> Iterator[Report]:
@@ -360,13 +364,9 @@ class Trainer:
         self._recoveries = report.recoveries
         self._validated = self._validations_due(report)
         if self._validation.absent:
-            self._best = Best(report.state.ema, self._acting(report))
+            self._best = Best(report.state.ema, self._acting)
         elif value is not None and self._cycle.first_step == 0:  # then only ends count
-            self._best.update(report.state.ema, self._acting(report), value)
-
-    def _acting(self, report: Report) -> int:
-        """The highest order that has acted on a report's weights."""
-        return (self._order or 1) if report.annealed > begin(self.run) else 1
+            self._best.update(report.state.ema, self._acting, value)
 
     def _record(self, report: Report, value: float | None) -> None:
         if self.folder is None:

@@ -48,24 +48,34 @@ def measured(monkeypatch):
 @pytest.mark.parametrize(
     ("found", "acts"),
     [
-        (j_diff(0.01), True),
-        (j_diff(-0.01), False),
+        (j_diff(0.21), True),
+        (j_diff(0.19), False),
+        (j_diff(-0.3), False),
         (j_diff(0.3, rows=99), False),
         (None, False),
     ],
 )
-def test_j_diff_above_0_lets_them_act(found, acts):
+def test_j_diff_above_0_by_two_standard_errors_lets_them_act(found, acts):
     assert pay(found) is acts
 
 
 def test_short_budgets_leave_them_no_time(measured):
     for budget in ({"steps": 1000}, {"steps": None, "seconds": 300.0}):
-        assert may_act(run_for("auto", **budget))
+        assert may_act(run_for("auto", **budget), DATA)
     for budget in ({"steps": 999}, {"steps": None, "seconds": 299.0}):
-        assert not may_act(run_for("auto", **budget))
+        assert not may_act(run_for("auto", **budget), DATA)
     calls = measured(j_diff(1.0))
     assert fit(run_for("auto", steps=300), DATA).order == 1
     assert not calls, "and cost nothing then"
+
+
+def test_three_columns_and_few_validation_rows_are_those_of_order_1(measured):
+    calls = measured(j_diff(1.0))
+    wide = from_rows("rows", np.hstack([ROWS, ROWS[:, :1] ** 2]), ("a", "b", "c"), 0, 0.1)
+    few = from_rows("rows", ROWS[:900], ("a", "b"), 0, 0.1)
+    assert [may_act(run_for("auto"), data) for data in (DATA, wide, few)] == [True, False, False]
+    assert fit(run_for("auto"), few).order == 1
+    assert not calls
 
 
 @pytest.fixture
@@ -96,8 +106,7 @@ def test_where_they_act_the_run_is_that_of_order_3(measured):
     measured(j_diff(1.0))
     auto, explicit = fit(run_for("auto"), DATA), fit(run_for(3), DATA)
     assert auto.order == explicit.order == 3
-    for a, b in zip(leaves(auto), leaves(explicit), strict=True):
-        np.testing.assert_allclose(a, b, atol=2e-6)  # compiled apart
+    assert_equal(auto, explicit)
     first = fit(run_for(1), DATA)
     apart = [np.max(np.abs(a - b)) for a, b in zip(leaves(auto), leaves(first), strict=True)]
     assert max(apart) > 5e-5

@@ -49,8 +49,8 @@ class ScoreODE(Derivatives, Novelty, DensityMixin, BaseEstimator):
     **Arguments:**
 
     - `order`: of the objective. Orders 2 and 3 also match the derivatives of the score, on which
-      the likelihood of the ODE depends. With "auto" they do so late in training, if validation rows
-      say that they can gain; `fitted_.order` says whether.
+      the likelihood of the ODE depends. With "auto" they do so for one column, and for two if
+      validation rows say that they can gain; `fitted_.order` says whether.
     - `process`: "ve", "vp", "subvp", "straight", or an `AbstractProcess`.
     - `steps` or `seconds`: how long to train.
     - `batch_size`, `learning_rate`, `network` (an `MLP`, a `UNet` …), `n_probes` an example,

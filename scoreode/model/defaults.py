@@ -32,7 +32,10 @@ FLAT_NETWORK = MLP(width=128, depth=3, n_features=64, bandwidth=0.5)
 LATE_LAMBDA1 = objective.Ramp(0.2, 0.8, 0.85)
 LATE_LAMBDA2 = objective.Ramp(0.02, 0.8, 0.85)
 LATE_EVERY = 4
-AUTO_ORDER = 3  # where J_Diff says that high orders pay
+# Of one column one probe gives the trace exactly, and with it they pay sooner, and count for more.
+EXACT_LAMBDA1 = objective.Ramp(1.0, 0.2, 0.25)
+EXACT_LAMBDA2 = objective.Ramp(0.1, 0.2, 0.25)
+AUTO_ORDER = 3  # where high orders pay; see `train.high_orders`
 
 # Quiet targets are for tables: images have no neighbours near enough, and a condition seldom occurs
 # twice. Where these rows would be all there are, no noise keeps them from being learnt by heart.
@@ -106,11 +109,13 @@ def for_table(
     antithetic = quiet if antithetic is None else antithetic
     usual = N_REFERENCE if quiet and not n_conditions else 0
     n_reference = usual if n_reference is None else whole("n_reference", n_reference, 0)
+    exact = d == 1 and not n_conditions
+    late = (EXACT_LAMBDA1, EXACT_LAMBDA2) if exact else (LATE_LAMBDA1, LATE_LAMBDA2)
     score_matching = objective.DenoisingScoreMatching(
         process,
         order,
-        lambda1=LATE_LAMBDA1 if lambda1 is None else objective.Ramp(lambda1),
-        lambda2=LATE_LAMBDA2 if lambda2 is None else objective.Ramp(lambda2),
+        lambda1=late[0] if lambda1 is None else objective.Ramp(lambda1),
+        lambda2=late[1] if lambda2 is None else objective.Ramp(lambda2),
         lambda1_trace=None if lambda1_trace is None else objective.Ramp(lambda1_trace),
         weighting=objective.AdaptiveLikelihood(),
         n_probes=n_probes or 1,

@@ -16,7 +16,7 @@ import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import equinox as eqx
 import jax
@@ -243,19 +243,22 @@ class PlusPlus(eqx.Module):
         level = last(jax.nn.silu(first(level)))
         number = itertools.count()
 
-        def economise(layer: Callable[..., Image]) -> Callable[..., Image]:
-            return recompute(layer) if self.spec.recompute else layer
+        def call(layer: Callable[..., Image], h: Image, *others: Any) -> Image:
+            if not self.spec.recompute:
+                return layer(h, *others)
+            finest = len(h) == self.spec.image_shape[0]  # whose results take most of the memory
+            return recompute(layer, keep_convolutions=not finest)(h, *others)
 
         def run(block: BigGANBlock, h: Image) -> Image:
             key = None if self.key is None else jr.fold_in(self.key, next(number))
-            return economise(block)(h, level, key)
+            return call(block, h, level, key)
 
         h = self.first(image)
         skips = [h]
         for i, (blocks, attention) in enumerate(zip(self.down, self.down_attention, strict=True)):
             for j, block in enumerate(blocks):
                 h = run(block, h)
-                h = economise(attention[j])(h) if attention else h
+                h = call(attention[j], h) if attention else h
                 skips.append(h)
             if i < len(self.halve):
                 h = run(self.halve[i], h)
@@ -264,13 +267,13 @@ class PlusPlus(eqx.Module):
                     image = h = (image + h) / math.sqrt(2)
                 skips.append(h)
         enter, attend, leave = self.middle
-        h = run(leave, economise(attend)(run(enter, h)))
+        h = run(leave, call(attend, run(enter, h)))
         for i, (blocks, attention) in enumerate(zip(self.up, self.up_attention, strict=True)):
             for block in blocks:
                 h = run(block, jnp.concatenate([h, skips.pop()], axis=-1))
-            h = h if attention is None else economise(attention)(h)
+            h = h if attention is None else call(attention, h)
             h = run(self.double[i], h) if i < len(self.double) else h
-        return economise(self._read)(h)
+        return call(self._read, h)
 
     def _read(self, h: Image) -> Image:
         return self.readout(jax.nn.silu(self.norm(h)))
@@ -285,8 +288,9 @@ class AbstractPlusPlus(abc.ABC):
     width, one for every resolution; `depth`, the number of residual blocks at each resolution, 8 in
     the deep models; `attention`, the image heights at which attention is used; `dropout`, the share
     of the inputs of every block's last layer that training drops, 0.1 as published for CIFAR-10;
-    `half`: compute in bfloat16; `recompute`: gradients keep the layers' inputs and what
-    convolutions give, and compute the rest again, for less memory and more time.
+    `half`: compute in bfloat16; `recompute`: gradients keep the layers' inputs and, below the
+    finest resolution, what convolutions give, and compute the rest again, for less memory and more
+    time.
     """
 
     conditional: ClassVar[bool] = False

@@ -4,8 +4,8 @@ Three things decide what is kept.
 
 - Reverse mode takes a checkpoint off the forward pass. Order 3 is reverse over reverse mode, so it
   needs a second checkpoint within the first, for the second reverse pass.
-- The first reverse pass keeps the results of convolutions, which cost most of the time. The second
-  one keeps only inputs.
+- The first reverse pass may keep the results of convolutions, which cost most of the time. The
+  second one keeps only inputs.
 - XLA for CPUs drops the barriers of a checkpoint, and then merges what is computed twice. It does
   not merge the branches of a conditional.
 """
@@ -27,12 +27,14 @@ def _is_costly(primitive: Primitive, *_: Any, **__: Any) -> bool:
     return primitive is CONVOLUTION
 
 
-def recompute(layer: Callable[..., Any]) -> Callable[..., Any]:
+def recompute(layer: Callable[..., Any], *, keep_convolutions: bool = True) -> Callable[..., Any]:
     """The same function as the layer, with less memory for its gradients.
 
-    **Arguments:** `layer`, an Equinox module or a method of one, which returns arrays.
+    **Arguments:** `layer`, an Equinox module or a method of one, which returns arrays;
+    `keep_convolutions`: keep their results, for more memory and less time.
     """
-    light = eqx.filter_checkpoint(eqx.filter_checkpoint(layer), policy=_is_costly)
+    policy = _is_costly if keep_convolutions else None
+    light = eqx.filter_checkpoint(eqx.filter_checkpoint(layer), policy=policy)
     if jax.default_backend() != "cpu":
         return light
 

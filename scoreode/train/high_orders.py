@@ -1,10 +1,14 @@
-"""Whether orders 2 and 3 act in a run that leaves it open: J_Diff of validation rows decides.
+"""Whether orders 2 and 3 act in a run that leaves it open.
 
 The NLL of the ODE exceeds the bound that order 1 minimises by J_Diff (see `model.nlls`), which
 orders 2 and 3 lower. Where it is below 0, they have nothing to gain, and a second of order 1 is
-worth more. They act where it is above 0 by two standard errors, if rows and time are enough to tell
-and to compile their steps. Nobody asks of more than two columns: no table and no set of images had
-such a J_Diff, and to measure it costs a twentieth of 300 seconds (docs/choosing.md).
+worth more. What they gained and lost in equal time (docs/choosing.md) makes the rule, for budgets
+and rows that are enough to tell:
+
+- Of one column they act: one probe gives the trace exactly.
+- Of two columns they act if J_Diff of validation rows is above 0 by two standard errors.
+- Of more columns they do not. No table and no set of images had such a J_Diff, and to measure it
+  costs a twentieth of 300 seconds.
 """
 
 from scoreode.data import Dataset
@@ -12,8 +16,8 @@ from scoreode.model.config import Run
 from scoreode.model.nlls import JDiff
 
 ROWS, _LEAST_ROWS = 256, 100  # that decide; 2048 took a fifth of 150 seconds
-_LEAST_STEPS, _LEAST_SECONDS = 1000, 300.0  # of a budget
-_MOST_COLUMNS = 2
+_LEAST_STEPS = 1000  # of a budget
+_LEAST_SECONDS = {1: 150.0, 2: 300.0}  # by columns
 _SIGNIFICANT = 2.0  # standard errors
 
 
@@ -22,10 +26,14 @@ def begin(run: Run) -> float:
     return getattr(run.objective, "begins", 0.0)
 
 
-def may_act(run: Run, data: Dataset) -> bool:
-    """Whether it is worth asking: of few columns, many rows, and with time to act."""
-    time = (run.steps or 0) >= _LEAST_STEPS or (run.seconds or 0.0) >= _LEAST_SECONDS
-    return time and len(data.columns) <= _MOST_COLUMNS and len(data.validation) >= _LEAST_ROWS
+def order_of(run: Run, data: Dataset) -> int | None:
+    """The order that a cycle goes on with where higher ones begin; None: J_Diff decides then."""
+    d = len(data.columns)
+    if d not in _LEAST_SECONDS or len(data.validation) < _LEAST_ROWS:
+        return 1
+    if (run.steps or 0) < _LEAST_STEPS and (run.seconds or 0.0) < _LEAST_SECONDS[d]:
+        return 1
+    return run.objective.order if d == 1 and data.conditions is None else None
 
 
 def pay(found: JDiff | None) -> bool:

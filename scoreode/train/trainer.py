@@ -31,7 +31,7 @@ from scoreode.score import ScoreModel
 from scoreode.train import Report, RunFolder, TrainState, devices, train
 from scoreode.train.batches import batches
 from scoreode.train.cycles import Cycle
-from scoreode.train.high_orders import ROWS, begin, may_act, pay
+from scoreode.train.high_orders import ROWS, begin, order_of, pay
 from scoreode.train.loop import CHUNK
 from scoreode.train.observers import Observer, no_observer
 from scoreode.train.saved import (
@@ -264,7 +264,7 @@ class Trainer:
         """The order that a cycle begins with; None until J_Diff decides."""
         if not self.run.auto_order:
             return self.run.objective.order
-        return None if may_act(self.run, self.data) else 1
+        return order_of(self.run, self.data)
 
     def _loss(self, order: int) -> Loss:
         objective = self.run.objective

@@ -20,6 +20,9 @@ def blocks_of(n):
     return [eqx.tree_at(lambda b: b.last.weight, b, 0.1 * b.first.weight) for b in made]
 
 
+X = jr.normal(jr.key(0), (N, 512))
+
+
 def compile_gradient(order, blocks, economise):
     """The gradient of the squares of all derivatives up to this order, compiled."""
 
@@ -38,22 +41,27 @@ def compile_gradient(order, blocks, economise):
     def loss(blocks, X):
         return jnp.mean(jax.vmap(example, (None, 0, 0))(blocks, X, jr.split(jr.key(1), N)))
 
-    X = jr.normal(jr.key(0), (N, 512))
-    return jax.jit(jax.grad(loss)).lower(blocks, X).compile(), X
+    return jax.jit(jax.grad(loss)).lower(blocks, X).compile()
+
+
+def inputs_only(block):
+    return recompute(block, keep_convolutions=False)
 
 
 @pytest.mark.slow
-def test_order_three_takes_less_than_half_of_its_memory():
-    blocks = blocks_of(4)
-    (plain, X), (light, _) = (
-        compile_gradient(3, blocks, economise) for economise in (lambda block: block, recompute)
-    )
-    memory = [c.memory_analysis().temp_size_in_bytes for c in (plain, light)]
-    operations = [c.cost_analysis()["flops"] for c in (plain, light)]
-    assert memory[1] < 0.5 * memory[0]
+def test_order_three_takes_a_part_of_its_memory():
+    """Less than half of it; and less again without the results of convolutions, for more time."""
+    blocks, ways = blocks_of(4), (lambda block: block, recompute, inputs_only)
+    plain, *light = (compile_gradient(3, blocks, economise) for economise in ways)
+    compiled = plain, *light
+    memory = [c.memory_analysis().temp_size_in_bytes for c in compiled]
+    operations = [c.cost_analysis()["flops"] for c in compiled]
+    assert memory[2] < 0.9 * memory[1] < 0.45 * memory[0]
     assert operations[1] < 1.3 * operations[0]
-    for one, two in zip(*(jax.tree.leaves(c(blocks, X)) for c in (plain, light)), strict=True):
-        np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4 * np.abs(two).max())
+    assert operations[2] < 1.7 * operations[0]
+    for found in light:
+        for one, two in zip(*(jax.tree.leaves(c(blocks, X)) for c in (plain, found)), strict=True):
+            np.testing.assert_allclose(one, two, rtol=1e-3, atol=1e-4 * np.abs(two).max())
 
 
 def test_weights_that_are_not_finite_are_seen():

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 
 from scoreode.data import from_rows
+from scoreode.data.dataset import condition_on
 from scoreode.errors import InputError
 from scoreode.model.config import PROCESSES
 from scoreode.model.defaults import for_table
 from scoreode.model.nlls import JDiff
 from scoreode.network import MLP
-from scoreode.train.high_orders import may_act, pay
+from scoreode.train.high_orders import order_of, pay
 from scoreode.train.trainer import fit, resume
 from scoreode.train.validation import Validation
 
@@ -61,9 +62,9 @@ def test_j_diff_above_0_by_two_standard_errors_lets_them_act(found, acts):
 
 def test_short_budgets_leave_them_no_time(measured):
     for budget in ({"steps": 1000}, {"steps": None, "seconds": 300.0}):
-        assert may_act(run_for("auto", **budget), DATA)
+        assert order_of(run_for("auto", **budget), DATA) is None
     for budget in ({"steps": 999}, {"steps": None, "seconds": 299.0}):
-        assert not may_act(run_for("auto", **budget), DATA)
+        assert order_of(run_for("auto", **budget), DATA) == 1
     calls = measured(j_diff(1.0))
     assert fit(run_for("auto", steps=300), DATA).order == 1
     assert not calls, "and cost nothing then"
@@ -73,8 +74,17 @@ def test_three_columns_and_few_validation_rows_are_those_of_order_1(measured):
     calls = measured(j_diff(1.0))
     wide = from_rows("rows", np.hstack([ROWS, ROWS[:, :1] ** 2]), ("a", "b", "c"), 0, 0.1)
     few = from_rows("rows", ROWS[:900], ("a", "b"), 0, 0.1)
-    assert [may_act(run_for("auto"), data) for data in (DATA, wide, few)] == [True, False, False]
+    assert [order_of(run_for("auto"), data) for data in (DATA, wide, few)] == [None, 1, 1]
     assert fit(run_for("auto"), few).order == 1
+    assert not calls
+
+
+def test_in_one_column_they_act_unless_it_is_given_another(measured):
+    calls = measured(j_diff(-1.0))
+    column = from_rows("rows", ROWS[:, :1], ("a",), 0, 0.1)
+    assert order_of(run_for("auto"), column) == 3
+    assert order_of(run_for("auto"), condition_on(DATA, ["b"])) is None
+    assert order_of(run_for("auto", steps=999), column) == 1
     assert not calls
 
 

@@ -42,6 +42,7 @@ from scoreode.theory import Estimate, integrals
 from scoreode.train.trainer import fit
 
 LAMBDAS = ("lambda1", "lambda1_trace", "lambda2")
+DIVERGENCES = ("quadrature", "fisher")
 
 
 def run_of(args: argparse.Namespace, data: Dataset) -> Run:
@@ -131,18 +132,16 @@ def pair(file: Path) -> dict[str, Any]:
     known, control = (json.loads(str(f["record"])) for f in (auto, one))
     rows = np.isfinite(auto["nats"]) & np.isfinite(one["nats"])
     gain = Estimate.from_samples(auto["nats"][rows] - one["nats"][rows])
-    return (
-        known
-        | {
-            "nll": float(np.mean(-auto["nats"][rows])),
-            "nll_order_1": float(np.mean(-one["nats"][rows])),
-            "steps_order_1": control["steps"],
-            "gain": float(gain.value),
-            "gain_stderr": float(gain.stderr),
-            "unconverged": int(np.sum(~rows)),
-        }
-        | kl(auto["truth"][rows], {"kl": auto["nats"][rows], "kl_order_1": one["nats"][rows]})
-    )
+    known |= {f"{name}_order_1": control[name] for name in DIVERGENCES if name in control}
+    known |= kl(auto["truth"][rows], {"kl": auto["nats"][rows], "kl_order_1": one["nats"][rows]})
+    return known | {
+        "nll": float(np.mean(-auto["nats"][rows])),
+        "nll_order_1": float(np.mean(-one["nats"][rows])),
+        "steps_order_1": control["steps"],
+        "gain": float(gain.value),
+        "gain_stderr": float(gain.stderr),
+        "unconverged": int(np.sum(~rows)),
+    }
 
 
 def kl(truth: np.ndarray, nats: dict[str, np.ndarray]) -> dict[str, float]:
@@ -173,7 +172,7 @@ def over_seeds(pairs: list[dict[str, Any]]) -> dict[str, Any]:
     if "kl" in pairs[0]:
         for name in ("kl", "kl_order_1", "kl_stderr", "kl_order_1_stderr"):
             found[name] = float(np.mean([p[name] for p in pairs]))
-    for name in ("quadrature", "quadrature_order_1", "fisher", "fisher_order_1"):
+    for name in (f"{name}{order}" for name in DIVERGENCES for order in ("", "_order_1")):
         if name in pairs[0]:
             found[name] = float(np.mean([p[name] for p in pairs]))
     if problem in TOYS and "kl" not in found:

@@ -132,8 +132,10 @@ def _order(fitted: Fitted) -> str:
     value, stderr = fitted.j_diff.value, fitted.j_diff.stderr
     if value > _SIGNIFICANT * stderr:
         means = "orders 2 and 3 can still lower the NLL"
-    else:
+    elif value < -_SIGNIFICANT * stderr:
         means = "more of order 1 helps, orders 2 and 3 do not"
+    else:
+        means = "nothing that orders 2 and 3 can still lower is seen"
     return f"{acted}, J_Diff {value:+.2g} ± {stderr:.1g} nats: {means}"
 
 

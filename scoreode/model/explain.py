@@ -129,13 +129,12 @@ def _order(fitted: Fitted) -> str:
     acted = "order 1" if fitted.order == 1 else f"orders 1 to {fitted.order}"
     if fitted.j_diff is None:
         return acted
+    means = {
+        1: "orders 2 and 3 can still lower the NLL",
+        0: "nothing that orders 2 and 3 can still lower is seen",
+        -1: "more of order 1 helps, orders 2 and 3 do not",
+    }[fitted.j_diff.sign]
     value, stderr = fitted.j_diff.value, fitted.j_diff.stderr
-    if value > _SIGNIFICANT * stderr:
-        means = "orders 2 and 3 can still lower the NLL"
-    elif value < -_SIGNIFICANT * stderr:
-        means = "more of order 1 helps, orders 2 and 3 do not"
-    else:
-        means = "nothing that orders 2 and 3 can still lower is seen"
     return f"{acted}, J_Diff {value:+.2g} ± {stderr:.1g} nats: {means}"
 
 

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
+_SIGNIFICANT = 2.0  # standard errors
 NAMES = ("exact_nll", "sde_bound", "j_diff", "j_diff_stderr", "j_diff_rows")
 
 
@@ -54,6 +55,12 @@ class JDiff(NamedTuple):
         # With equal weights the usual n − 1.
         spread = np.sum(w**2 * (nlls.j_diff[converged] - value) ** 2) / (1 - np.sum(w**2))
         return cls(nll, bound, value, float(np.sqrt(spread)), int(converged.sum()))
+
+    @property
+    def sign(self) -> int:
+        """1 where J_Diff is above 0 by two standard errors, −1 where it is below, 0 between."""
+        away = abs(self.value) > _SIGNIFICANT * self.stderr
+        return int(np.sign(self.value)) if away else 0
 
     @property
     def summary(self) -> dict[str, float]:

@@ -17,7 +17,7 @@ import jax
 import jax.random as jr
 import numpy as np
 
-from scoreode._typing import Loss
+from scoreode._typing import Loss, Sampler
 from scoreode.data import Dataset, Description
 from scoreode.errors import InputError
 from scoreode.model import categories
@@ -28,7 +28,7 @@ from scoreode.model.explain import examine
 from scoreode.model.fitted import Fitted
 from scoreode.model.standardise import Chain
 from scoreode.score import ScoreModel
-from scoreode.train import Report, RunFolder, TrainState, devices, train
+from scoreode.train import Report, RunFolder, TrainState, Windows, devices, train
 from scoreode.train.batches import batches
 from scoreode.train.cycles import Cycle
 from scoreode.train.high_orders import ROWS, begin, order_of, pay
@@ -262,9 +262,8 @@ class Trainer:
 
     def _asked_order(self) -> int | None:
         """The order that a cycle begins with; None until J_Diff decides."""
-        if not self.run.auto_order:
-            return self.run.objective.order
-        return order_of(self.run, self.data)
+        run = self.run
+        return order_of(run, self.data) if run.auto_order else run.objective.order
 
     def _loss(self, order: int) -> Loss:
         objective = self.run.objective
@@ -281,8 +280,9 @@ class Trainer:
 
     def _reports(self) -> Iterator[Report]:
         """Those of one cycle after another, while there is time and they pay."""
+        sampler = self._sampler()
         while True:
-            yield from self._reports_of_cycle()
+            yield from self._reports_of_cycle(sampler)
             (elapsed,) = devices.broadcast([self._elapsed])
             following = self._cycle.following(self.run, self.step, float(elapsed))
             if following is None or self._validation.absent or not self._is_better():
@@ -307,12 +307,12 @@ class Trainer:
         closely = self._cycle.first_step > 0
         return best if self._lost else self._validation.choose(best, last, closely=closely)
 
-    def _reports_of_cycle(self) -> Iterator[Report]:
+    def _reports_of_cycle(self, sampler: Sampler | Windows) -> Iterator[Report]:
         """Those of order 1 until higher ones begin, then those of the order that is decided."""
         if begin(self.run) > 0 and self._order != 1:
             # Compiled apart: a step that could do both takes half as long again.
             self._act(1)
-            yield from self._train(until=begin(self.run))
+            yield from self._train(sampler, until=begin(self.run))
         if self._order is None:
             began = time.perf_counter()
             found = self._validation.j_diff(self._density(self._state.ema), ROWS)
@@ -320,21 +320,24 @@ class Trainer:
             self._order = self.run.objective.order if high else 1
             self._elapsed += time.perf_counter() - began
         self._act(self._order)
-        yield from self._train()
+        yield from self._train(sampler)
 
-    def _train(self, until: float = 1.0) -> Iterator[Report]:
+    def _sampler(self) -> Sampler | Windows:
+        return batches(
+            self.data,
+            self._bijection,
+            dequantise=self.run.dequantise,
+            flip=self.run.flip,
+            window=CHUNK * self.run.batch_size,
+            seed=self.run.seed,
+            smoothing=self.run.smoothing or 0.0,
+            n_reference=self._n_reference(),
+        )
+
+    def _train(self, sampler: Sampler | Windows, until: float = 1.0) -> Iterator[Report]:
         return train(
             self._state,
-            batches(
-                self.data,
-                self._bijection,
-                dequantise=self.run.dequantise,
-                flip=self.run.flip,
-                window=CHUNK * self.run.batch_size,
-                seed=self.run.seed,
-                smoothing=self.run.smoothing or 0.0,
-                n_reference=self._n_reference(),
-            ),
+            sampler,
             self._optimiser,
             self._cycle.budget(self.run),
             jr.key(self.run.seed),

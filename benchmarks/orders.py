@@ -93,7 +93,7 @@ def order_1(args: argparse.Namespace, data: Dataset) -> Run:
         seed=args.seed,
         validations=1,
     )
-    return replace(run, flip=args.flip)
+    return replace(run, flip=args.flip, batch_size=args.batch or run.batch_size)
 
 
 def branch(run: Run, args: argparse.Namespace, name: str) -> Run:
@@ -254,6 +254,7 @@ def main() -> None:
     one.add_argument("--network", choices=("unet", "ncsnpp"), default="unet", help="of images")
     one.add_argument("--width", type=int, default=32, help="of images' network")
     one.add_argument("--flip", action="store_true")
+    one.add_argument("--batch", type=int, help="examples a step; by default as many as in fits")
     one.add_argument("--points", default="3000", help="of order 1, one after another")
     one.add_argument("--steps", default="1000", help="from each point on; or seconds of order 3")
     one.add_argument("--lambda1", type=float, default=0.2)

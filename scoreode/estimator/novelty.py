@@ -68,16 +68,18 @@ class Novelty:
         docs/anomalies.md).
 
         **Arguments:** `reference`, the rows x_j, best those of training. By default they are those
-        that the model keeps, of fewer than 5000 rows and up to 32 columns. Where it keeps none, of
-        images, and of rows with categories or conditions, the score is −log p.
+        that the model keeps, at most 5000. Of images, and of rows with categories, conditions or
+        gaps, it keeps none, and the score is −log p.
 
-        **Raises:** `InputError` for a reference for rows with categories or conditions.
+        **Raises:** `InputError` for a reference for rows with categories, conditions or gaps.
 
         **Cost:** the distances to the reference, or `score_samples`.
         """
         rows, c = self._rows(X, C)
         if reference is None:
             return self.fitted_.anomaly_score(rows, c)
-        if c is not None:
-            raise InputError("reference: rows with categories or conditions have −log p for score")
-        return self.fitted_.anomaly_score(rows, None, self._rows(reference, None)[0])
+        known = self._rows(reference, None)[0]
+        if c is not None or np.isnan(rows).any() or np.isnan(known).any():
+            why = "rows with categories, conditions or gaps have −log p for score; leave it out"
+            raise InputError(f"reference: {why}")
+        return self.fitted_.anomaly_score(rows, None, known)

@@ -31,15 +31,15 @@ class NoisyDensity:
     std: Float[np.ndarray, " d"]
 
     @classmethod
-    def of(cls, rows: Rows) -> Self:
-        """With noise of 0.3 standard deviations of every column.
+    def of(cls, rows: Rows, most: int | None = None) -> Self:
+        """With noise of 0.3 standard deviations of every column; of at most so many of the rows.
 
         **Raises:** `InputError` for a column that does not vary.
         """
         std = rows.std(0)
         if not np.all(std > 0):
             raise InputError("reference: a column has one value only; give the rows of training")
-        return cls(rows, NOISE * std)
+        return cls(rows[:most], NOISE * std)
 
     def nats(self, x: Rows) -> Float[np.ndarray, " n"]:
         """The log-density of every row in nats, in the units of x."""

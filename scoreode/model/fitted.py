@@ -69,6 +69,8 @@ class Fitted:
     """P of the categories, if there are some."""
     findings: Findings | None = None
     """What validation rows tell; None of a run without a folder."""
+    kept: NoisyDensity | None = None
+    """The training rows that `anomaly_score` compares with; see `train.kept`."""
 
     @property
     def whole(self) -> Density | Stack:
@@ -320,26 +322,17 @@ class Fitted:
         x, c = self.draw(_TYPICAL_ROWS)
         return float(np.mean(self.log_likelihood(x, c=c).nats))
 
-    @cached_property
-    def training_rows(self) -> np.ndarray | None:
-        """The rows of which the stack's kernels are made, (m, d); None where there are none, and of
-        tables with categories, which kernels do not keep."""
-        kernels = None if self.stack is None else self.stack.kernels
-        if kernels is None or self.data.conditions:
-            return None
-        return np.asarray(kernels.bijection.inverse(kernels.means))
-
     def anomaly_score(
         self, x: np.ndarray, c: np.ndarray | None = None, reference: np.ndarray | None = None
     ) -> np.ndarray:
         """How unlike the training rows every row is, in nats; see `model.anomaly`.
 
-        It is −log p where there is no `reference` and the model keeps no `training_rows`.
+        It is −log p where there is no `reference` and the model keeps no rows.
         """
-        rows = self.training_rows if reference is None else reference
-        if rows is None:
+        density = self.kept if reference is None else NoisyDensity.of(reference)
+        if density is None:
             return -np.asarray(self.log_likelihood(x, c=c).nats)
-        return -NoisyDensity.of(rows).nats(x)
+        return -density.nats(x)
 
     def bits_per_dim(self, nats: Nats) -> Nats | None:
         """Bits/dim from log-masses in nats or their mean; None for data without a declared grid."""

@@ -87,12 +87,6 @@ class Stack(eqx.Module):
         return {"diffusion": float(np.sum(self.weights[:k]))} | others
 
     @property
-    def kernels(self) -> SimpleDensity | None:
-        """The part that has a kernel on every training row; None of many rows."""
-        names = [field.name for field in fields(Parts)][1:]
-        return dict(zip(names, self.others, strict=False)).get("kernels")
-
-    @property
     def text(self) -> str:
         """The weights for a reader."""
         return ", ".join(f"{name} {share:.2g}" for name, share in self.shares.items())

@@ -1,12 +1,15 @@
 """The sampler of a run's training batches, from its data: see `samplers` for its parts."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from scoreode._typing import Batch, Pairs, RowSampler, Sampler
 from scoreode.data import Dataset, Stored, keep_inside
+from scoreode.errors import InputError
 from scoreode.flow import uniform_noise
+from scoreode.model.config import Run
 from scoreode.model.dequantised import AbstractTrainingNoise, UniformNoise
 from scoreode.model.standardise import Chain
 from scoreode.train import Rows, Windows
@@ -18,6 +21,16 @@ from scoreode.train.samplers import (
     WithReference,
     WithRoles,
 )
+
+
+def check_batch(run: Run) -> None:
+    """Raises `InputError` unless every device has an equal part of every micro-batch."""
+    parts = run.micro_batches * jax.device_count()
+    if run.batch_size % parts:
+        raise InputError(
+            f"batch_size {run.batch_size}: not a multiple of {parts}, into which"
+            f" {run.micro_batches} micro-batches on {jax.device_count()} devices divide it"
+        )
 
 
 def batches(

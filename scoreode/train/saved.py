@@ -9,6 +9,7 @@ import jax
 
 from scoreode.data import Description
 from scoreode.errors import InputError
+from scoreode.model.anomaly import NoisyDensity
 from scoreode.model.build import blank_density
 from scoreode.model.categories import Law
 from scoreode.model.comparison import Findings
@@ -61,6 +62,7 @@ def _by_another(config: dict[str, Any]) -> str:
 
 
 LAW = "categories.safetensors"
+KEPT = "rows.safetensors"
 MODEL_FILES = ("config.json", "model.safetensors", "summary.json")
 
 
@@ -88,16 +90,40 @@ def read_law(folder: RunFolder, names: Sequence[str]) -> Law | None:
     return law
 
 
-def model_files(data: Description) -> tuple[str, ...]:
+def write_kept(folder: RunFolder, kept: NoisyDensity | None) -> None:
+    """rows.safetensors, if the model keeps rows."""
+    if kept is not None:
+        write_arrays(folder.path / KEPT, vars(kept))
+
+
+def read_kept(folder: RunFolder, d: int) -> NoisyDensity | None:
+    """What `write_kept` wrote; None where there is no such file.
+
+    **Raises:** `InputError` if it is damaged, or holds rows of other columns.
+    """
+    file = folder.path / KEPT
+    if not file.exists():
+        return None
+    arrays = read_arrays(file)
+    shapes = {name: array.shape[-1:] for name, array in arrays.items()}
+    if shapes != {"rows": (d,), "std": (d,)}:
+        raise InputError(f"{file}: does not fit its configuration; restore a copy, or delete it")
+    return NoisyDensity(**arrays)
+
+
+def model_files(fitted: Fitted) -> tuple[str, ...]:
     """The files of a run that its model consists of."""
-    return (*MODEL_FILES, LAW) if data.with_mass else MODEL_FILES
+    more = {LAW: fitted.data.with_mass, KEPT: fitted.kept is not None}
+    return *MODEL_FILES, *(name for name, there in more.items() if there)
 
 
 def save(folder: RunFolder, fitted: Fitted) -> None:
-    """config.json, model.safetensors and summary.json of a trained density."""
+    """config.json, model.safetensors and summary.json of a trained density, and what else it has:
+    the law of its categories, and rows."""
     write_config(folder, fitted.run, fitted.data)
     save_arrays(folder.path / "model.safetensors", fitted.whole)
     write_law(folder, fitted.law)
+    write_kept(folder, fitted.kept)
     folder.write_summary(fitted.summary)
 
 
@@ -119,7 +145,8 @@ def load(path: Path) -> Fitted:
     found = _recoveries(summary), order, JDiff.from_summary(summary), stack
     law = read_law(folder, data.with_mass)
     findings = Findings.from_json(summary.get("findings"))
-    return Fitted(run, density, data, steps, seconds, nats, *found, law, findings)
+    known = law, findings, read_kept(folder, d)
+    return Fitted(run, density, data, steps, seconds, nats, *found, *known)
 
 
 def at_checkpoint(path: Path) -> Fitted:

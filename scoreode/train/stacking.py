@@ -59,7 +59,7 @@ def with_stack(
     alone = replace(run, steps=steps, seconds=None, cycle=None, parts=None)
     trained = (train(replace(alone, seed=run.seed + k), parts[k]) for k in range(1, len(parts)))
     densities = (density, *trained)
-    whole = _all_rows(data) if len(parts) > 1 else data
+    whole = all_rows(data) if len(parts) > 1 else data
     others = _fit_others(whole, density)
     nats, weights = [], []
     for part, one in zip(parts, densities, strict=True):
@@ -99,7 +99,7 @@ def _fit_others(
 
 def _other_parts(data: Dataset) -> list[Dataset]:
     """Training and validation rows divided anew, so that every training row is held out once."""
-    whole, n = _all_rows(data), len(data.train)
+    whole, n = all_rows(data), len(data.train)
     order = np.random.default_rng(0).permutation(n)
     parts = [_hold_out(whole, rows) for rows in np.array_split(order, PARTS - 1)]
     return [part for part in parts if _varies(part)]
@@ -116,7 +116,7 @@ def _varies(part: Dataset) -> bool:
     return bool(np.all(np.nanmax(rows, axis=0) > np.nanmin(rows, axis=0)))
 
 
-def _all_rows(data: Dataset) -> Dataset:
+def all_rows(data: Dataset) -> Dataset:
     """Training rows, then validation rows, to train on."""
     weights, given = data.train_weights, data.conditions
     if weights is not None and data.validation_weights is not None:

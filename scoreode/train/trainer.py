@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Self
 
 import equinox as eqx
-import jax
 import jax.random as jr
 import numpy as np
 
 from scoreode._typing import Loss, Sampler
 from scoreode.data import Dataset, Description
-from scoreode.errors import InputError
 from scoreode.model import categories
 from scoreode.model.build import prepare
 from scoreode.model.config import Parts, Run
@@ -29,9 +27,10 @@ from scoreode.model.fitted import Fitted
 from scoreode.model.standardise import Chain
 from scoreode.score import ScoreModel
 from scoreode.train import Report, RunFolder, TrainState, Windows, devices, train
-from scoreode.train.batches import batches
+from scoreode.train.batches import batches, check_batch
 from scoreode.train.cycles import Cycle
 from scoreode.train.high_orders import ROWS, begin, order_of, pay
+from scoreode.train.kept import keep_rows
 from scoreode.train.loop import CHUNK
 from scoreode.train.observers import Observer, no_observer
 from scoreode.train.saved import (
@@ -131,16 +130,6 @@ def _of_categories(
     if folder is not None:
         save(folder, fitted)
     return fitted
-
-
-def check_batch(run: Run) -> None:
-    """Raises `InputError` unless every device has an equal part of every micro-batch."""
-    parts = run.micro_batches * jax.device_count()
-    if run.batch_size % parts:
-        raise InputError(
-            f"batch_size {run.batch_size}: not a multiple of {parts}, into which"
-            f" {run.micro_batches} micro-batches on {jax.device_count()} devices divide it"
-        )
 
 
 @contextmanager
@@ -393,6 +382,7 @@ class Trainer:
             None if self.folder is None else self._validation.j_diff(chosen),
             stack,
             self._law,
+            kept=keep_rows(self.data),
         )
         if self.folder is not None:
             save(self.folder, fitted)  # first: what follows must not cost a model

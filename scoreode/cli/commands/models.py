@@ -124,7 +124,7 @@ def export(run: Path, out: Path, *, stablehlo: bool, as_json: bool) -> None:
         _compile(fitted, out, as_json=as_json)
         return
     folder = RunFolder.create(out)
-    sizes = {name: folder.copy(run, name) for name in saved.model_files(fitted.data)}
+    sizes = {name: folder.copy(run, name) for name in saved.model_files(fitted)}
     found = {"run": str(out), "bytes": sum(sizes.values())} | fitted.summary
     text = f"{', '.join(sizes)} in {out}: {sum(sizes.values()):,} bytes"
     print(json.dumps(found) if as_json else text)

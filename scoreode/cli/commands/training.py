@@ -19,6 +19,7 @@ from scoreode.model.explain import explain
 from scoreode.model.fitted import Fitted
 from scoreode.progress import note, show
 from scoreode.train import RunFolder, devices, saved, trainer
+from scoreode.train.batches import check_batch
 from scoreode.train.observers import Observer, combine_observers, no_observer, note_recoveries
 from scoreode.train.smoothing import needs_choice
 from scoreode.train.source import place, training_data
@@ -81,7 +82,7 @@ def _run_and_start(
     """The run that the options mean, and the density to start from, if a run was named."""
     shape = len(data.train), len(data.columns), data.image_shape
     run = options.run(*shape, n_conditions=data.n_conditions)
-    trainer.check_batch(run)
+    check_batch(run)
     if options.init_from is None:
         return run, None
     trained = saved.load(options.init_from)

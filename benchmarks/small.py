@@ -2,7 +2,7 @@
 
     pip install -r benchmarks/requirements.txt
     python benchmarks/small.py run --tables iris,wine --splits 0,1 --out FOLDER
-    python benchmarks/small.py summarise FOLDER --json small.json
+    python benchmarks/small.py summarise FOLDER --json small.json --page docs/choosing.md
     python benchmarks/small.py stack --tables heart,law --json stack.json
 
 Twelve tables with 142 to 2100 rows to train on: four of scikit-learn, four of statsmodels, and four
@@ -11,7 +11,7 @@ deviations, and leaves the log-densities of the other 30 % in FOLDER: a Gaussian
 16 Gaussians and a kernel density estimate, the last two by five-fold cross-validation.
 
 `summarise` pairs the fit with the best of the three, by the mean over the same rows in nats, and
-has the worst row of both, and seconds.
+has the worst row of both, and seconds; a page gets the means over splits.
 
 `stack` asks what the stack gains on small tables with categories and gaps: `ScoreODE()` less
 `ScoreODE(stack=False)` on the same rows, in nats.
@@ -28,6 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from gaps import draw, with_gaps
+from page import put
 from sklearn import datasets
 from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import KernelDensity
@@ -218,6 +219,34 @@ def summarise(args: argparse.Namespace) -> None:
         print({k: round(v, 3) if isinstance(v, float) else v for k, v in record.items()})
     if args.json:
         args.json.write_text(json.dumps(records, indent=1) + "\n")
+    if args.page:
+        put(args.page, "small.py", markdown(records))
+
+
+def markdown(records: list[dict[str, Any]]) -> str:
+    """A row for every table, with the standard error over splits, and the least likely rows."""
+    lines = [
+        "| table | rows × columns | best of the three | default | gain | least gain | worst row |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for table in TABLES:
+        splits = [r for r in records if r["table"] == table]
+        if not splits:
+            continue
+        gain = Estimate.from_samples(np.array([r["gain"] for r in splits]))
+        least = min(splits, key=lambda r: r["gain"])
+        others, own = (np.mean([r[k] for r in splits]) for k in ("nats_of_others", "nats"))
+        worst = [min(r[k] for r in splits) for k in ("worst_of_others", "worst")]
+        names = sorted({r["best_of_others"] for r in splits})
+        cells = [
+            f"{table} | {splits[0]['rows']} × {splits[0]['columns']}",
+            f"{others:.2f} ({', '.join(names)}) | {own:.2f}",
+            f"{gain.value:+.2f} ± {gain.stderr:.2f}",
+            f"{least['gain']:+.2f} ± {least['gain_stderr']:.2f}",
+            f"{worst[0]:.0f} → {worst[1]:.0f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |".replace("-", "−"))
+    return "\n".join(lines)
 
 
 def read(file: Path) -> dict[str, Any]:
@@ -252,6 +281,7 @@ def main() -> None:
     two = commands.add_parser("summarise")
     two.add_argument("folder", type=Path)
     two.add_argument("--json", type=Path)
+    two.add_argument("--page", type=Path, help="where the table is put")
     two.set_defaults(call=summarise)
     three = commands.add_parser("stack")
     three.add_argument("--tables", help="by default all with categories or gaps")

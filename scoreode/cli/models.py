@@ -66,7 +66,9 @@ def export(
 ) -> None:
     """Copy the model of a trained run alone, without checkpoints and metrics.
 
-    Every command reads it as it reads a run, and so does `ScoreODE.load`.
+    Every command reads it as it reads a run, and so does `ScoreODE.load`. Of a table of numbers it
+    has rows.safetensors, at most 5000 training rows for anomaly scores; delete the file if others
+    must not have them.
 
     With --stablehlo, log-density, score and samples as compiled functions in place of it, and
     load.py, which calls them with JAX and NumPy alone.

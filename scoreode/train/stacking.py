@@ -10,6 +10,7 @@ each has other rows to learn by heart, and together every row was held out from 
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -29,6 +30,7 @@ from scoreode.train.validation import Validation, how_for, is_absent
 
 VERY_FEW, PARTS = 1000, 5  # rows, of which so many diffusions are trained
 _MOST_COLUMNS = 32  # of a mixture and kernels
+_AT_ONCE = 2  # diffusions
 Train = Callable[[Run, Dataset], Density]
 
 
@@ -57,8 +59,9 @@ def with_stack(
         return run, None
     parts = [data, *_other_parts(data)] if run.parts.diffusions > 1 else [data]
     alone = replace(run, steps=steps, seconds=None, cycle=None, parts=None)
-    trained = (train(replace(alone, seed=run.seed + k), parts[k]) for k in range(1, len(parts)))
-    densities = (density, *trained)
+    runs = [replace(alone, seed=run.seed + k) for k in range(1, len(parts))]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:  # a step on few rows does not fill two cores
+        densities = (density, *pool.map(train, runs, parts[1:]))
     whole = all_rows(data) if len(parts) > 1 else data
     others = _fit_others(whole, density)
     nats, weights = [], []

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import jax
 import numpy as np
 
 from scoreode.data import Dataset
@@ -60,7 +61,9 @@ def with_stack(
     parts = [data, *_other_parts(data)] if run.parts.diffusions > 1 else [data]
     alone = replace(run, steps=steps, seconds=None, cycle=None, parts=None)
     runs = [replace(alone, seed=run.seed + k) for k in range(1, len(parts))]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:  # a step on few rows does not fill two cores
+    # A step on few rows does not fill two cores; several processes have to take steps in one order.
+    at_once = _AT_ONCE if jax.process_count() == 1 else 1
+    with ThreadPoolExecutor(at_once) as pool:
         densities = (density, *pool.map(train, runs, parts[1:]))
     whole = all_rows(data) if len(parts) > 1 else data
     others = _fit_others(whole, density)

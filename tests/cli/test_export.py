@@ -15,7 +15,7 @@ def test_the_model_is_the_run_s(cli, trained, table, rows, tmp_path):
     model = tmp_path / "model"
     found = json.loads(cli("export", trained, "--out", model, "--json").out)
     names = {path.name for path in model.iterdir()}
-    assert names == {"config.json", "model.safetensors", "summary.json"}
+    assert names == {"config.json", "model.safetensors", "rows.safetensors", "summary.json"}
     assert found["bytes"] == sum(path.stat().st_size for path in model.iterdir())
     for name in names:
         assert (model / name).read_bytes() == (trained / name).read_bytes()

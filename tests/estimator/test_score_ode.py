@@ -138,6 +138,7 @@ def test_save_and_load(fitted, X, tmp_path):
     assert {file.name for file in path.iterdir()} == {
         "config.json",
         "model.safetensors",
+        "rows.safetensors",
         "summary.json",
     }
     loaded = ScoreODE.load(path)

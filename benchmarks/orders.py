@@ -195,6 +195,9 @@ def read(file: Path) -> list[dict[str, Any]]:
         there = f"{over}/{kind}" in arrays
         return mean(arrays[f"{over}/{kind}"] - arrays[f"{name}/{kind}"]) if there else None
 
+    def at_equal_time(name: str, kind: str = "ode") -> list[float] | None:
+        return gain(LONGER, name, kind) if name == "order 3" else None
+
     return [
         {
             "problem": known["setting"]["problem"],
@@ -203,8 +206,9 @@ def read(file: Path) -> list[dict[str, Any]]:
             "unit": "bits/dim" if known["bytes"] else "nats",
             "nll": mean(arrays[f"{name}/ode"]),
             "gain": gain(CONTROL, name),
-            "gain_at_equal_time": gain(LONGER, name) if name == "order 3" else None,
+            "gain_at_equal_time": at_equal_time(name),
             "gain_without_noise": gain(CONTROL, name, "clean"),
+            "gain_without_noise_at_equal_time": at_equal_time(name, "clean"),
             "j_diff": mean(arrays[f"{name}/ode"] - arrays[f"{name}/bound"]),
             "j_diff_before": mean(arrays[f"{BEFORE}/ode"] - arrays[f"{BEFORE}/bound"]),
             "unconverged": int(np.sum(~np.isfinite(arrays[f"{name}/ode"]))),

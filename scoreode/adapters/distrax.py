@@ -19,11 +19,8 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from scoreode.adapters.continuous import continuous
 from scoreode.errors import InputError
-from scoreode.model.density import Density
-from scoreode.model.stack import Stack
+from scoreode.model.stack import Whole, diffusion_of
 from scoreode.model.standardise import Support
-
-Law = Density | Stack
 
 
 @jax.tree_util.register_pytree_node_class
@@ -47,12 +44,12 @@ class Distribution:
         )
         self._d = len(fitted.data.columns)
 
-    def tree_flatten(self) -> tuple[tuple[Law], tuple[Law, int]]:
+    def tree_flatten(self) -> tuple[tuple[Whole], tuple[Whole, int]]:
         arrays, static = eqx.partition(self._density, eqx.is_array)
         return (arrays,), (static, self._d)
 
     @classmethod
-    def tree_unflatten(cls, static: tuple[Law, int], arrays: tuple[Law]) -> Self:
+    def tree_unflatten(cls, static: tuple[Whole, int], arrays: tuple[Whole]) -> Self:
         self = object.__new__(cls)
         self._density, self._d = eqx.combine(arrays[0], static[0]), static[1]
         return self
@@ -60,8 +57,7 @@ class Distribution:
     @property
     def support(self) -> tuple[Support, ...]:
         """The bijection from the declared support onto ℝᵈ, where there is one."""
-        law = self._density
-        return (law.densities[0] if isinstance(law, Stack) else law).bijection.support
+        return diffusion_of(self._density).bijection.support
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -25,16 +25,14 @@ from scoreode.adapters import loader
 from scoreode.adapters.continuous import check_numbers, continuous
 from scoreode.errors import InputError
 from scoreode.flow import GridLikelihood
-from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted
-from scoreode.model.stack import Stack
+from scoreode.model.stack import Whole
 from scoreode.train import RunFolder, write_json
 from scoreode.train.checkpoint import write_whole
 from scoreode.train.folder import versions
 
 PLATFORMS = "cpu", "cuda", "tpu"
 _CHECKED = 16  # draws whose log-densities are compared with the native ones
-Law = Density | Stack
 Row = Float[Array, " d"]
 Condition = Float[Array, " k"]
 _Takes = tuple[str, tuple[int, ...], str]
@@ -122,16 +120,16 @@ def _error(fitted: Fitted, log_density: jax_export.Exported) -> dict[str, Any]:
     return {"rows": _CHECKED, "largest_difference_in_nats": largest}
 
 
-def _log_density(law: Law, x: Row, *c: Condition) -> Scalar:
+def _log_density(law: Whole, x: Row, *c: Condition) -> Scalar:
     return law.log_density(x, *c, how=GridLikelihood(recompute=True), dtype=jnp.float32)
 
 
-def _score(law: Law, x: Row, *c: Condition) -> Row:
+def _score(law: Whole, x: Row, *c: Condition) -> Row:
     return jax.grad(partial(_log_density, law))(x, *c)
 
 
 def _sample(
-    d: int, law: Law, seed: UInt32[Array, ""], number: UInt32[Array, ""], *c: Condition
+    d: int, law: Whole, seed: UInt32[Array, ""], number: UInt32[Array, ""], *c: Condition
 ) -> Row:
     # As the native draws: the i-th of a seed does not depend on how many there are.
     return law.draw(jr.fold_in(jr.key(seed), number), d, *c, dtype=jnp.float32)

@@ -27,12 +27,10 @@ from scoreode._typing import Scalar
 from scoreode.adapters.continuous import check_numbers, continuous
 from scoreode.errors import InputError
 from scoreode.flow import GridLikelihood, map_batches, rows_at_once, tangents
-from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted
-from scoreode.model.stack import Stack
+from scoreode.model.stack import Whole, diffusion_of
 
 Tensor = Any
-Law = Density | Stack
 Row = Float[Array, " d"]
 Given = Float[Array, " k"] | None
 Pair = tuple[Row, Given]
@@ -158,7 +156,7 @@ class _LogProb(torch.autograd.Function):
     """log p of rows x and c."""
 
     @staticmethod
-    def forward(ctx: Any, law: Law, x: Tensor, c: Tensor) -> Tensor:
+    def forward(ctx: Any, law: Whole, x: Tensor, c: Tensor) -> Tensor:
         nats, gradient = _map(_with_gradient, (law,), x, c)
         ctx.law = law
         ctx.save_for_backward(x, c, *gradient)
@@ -176,7 +174,7 @@ class _Gradient(torch.autograd.Function):
     """∇ log p of rows with respect to x and c."""
 
     @staticmethod
-    def forward(ctx: Any, law: Law, x: Tensor, c: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, law: Whole, x: Tensor, c: Tensor) -> tuple[Tensor, ...]:
         ctx.law = law
         ctx.save_for_backward(x, c)
         return _map(_gradient, (law,), x, c)
@@ -215,10 +213,10 @@ def _draw(fitted: Fitted, seed: int, n: int, c: Tensor = None) -> Tensor:
     return torch.as_tensor(rows, dtype=like.dtype, device=like.device)
 
 
-def _map(function: Callable, shared: tuple[Law, *tuple[Array, ...]], *rows: Tensor) -> Any:
+def _map(function: Callable, shared: tuple[Whole, *tuple[Array, ...]], *rows: Tensor) -> Any:
     """`function(*shared, *row)` of every row, as tensors where the first of the rows is."""
     law, first = shared[0], rows[0]
-    model = (law.densities[0] if isinstance(law, Stack) else law).score_model
+    model = diffusion_of(law).score_model
     d = first.shape[1]
     chunk = rows_at_once(d, tangents(None, GridLikelihood.n_probes, d), model.hidden_size)
     chunk = min(chunk, 2 ** (len(first) - 1).bit_length())  # a single row is not padded
@@ -251,27 +249,27 @@ def _to_torch(array: Array, device: Any) -> Tensor:
     return torch.from_dlpack(whole).to(device)
 
 
-def _log_density(law: Law, x: Row, c: Given, *, recompute: bool = False) -> Scalar:
+def _log_density(law: Whole, x: Row, c: Given, *, recompute: bool = False) -> Scalar:
     wide = None if c is None else c.astype(float)
     how = GridLikelihood(recompute=recompute)
     return law.log_density(x.astype(float), wide, how, x.dtype).astype(x.dtype)
 
 
-def _with_gradient(law: Law, x: Row, c: Given) -> tuple[Scalar, Pair]:
+def _with_gradient(law: Whole, x: Row, c: Given) -> tuple[Scalar, Pair]:
     # Without recomputation, all steps of a batch would be in memory.
     return jax.value_and_grad(lambda pair: _log_density(law, *pair, recompute=True))((x, c))
 
 
-def _gradient(law: Law, x: Row, c: Given) -> Pair:
+def _gradient(law: Whole, x: Row, c: Given) -> Pair:
     return _with_gradient(law, x, c)[1]
 
 
-def _hessian_product(law: Law, x: Row, c: Given, v: Row, w: Given) -> Pair:
+def _hessian_product(law: Whole, x: Row, c: Given, v: Row, w: Given) -> Pair:
     return jax.jvp(lambda *pair: _gradient(law, *pair), (x, c), (v, w))[1]
 
 
 def _draw_pullback(
-    law: Law, seed: Int[Array, ""], c: Float[Array, " k"], number: Int[Array, ""], g: Row
+    law: Whole, seed: Int[Array, ""], c: Float[Array, " k"], number: Int[Array, ""], g: Row
 ) -> Float[Array, " k"]:
     """∂x_0/∂c, transposed, times g, of the draw that has this number."""
     key, d = jr.fold_in(jr.key(seed), number), g.size

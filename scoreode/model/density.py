@@ -203,11 +203,22 @@ class Density(eqx.Module):
 
         **Cost:** 82 evaluations of the score, half of them with tangents.
         """
+        return jnp.asarray(self.traced_likelihood(x, c, how, dtype).nats)
+
+    def traced_likelihood(
+        self,
+        x: Row,
+        c: Condition = None,
+        how: GridLikelihood = GridLikelihood(),
+        dtype: Any = None,
+    ) -> LogLikelihood:
+        """`log_density` with its estimated error and the rest of the record."""
         c = self._traced_conditions(c)
         z, log_det = self.bijection.forward(x, c)
         z = jnp.asarray(z, dtype)
         score, process = self._given(c, z.dtype), self.score_model.process
-        return jnp.asarray(how(score, process, jr.key(0), z).nats + log_det)
+        record = how(score, process, jr.key(0), z)
+        return eqx.tree_at(lambda record: record.nats, record, record.nats + log_det)
 
     def draw(
         self,

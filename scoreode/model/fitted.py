@@ -30,7 +30,7 @@ from scoreode.model.config import Run
 from scoreode.model.density import Density
 from scoreode.model.memory import check_fits
 from scoreode.model.nlls import JDiff, NLLs
-from scoreode.model.stack import Stack
+from scoreode.model.stack import Stack, Whole
 
 _DRAW = 24  # bytes a value: float32, float64, and a copy while parts are joined
 _MOST_COMPLETIONS = 1000  # of a row, over which a density is summed
@@ -73,7 +73,7 @@ class Fitted:
     """The training rows that `anomaly_score` compares with; see `train.kept`."""
 
     @property
-    def whole(self) -> Density | Stack:
+    def whole(self) -> Whole:
         """What is evaluated and drawn from: the stack, or the diffusion where there is none."""
         return self.density if self.stack is None else self.stack
 

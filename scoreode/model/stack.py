@@ -67,8 +67,11 @@ def stacking_weights(
 
 def believed_nats(record: LogLikelihood) -> Float[np.ndarray, " n"]:
     """log p of a diffusion, −∞ where its error is large: far from all rows an ODE ends anywhere."""
-    known = np.isfinite(record.nats) & ~(np.asarray(record.error) > _MOST_ERROR)
-    return np.where(known, record.nats, -np.inf)
+    return np.where(_is_believed(record), record.nats, -np.inf)
+
+
+def _is_believed(record: LogLikelihood) -> Any:
+    return (abs(record.nats) < np.inf) & ~(record.error > _MOST_ERROR)
 
 
 class Stack(eqx.Module):
@@ -198,7 +201,8 @@ class Stack(eqx.Module):
         dtype: Any = None,
     ) -> Scalar:
         """log p(x) of one row in nats, fully traced; see `Density.log_density`."""
-        parts = [density.log_density(x, c, how, dtype) for density in self.densities]
+        records = [density.traced_likelihood(x, c, how, dtype) for density in self.densities]
+        parts = [jnp.where(_is_believed(record), record.nats, -jnp.inf) for record in records]
         parts += [other.log_density(x, c) for other in self.others]
         return jax.nn.logsumexp(jnp.stack(parts) + jnp.log(jnp.asarray(self.weights)))
 
@@ -284,6 +288,15 @@ class Stack(eqx.Module):
         _, r = self._with_shares(x, seed, how, c)
         scores = [density.score(x, 0.0, c, seed, how) for density in self.densities]
         return r, [*scores, *(other.score(x, c) for other in self.others)]
+
+
+Whole = Density | Stack
+"""What is evaluated and drawn from."""
+
+
+def diffusion_of(whole: Whole) -> Density:
+    """The diffusion, of a stack the first."""
+    return whole.densities[0] if isinstance(whole, Stack) else whole
 
 
 def _mean(shares: Float[np.ndarray, "n parts"], parts: Sequence[Rows]) -> Rows:

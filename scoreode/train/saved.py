@@ -17,7 +17,7 @@ from scoreode.model.config import Run, from_json, to_json
 from scoreode.model.density import Density
 from scoreode.model.fitted import Fitted
 from scoreode.model.nlls import JDiff
-from scoreode.model.stack import Stack, blank_stack
+from scoreode.model.stack import Stack, blank_stack, diffusion_of
 from scoreode.train import (
     Optimiser,
     RunFolder,
@@ -136,7 +136,7 @@ def load(path: Path) -> Fitted:
     if run.parts is not None:
         whole = blank_stack(whole, run.parts, d, data.n_indicators)
     whole = load_arrays(path / "model.safetensors", whole)
-    density, stack = (whole.densities[0], whole) if isinstance(whole, Stack) else (whole, None)
+    density, stack = diffusion_of(whole), whole if isinstance(whole, Stack) else None
     summary = folder.read("summary.json")
     steps, seconds, nats = (summary.get(name) for name in ("steps", "seconds", "validation_nats"))
     if steps is None or seconds is None:

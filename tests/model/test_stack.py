@@ -127,6 +127,22 @@ def test_a_diffusion_that_is_lost_has_no_share(stack, monkeypatch):
     np.testing.assert_allclose(found, [logsumexp(others), whole[1]], rtol=1e-12)
 
 
+def wild(y, log_snr):
+    """That of N(0, I) near the middle; beyond, one that no grid follows."""
+    return jnp.where(jnp.abs(y) < 6, linear(y, log_snr), 1e3 * jnp.sin(1e3 * y))
+
+
+def test_traced_densities_believe_no_diffusion_that_is_lost():
+    lost = Density(UNITS, ScoreModel(VE(0.01, 10.0), Score(), wild))
+    tail = SimpleDensity(UNITS, np.zeros(1), np.zeros((1, 2)), np.eye(2)[None], np.array(2.0))
+    stack = Stack((lost,), (tail,), np.array([0.6, 0.4]))
+    x = np.array([[0.5, -1.0], [40.0, 300.0]])
+    assert (lost.log_likelihood(x).error > 1).tolist() == [False, True]
+    traced, gradient = jax.vmap(jax.value_and_grad(stack.log_density))(jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(traced, stack.log_likelihood(x).nats, atol=2e-3)
+    np.testing.assert_allclose(gradient, stack.score(x), atol=2e-3)
+
+
 def test_derivatives_are_those_of_the_density(stack):
     v = RNG.normal(size=X.shape)
 

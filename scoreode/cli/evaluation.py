@@ -118,7 +118,7 @@ def verify(
         str | None, Positional, arg(metavar="DATA", help_behavior_hint="(default: the run's own)")
     ] = None,
     /,
-    n: Annotated[int, arg(aliases=("-n",))] = 512,
+    n: Annotated[int | None, arg(aliases=("-n",)), default("512, or 16 images")] = None,
     data_dir: DataDir = None,
     seed: int = 0,
     config: Config = None,

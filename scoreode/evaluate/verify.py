@@ -12,7 +12,7 @@ import numpy as np
 
 from scoreode.errors import InputError
 from scoreode.evaluate.truth import is_known, oracle_of
-from scoreode.flow import Given, map_rows
+from scoreode.flow import Given, map_rows, rows_at_once
 from scoreode.model.fitted import Fitted
 from scoreode.model.nlls import NLLs
 from scoreode.objective import DenoisingScoreMatching
@@ -23,6 +23,7 @@ from scoreode.theory.consistency import consistency, round_trip
 _TIMES = 5  # times at which errors are listed, equally spaced in log-SNR
 _DRAWS_A_ROW = 16  # draws from the known truth per held-out row, for Theorem 1
 _ROUNDING = 1e-3  # error of float32 and the solver, relative to the bound
+_PROBES = 16  # of the objectives, for every row
 _PATHS = 64  # paths of the data ODE, for Theorem 2
 
 
@@ -33,8 +34,8 @@ def checks(
 
     **Arguments:** `rows`, held-out data in their own units; `c`, their conditions.
 
-    **Cost:** about `_TIMES` solves per row; with a known truth 16 more, and 128 without third
-    derivatives.
+    **Cost:** about `_TIMES` solves per row, see `consistency`; with a known truth 16 more, and 128
+    without third derivatives.
     """
     if not fitted.data.columns:
         raise InputError(f"{fitted.data.name}: has categories only; the theory is about numbers")
@@ -97,11 +98,12 @@ def _objectives(
 ) -> dict[str, Any]:
     """J1 / d, J2 / d², J2,tr / d², J3 / d³ on held-out rows, uniform in log-SNR."""
     model, d = fitted.density.score_model, z.shape[1]
-    objective = DenoisingScoreMatching(model.process, 3, n_probes=16)
+    objective = DenoisingScoreMatching(model.process, 3, n_probes=_PROBES)
     key_t, key_eps, key_v = jr.split(key, 3)
     t, _ = LikelihoodWeighting().sample(model.process, key_t, len(z))
     eps, keys = np.asarray(jr.normal(key_eps, z.shape)), jr.split(key_v, len(z))
-    terms = map_rows(Given(_terms), (model, objective), (z, eps, np.asarray(t), keys, c))
+    rows, chunk = (z, eps, np.asarray(t), keys, c), rows_at_once(d, _PROBES, model.hidden_size)
+    terms = map_rows(Given(_terms), (model, objective), rows, chunk)
     powers = {"first": 1, "second": 2, "second_trace": 2, "third": 3}
     return {k: Estimate.from_samples(getattr(terms, k) / float(d) ** p) for k, p in powers.items()}
 

@@ -67,30 +67,42 @@ class Likelihood(eqx.Module):
         **Cost:** `nfe` evaluations of the score, each with d (exact) or `n_probes` tangents.
         """
         t_0, T = process.t_min, process.t_max
-        x_T, change, probes, nfe, converged = self._solve(score, process, key, x_0, t_0, T)
+        drawn = draw_probes(self.probe, self.n_probes, key, x_0)
+        x_T, change, nfe, converged = self._solve(score, process, drawn, x_0, t_0, T)
         estimates = process.prior_log_density(x_T) + change
-        return likelihood_record(estimates, probes, nfe, converged, x_T)
+        return likelihood_record(estimates, drawn[1], nfe, converged, x_T)
 
     def sample(
-        self, score: ScoreFunction, process: AbstractProcess, key: PRNGKeyArray, x_T: Example
+        self,
+        score: ScoreFunction,
+        process: AbstractProcess,
+        key: PRNGKeyArray,
+        x_T: Example,
+        like: Example | None = None,
     ) -> tuple[Example, LogLikelihood]:
-        """The x_0 to which the ODE maps x_T, and log p_0(x_0). **Cost:** that of `__call__`."""
+        """The x_0 to which the ODE maps x_T, and log p_0(x_0).
+
+        **Arguments:** `like`, the example whose probes are used, by default x_T.
+
+        **Cost:** that of `__call__`.
+        """
         T, t_0 = process.t_max, process.t_min
-        x_0, change, probes, nfe, converged = self._solve(score, process, key, x_T, T, t_0)
+        drawn = draw_probes(self.probe, self.n_probes, key, x_T if like is None else like)
+        x_0, change, nfe, converged = self._solve(score, process, drawn, x_T, T, t_0)
         estimates = process.prior_log_density(x_T) - change
-        return x_0, likelihood_record(estimates, probes, nfe, converged, x_T)
+        return x_0, likelihood_record(estimates, drawn[1], nfe, converged, x_T)
 
     def _solve(
         self,
         score: ScoreFunction,
         process: AbstractProcess,
-        key: PRNGKeyArray,
+        drawn: tuple[AbstractProbe, ProbeDraw],
         x: Example,
         start: float,
         end: float,
-    ) -> tuple[Example, Float[Array, " k"], ProbeDraw, Int[Array, ""], Bool[Array, ""]]:
-        """x at `end`, estimates of ∫ ∇·h dt along the path, their probes, `nfe`, `converged`."""
-        probe, probes = draw_probes(self.probe, self.n_probes, key, x)
+    ) -> tuple[Example, Float[Array, " k"], Int[Array, ""], Bool[Array, ""]]:
+        """x at `end`, estimates of ∫ ∇·h dt along the path by these probes, `nfe`, `converged`."""
+        probe, probes = drawn
         channels = 1 if probe.exact else len(probes.vectors)
 
         def field(t: Scalar, y: tuple[Example, Array]) -> tuple[Example, Array]:
@@ -99,7 +111,7 @@ class Likelihood(eqx.Module):
 
         state = x, jnp.zeros(channels, x.dtype)
         (x, change), nfe, converged = self.solver(field, state, start, end)
-        return x, change, probes, nfe, converged
+        return x, change, nfe, converged
 
 
 def tangents(probe: AbstractProbe | None, n: int, d: int) -> int:

@@ -25,10 +25,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.random as jr
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from scoreode._typing import Example, Scalar, ScoreFunction
-from scoreode.calculus import Basis, ProbeDraw, derivatives, divergence
+from scoreode.calculus import AbstractProbe, Basis, ProbeDraw, derivatives, divergence
 from scoreode.flow import Solver, scales, standard_velocity, velocity
 from scoreode.process import AbstractProcess
 
@@ -131,24 +131,37 @@ class AugmentedODE(eqx.Module):
 class LikelihoodGradient(eqx.Module):
     """The model score by reverse-mode differentiation of log p_t(x) through the solver.
 
-    **Cost:** `nfe` evaluations with d tangents, and a reverse sweep over them.
+    **Arguments:** `solver`; `probe` and `n_probes` of the divergence, exact by default. With random
+    probes log p_t and its gradient are unbiased estimates.
+
+    **Cost:** `nfe` evaluations with d tangents, or one a probe, and a reverse sweep over them.
     """
 
     solver: Solver = Solver()
+    probe: AbstractProbe = Basis()
+    n_probes: int = 1
 
     def __call__(
-        self, score: ScoreFunction, process: AbstractProcess, x: Example, t: Scalar
+        self,
+        score: ScoreFunction,
+        process: AbstractProcess,
+        x: Example,
+        t: Scalar,
+        key: PRNGKeyArray | None = None,
     ) -> ModelScore:
-        """log p_t and ∇log p_t at one x, for t in [t_min, T]."""
-        probes = _basis(x)
+        """log p_t and ∇log p_t at one x, for t in [t_min, T]; `key` of random probes."""
+        key = jr.key(0) if key is None else key
+        probes = self.probe.draw(key, self.n_probes, x.size, x.dtype)
+        channels = 1 if self.probe.exact else len(probes.vectors)
 
         def field(t: Scalar, y: tuple[Example, Array]) -> tuple[Example, Array]:
-            return divergence(lambda x: velocity(score, process, x, t), y[0], probes, exact=True)
+            h = lambda x: velocity(score, process, x, t)  # noqa: E731
+            return divergence(h, y[0], probes, self.probe.exact)
 
         def log_density(x: Example) -> tuple[Scalar, tuple]:
-            start = x, jnp.zeros(1, x.dtype)
+            start = x, jnp.zeros(channels, x.dtype)
             (x_T, change), nfe, converged = self.solver(field, start, t, process.t_max)
-            return process.prior_log_density(x_T) + change[0], (nfe, converged, x_T)
+            return process.prior_log_density(x_T) + jnp.mean(change), (nfe, converged, x_T)
 
         (nats, (nfe, converged, x_T)), m = jax.value_and_grad(log_density, has_aux=True)(x)
         return ModelScore(nats, m, None, nfe, converged & jnp.all(jnp.isfinite(m)), x_T)

@@ -4,6 +4,7 @@ import json
 import math
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.random as jr
 import msgpack
@@ -106,6 +107,22 @@ def test_a_converted_model_is_a_run_like_any_other(cli, tmp_path):
     assert result.code == 0, result.err
     samples = np.load(tmp_path / "samples.npy")
     assert samples.size == 2 * 48
+    result = cli("verify", run, tmp_path / "images.npy", "--json")
+    assert result.code == 0, result.err
+    found = json.loads(result.out)
+    assert found["itself"]["unconverged"] == 0
+    assert not any(found["itself"]["asymmetry"])
+    # s = 0, and the density of x_t is N(0, v) with v from the end, where it is the prior's.
+    t = jnp.asarray(found["itself"]["t"])
+    alpha, sigma = (np.asarray(jax.vmap(f)(t)) for f in (process.alpha, process.sigma))
+    v = (alpha * scale / float(process.alpha(ends[0]))) ** 2
+    mean_square = alpha**2 * z + sigma**2
+    draws = 3 * 48
+    expected, error = sigma**2 * mean_square / v**2, np.sqrt(2 / draws)
+    np.testing.assert_allclose(found["itself"]["own_score"], expected, rtol=4 * error)
+    result = cli("report", run, "--data", tmp_path / "images.npy", "--out", tmp_path / "page.html")
+    assert result.code == 0, result.err
+    assert "bits/dim" in (tmp_path / "page.html").read_text()
 
 
 def test_a_hostile_file_is_refused_and_not_executed(cli, tmp_path):

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from catalogue import PROCESSES, mixture, random_model
 from jaxtyping import Array, Float
+from scipy.stats import special_ortho_group
 
-from scoreode.flow import Solver
+from scoreode.flow import Solver, map_rows
 from scoreode.process import VP
+from scoreode.theory import AugmentedODE, Wrong
 from scoreode.theory.consistency import consistency, round_trip
 
 TIGHT = Solver(1e-8, 1e-8)
@@ -68,6 +70,52 @@ def test_own_score_of_a_linear_score_is_that_of_a_normal():
     np.testing.assert_allclose(
         found.own_score.value, sigma2 * np.mean((c - 1 / variance) ** 2 * x_t**2), rtol=1e-6
     )
+
+
+class Turned(eqx.Module):
+    """The score of independent coordinates Rᵀx, each with the score s_1 of one dimension."""
+
+    score: Wrong
+    R: Float[Array, "d d"]
+
+    def __call__(self, x, t):
+        each = jax.vmap(lambda u: self.score(u[None], t)[0])
+        return self.R @ each(self.R.T @ x)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+def test_in_many_dimensions_random_probes_estimate_the_same():
+    """In turned coordinates the Jacobian is full, and m is known from one dimension."""
+    process, d, n, t, key = VP(), 36, 24, 0.6, jr.key(1)
+    one = Wrong.random(mixture(process, 1), process, 0.05, 1, jr.key(0))
+    R = jnp.asarray(special_ortho_group.rvs(d, random_state=0))
+    score, x = Turned(one, R), np.random.default_rng(0).normal(size=(n, d))
+    solver = Solver(1e-5, 1e-5)
+    found = consistency(score, process, x, np.array([t]), key, solver)
+
+    x_t = process.diffuse(jnp.asarray(x), jr.normal(key, x.shape), jnp.asarray(t))
+    u = np.asarray(x_t @ R).reshape(-1, 1)
+    p = map_rows(AugmentedODE(solver), (one, process), (u, np.full(len(u), t)))
+    gap = np.asarray(p.score) - np.asarray(jax.vmap(lambda u: one(u, jnp.asarray(t)))(u))
+    expected = float(process.sigma(jnp.asarray(t))) ** 2 * np.mean(gap**2)
+    assert found.unconverged == 0
+    assert abs(found.own_score.value[0] - expected) < 4 * found.own_score.stderr[0]
+    assert found.own_score.stderr[0] < 0.1 * expected
+    np.testing.assert_allclose(found.asymmetry.value, 0, atol=1e-8)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("x64")
+def test_in_many_dimensions_probes_estimate_the_asymmetry():
+    A = np.random.default_rng(0).normal(size=(40, 40))
+    score = jax.tree_util.Partial(lambda A, x, _: -A @ x / 40, jnp.asarray(A))
+    x = np.random.default_rng(1).normal(size=(16, 40))
+    found = consistency(score, VP(), x, np.array([0.5]), jr.key(1))
+    expected = np.linalg.norm(A - A.T) / np.linalg.norm(A)
+    # 16 of 64 orthogonal probes leave a ratio of norms within a tenth.
+    assert abs(found.asymmetry.value[0] - expected) < 0.1 * expected
+    assert found.asymmetry.stderr[0] < 0.03 * expected
 
 
 @pytest.mark.slow

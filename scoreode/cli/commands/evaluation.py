@@ -219,16 +219,22 @@ def compare(
 
 
 def verify(
-    run: Path, source: str | None, *, as_json: bool, n: int, seed: int, data_dir: Path | None = None
+    run: Path,
+    source: str | None,
+    *,
+    as_json: bool,
+    n: int | None,
+    seed: int,
+    data_dir: Path | None = None,
 ) -> None:
     """Measures what the theory says of a run, on held-out rows of its data or of another file."""
     from scoreode.evaluate.held_out import Options, Sources
     from scoreode.evaluate.verify import checks, plain, readable
 
-    check_positive(n=n)
+    _check_counts(n=n)
     check_seed(seed)
     fitted = saved.load(run)
-    options = Options(source, n, seed=seed, data_dir=data_dir)
+    options = Options(source, n, seed=seed, data_dir=data_dir, unasked=(512, 16))
     x, c = Sources(options).of(fitted, shown=0).apart(fitted)
     found = checks(fitted, x, seed, c)
     print(json.dumps(found, default=plain) if as_json else readable(found))

@@ -57,9 +57,9 @@ class Scorer:
 
     It is a callable that holds only a path. A process reads the model when it first has rows, and
     once. Rows are evaluated in batches of one shape, so there is one compilation for parts of any
-    size. The value of a row is the same in any part, bit for bit, on machines of one kind. Noise
-    within the cells of discrete columns depends on the values of the row, so equal rows have equal
-    noise, or on its `number`.
+    size. The same part has the same values, bit for bit, on machines of one kind; in another part a
+    row has the same value to rounding. Noise within the cells of discrete columns depends on the
+    values of the row, so equal rows have equal noise, or on its `number`.
 
     **Arguments:** `run`, the folder of a finished run, which all workers see; `seed`, `samples`,
     `stderr`, `n_probes` and `tolerance`, as for `scoreode nll`; `number`, the column with the

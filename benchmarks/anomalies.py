@@ -21,28 +21,18 @@ import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from queue import Queue
 from typing import Any
 
 import numpy as np
+from anomaly_detectors import Rows, detectors, smooth
 
 FITS = ("default", "whiten", "scale")  # how columns are standardised
-LEVELS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # σ, in standardised units
-DENSITY_LEVELS = (0.1, 0.2, 0.4, 0.8)
-DRAWS = 8  # of noise a row and level
 _TESTED = 1500  # rows of each kind, at most
 _REFERENCE = 256  # training rows that are ranked, too
-_GRID_STEPS = 16
-NOISE = (0.1, 0.3, 1.0)  # in standard deviations of the columns
-WIDTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5)  # the same, without a fit
-_DRAWN = 4000  # rows
-_NETWORKS = 2  # of a stack, whose scores at noise levels are averaged
-_BOUNDS = 4  # of a row, each over 16 times
-Rows = np.ndarray
 Scores = dict[str, np.ndarray]
 
 
@@ -107,6 +97,8 @@ def scores_of_fit(
     train: Rows, test: Rows, fit: str, seed: int, steps: int
 ) -> tuple[Scores, dict[str, Any]]:
     """Every candidate for a score of one fit, for the rows to rank, and for 256 training rows."""
+    from anomaly_scores import scores_of_stack
+
     from scoreode import ScoreODE
     from scoreode.model.defaults import LEAST_STEPS
 
@@ -119,12 +111,7 @@ def scores_of_fit(
     fitted_in = time.perf_counter() - began
     stack, run = est.fitted_.whole, est.fitted_.run
     some = np.random.default_rng(seed).permutation(len(train))[:_REFERENCE]
-    both = np.concatenate([test, train[some]])
-    found = parts_of_stack(stack, both)
-    usual = np.mean(found["log p"][len(test) :])
-    found |= {"typicality": np.abs(found["log p"] - usual)}
-    found |= from_noise(stack, both)
-    found |= from_draws(stack, train, both)
+    found = scores_of_stack(stack, train, np.concatenate([test, train[some]]), len(test))
     cut = {name: values[: len(test)] for name, values in found.items()}
     cut |= {f"train/{name}": values[len(test) :] for name, values in found.items()}
     record = {
@@ -139,158 +126,7 @@ def scores_of_fit(
     return cut, record
 
 
-def parts_of_stack(stack: Any, x: Rows) -> Scores:
-    """−log p of the stack, of each of its kinds, and of its first diffusion.
-
-    `jacobian` is −log |det ∂T/∂x| of the standardisation z = T(x), whose difference from −log p of
-    the diffusions is −log p(z); `latent` is the squared length of what the ODE makes of a row.
-    """
-    from scipy.special import logsumexp
-
-    from scoreode.flow import Refined
-
-    how = Refined(tolerance=0.05, most_steps=160)
-    records = [density.log_likelihood(x, 0, how) for density in stack.densities]
-    nats = [np.where(np.isfinite(record.nats), record.nats, -np.inf) for record in records]
-    log_dets = [density.standardise(x)[1] for density in stack.densities]
-    others = [other.log_likelihood(x) for other in stack.others]
-    whole = logsumexp(np.stack([*nats, *others], 1) + np.log(stack.weights), axis=1)
-    names = ("tail", "mixture", "kernels")
-    return {
-        "log p": -whole,
-        "diffusions": -mean_density(nats),
-        "first diffusion": -nats[0],
-        "log p(z)": -mean_density([a - b for a, b in zip(nats, log_dets, strict=True)]),
-        "jacobian": -np.mean(log_dets, 0),
-        "latent": np.mean([np.sum(np.asarray(record.latent) ** 2, 1) for record in records], 0),
-        **{name: -other for name, other in zip(names, others, strict=False)},
-    }
-
-
-def mean_density(nats: list[np.ndarray]) -> np.ndarray:
-    """The log of the mean of densities."""
-    from scipy.special import logsumexp
-
-    return np.asarray(logsumexp(np.stack(nats, 1), axis=1) - np.log(len(nats)))
-
-
-def from_noise(stack: Any, x: Rows) -> Scores:
-    """Scores at noise levels σ, means over two diffusions of the stack.
-
-    - `q σ`: −log q_t(z), the density of data plus noise, at the row without noise.
-    - `denoise σ`: E ‖z − E[z_0 | z + σ ε]‖², the error of denoising.
-    - `mean denoise σ`: ‖z − E_ε E[z_0 | z + σ ε]‖², its part that is no noise.
-    - `score σ`: σ² ‖∇ log q_t(z)‖² at the row without noise.
-    - `bound`: the bound on −log p of the SDE.
-    """
-    found: dict[str, list[np.ndarray]] = {}
-    for density in stack.densities[:_NETWORKS]:
-        z = density.standardise(x)[0]
-        for level in DENSITY_LEVELS:
-            found.setdefault(f"q {level}", []).append(log_q(density, z, level))
-        for name, values in errors(density, z).items():
-            found.setdefault(name, []).append(values)
-        bounds = [density.nll_bound(x, draw) for draw in range(_BOUNDS)]
-        found.setdefault("bound", []).append(np.mean(bounds, 0))
-    return {
-        name: -mean_density(all_) if name.startswith("q ") else np.mean(all_, 0)
-        for name, all_ in found.items()
-    }
-
-
-def from_draws(stack: Any, train: Rows, x: Rows) -> Scores:
-    """−log p of rows with noise of some standard deviations of every column, but for a constant.
-
-    It is estimated from draws of the diffusions (`draws h`), or from training rows (`rows h`).
-    """
-    k = len(stack.densities)
-    parts = [one.sample(_DRAWN // k, x.shape[1], seed=i) for i, one in enumerate(stack.densities)]
-    drawn = np.clip(np.concatenate(parts), train.min(0), train.max(0))
-    return {
-        f"{name} {h}": smooth(rows, x, h)
-        for h in NOISE
-        for name, rows in (("draws", drawn), ("rows", train))
-    }
-
-
-def smooth(rows: Rows, x: Rows, h: float) -> np.ndarray:
-    """−log of a kernel estimate whose bandwidth is h standard deviations."""
-    from scipy.spatial.distance import cdist
-    from scipy.special import logsumexp
-
-    std = rows.std(0)
-    return -np.asarray(
-        logsumexp(-cdist(x / std, rows / std, "sqeuclidean") / (2 * h * h), axis=1)
-        - np.log(len(rows))
-    )
-
-
-def log_q(density: Any, z: Rows, level: float) -> np.ndarray:
-    """log q_t of rows: the ODE begins at σ_t."""
-    import equinox as eqx
-    import jax.numpy as jnp
-    import jax.random as jr
-
-    from scoreode.flow import Given, GridLikelihood, map_rows, rows_at_once, tangents
-
-    process, grid = density.score_model.process, GridLikelihood(n_steps=_GRID_STEPS)
-    later = eqx.tree_at(lambda process: process.t_min, process, time_of(process, level))
-    d = z.shape[1]
-    chunk = rows_at_once(d, tangents(grid.probe, grid.n_probes, d))
-    shared = density.score_model, later, jr.key(0)
-    nats = np.asarray(map_rows(Given(grid), shared, (jnp.asarray(z), None), chunk).nats)
-    return np.where(np.isfinite(nats), nats, -np.inf)
-
-
-def time_of(process: Any, level: float) -> Any:
-    import jax.numpy as jnp
-
-    return process.t_of_log_snr(jnp.asarray(-2 * np.log(level), jnp.float32))
-
-
-def errors(density: Any, z: Rows) -> Scores:
-    """What the network makes of rows at every level."""
-    import jax
-    import jax.numpy as jnp
-    import jax.random as jr
-
-    from scoreode.flow import map_rows, rows_at_once
-
-    times = jnp.stack([time_of(density.score_model.process, level) for level in LEVELS])
-    keys = jax.vmap(lambda i: jr.fold_in(jr.key(0), i))(jnp.arange(len(z)))
-    chunk = rows_at_once(z.shape[1], DRAWS)
-    found = map_rows(_errors, (density.score_model, times), (keys, z), chunk)
-    names = ("denoise", "mean denoise", "score")
-    return {
-        f"{name} {level}": np.asarray(values[:, j], np.float64)
-        for name, values in zip(names, found, strict=True)
-        for j, level in enumerate(LEVELS)
-    }
-
-
-def _errors(score: Any, times: Any, key: Any, z: Any) -> Any:
-    """‖z − D‖² over draws, ‖z − mean D‖², ‖σ s‖² of one row at every time, with Tweedie's D."""
-    import jax
-    import jax.numpy as jnp
-    import jax.random as jr
-
-    eps, process = jr.normal(key, (DRAWS, *z.shape), z.dtype), score.process
-
-    def at(t: Any) -> Any:
-        alpha, sigma = process.alpha(t), process.sigma(t)
-
-        def difference(eps: Any) -> Any:
-            x = alpha * z + sigma * eps
-            return z - (x + sigma**2 * score(x, t)) / alpha
-
-        off = jax.vmap(difference)(eps)
-        clean = sigma * score(alpha * z, t)
-        return jnp.mean(jnp.sum(off**2, 1)), jnp.sum(jnp.mean(off, 0) ** 2), jnp.sum(clean**2)
-
-    return jax.vmap(at)(times)
-
-
-# --- Peers -------------------------------------------------------------------------------------
+# --- Other detectors ---------------------------------------------------------------------------
 
 
 def run_peers(args: argparse.Namespace) -> None:
@@ -304,103 +140,11 @@ def run_peers(args: argparse.Namespace) -> None:
         mean, std = train.mean(0), train.std(0)
         train, test = (train - mean) / std, (test - mean) / std
         found, seconds = Scores(), dict[str, float]()
-        for name, score in peers(seed).items():
+        for name, score in detectors(seed).items():
             began = time.perf_counter()
             found[name] = np.asarray(score(train, test), np.float64)
             seconds[name] = time.perf_counter() - began
         write(target, y, found, {"seconds": seconds})
-
-
-def peers(seed: int) -> dict[str, Callable[[Rows, Rows], np.ndarray]]:
-    """Every other detector: a function of training rows and rows to rank, standardised."""
-    from sklearn.covariance import EmpiricalCovariance
-    from sklearn.ensemble import IsolationForest
-    from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
-
-    def isolation_forest(train: Rows, test: Rows) -> np.ndarray:
-        return -IsolationForest(random_state=seed).fit(train).score_samples(test)
-
-    def lof(train: Rows, test: Rows) -> np.ndarray:
-        return -LocalOutlierFactor(novelty=True).fit(train).score_samples(test)
-
-    def distances(train: Rows, test: Rows) -> np.ndarray:
-        near = NearestNeighbors(n_neighbors=min(5, len(train))).fit(train)
-        return near.kneighbors(test)[0]
-
-    return {
-        "isolation forest": isolation_forest,
-        "LOF": lof,
-        "5th neighbour": lambda train, test: distances(train, test)[:, -1],
-        "5 neighbours": lambda train, test: distances(train, test).mean(1),
-        "Gaussian": lambda train, test: EmpiricalCovariance().fit(train).mahalanobis(test),
-        "mixture (BIC)": lambda train, test: mixture(train, seed, held_out=False)(test),
-        "mixture (validation)": lambda train, test: mixture(train, seed, held_out=True)(test),
-        "kernels": kernels,
-        **{f"noise {h}": partial(smooth, h=h) for h in WIDTHS},
-        **pyod(seed),
-    }
-
-
-def mixture(train: Rows, seed: int, held_out: bool) -> Callable[[Rows], np.ndarray]:
-    """−log p of a Gaussian mixture of 1 to 16 components, as many as the criterion says."""
-    from sklearn.mixture import GaussianMixture
-
-    def fit(k: int, rows: Rows) -> Any:
-        return GaussianMixture(k, reg_covar=1e-3, random_state=seed).fit(rows)
-
-    a, b = parts(train)
-    numbers = [k for k in (1, 2, 3, 4, 6, 8, 12, 16) if k == 1 or 5 * k <= len(a)]
-    if held_out:
-        best = fit(max(numbers, key=lambda k: fit(k, a).score(b)), train)
-    else:
-        best = min((fit(k, train) for k in numbers), key=lambda model: model.bic(train))
-    return lambda test: -best.score_samples(test)
-
-
-def parts(train: Rows) -> tuple[Rows, Rows]:
-    """Four fifths of the rows, and the last fifth."""
-    order = np.random.default_rng(0).permutation(len(train))
-    return train[order[len(train) // 5 :]], train[order[: len(train) // 5]]
-
-
-def kernels(train: Rows, test: Rows) -> np.ndarray:
-    """−log p of normal kernels, of the bandwidth that explains a fifth of the rows best."""
-    from scipy.spatial.distance import cdist
-    from scipy.special import logsumexp
-
-    def nats(h: float, squares: np.ndarray, d: int) -> np.ndarray:
-        return np.asarray(logsumexp(-squares / (2 * h * h), axis=1) - d * np.log(h))
-
-    a, b = parts(train)
-    squares, d = cdist(b[:512], a, "sqeuclidean"), train.shape[1]
-    best = max(np.geomspace(0.05, 2, 16).tolist(), key=lambda h: np.mean(nats(h, squares, d)))
-    return -nats(best, cdist(test, train, "sqeuclidean"), d)
-
-
-def pyod(seed: int) -> dict[str, Callable[[Rows, Rows], np.ndarray]]:
-    """Detectors that scikit-learn lacks, as PyOD has them."""
-    from pyod.models.copod import COPOD
-    from pyod.models.ecod import ECOD
-    from pyod.models.hbos import HBOS
-    from pyod.models.inne import INNE
-    from pyod.models.mcd import MCD
-    from pyod.models.ocsvm import OCSVM
-    from pyod.models.pca import PCA
-
-    made: dict[str, Callable[[], Any]] = {
-        "ECOD": ECOD,
-        "COPOD": COPOD,
-        "HBOS": HBOS,
-        "INNE": lambda: INNE(random_state=seed),
-        "MCD": lambda: MCD(random_state=seed),
-        "one-class SVM": OCSVM,
-        "PCA": lambda: PCA(random_state=seed),
-    }
-
-    def score(make: Callable[[], Any]) -> Callable[[Rows, Rows], np.ndarray]:
-        return lambda train, test: make().fit(train).decision_function(test)
-
-    return {name: score(make) for name, make in made.items()}
 
 
 # --- When the score is of no use ---------------------------------------------------------------
@@ -413,7 +157,7 @@ def run_limits(args: argparse.Namespace) -> None:
     found: dict[str, list[tuple[float, float]]] = {}
     for file, seed in work(args):
         train, test, y = split(file, seed, args.rows)
-        forest = peers(seed)["isolation forest"]
+        forest = detectors(seed)["isolation forest"]
         for case, (a, b, odd) in cases(train, test, y, seed).items():
             scores = smooth(a, b, 0.3), forest(a, b)
             pair = tuple(float(roc_auc_score(odd, score)) for score in scores)

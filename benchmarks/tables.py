@@ -31,6 +31,7 @@ import argparse
 import json
 import os
 import platform
+import textwrap
 import time
 import warnings
 from importlib import metadata
@@ -223,7 +224,29 @@ def markdown(records: list[dict[str, Any]]) -> str:
     head = f"| table | {' | '.join(names)} |"
     lines = [head, "|---" * (len(methods) + 1) + "|"]
     rows = ([table, *(cell(table, method) for method in methods)] for table in tables)
-    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+    lines += [f"| {' | '.join(row)} |" for row in rows]
+    return "\n".join([*lines, "", footnote(records, methods)])
+
+
+def footnote(records: list[dict[str, Any]], methods: list[str]) -> str:
+    """Seeds, seconds, cores, steps a second, and versions."""
+
+    def span(values: list[float]) -> str:
+        low, high = (f"{f(values):.0f}" for f in (min, max))
+        return low if low == high else f"{low} to {high}"
+
+    paces = []
+    for method in methods:
+        of = [r["steps"] / r["seconds"] for r in records if r["method"] == method and "steps" in r]
+        paces += [f"{method} {span(of)}"] if of else []
+    seeds = ", ".join(map(str, sorted({r["seed"] for r in records})))
+    seconds, cores = (span([r[key] for r in records]) for key in ("budget", "cores"))
+    versions = {name: version for r in records for name, version in r["versions"].items()}
+    text = (
+        f"*Seeds {seeds}; {seconds} seconds of training on {cores} core. Steps a second:"
+        f" {', '.join(paces)}. {', '.join(f'{name} {v}' for name, v in versions.items())}.*"
+    )
+    return textwrap.fill(text, 100, break_on_hyphens=False)
 
 
 def check(args: argparse.Namespace) -> None:

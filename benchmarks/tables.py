@@ -218,7 +218,7 @@ def markdown(records: list[dict[str, Any]]) -> str:
         # The rows are the same for all seeds, so their error stays; seeds differ in training.
         rows = np.mean([r[f"{key}_se"] for r in of])
         seeds = np.std(values, ddof=1) / len(values) ** 0.5 if len(values) > 1 else 0.0
-        return f"{np.mean(values):{sign}.2f} ± {max(rows, seeds):.2f}".replace("-", "−")
+        return f"{np.mean(values):{sign}.2f} ± {np.hypot(rows, seeds):.2f}".replace("-", "−")
 
     names = (f"{OURS}, NLL" if method == OURS else method for method in methods)
     head = f"| table | {' | '.join(names)} |"

@@ -160,6 +160,33 @@ def test_draws_move_with_the_conditions(given, c):
     assert not Distribution(given, conditions).sample().requires_grad
 
 
+@pytest.mark.slow
+def test_steps_stay_within_a_declared_support():
+    """A sampler moves in unbounded coordinates, whose Jacobian is that of the support."""
+    rng = np.random.default_rng(0)
+    columns = rng.beta(0.5, 2, 200), rng.gamma(0.7, size=200), -rng.gamma(2, size=200)
+    x = np.column_stack([*columns, rng.normal(size=200), rng.uniform(-180, 180, 200)])
+    tiny = {"order": 1, "steps": 20, "network": MLP(width=16, depth=1), "batch_size": 32}
+    bounds = {0: (0, 1), 1: (0, None), 2: (None, 0)}
+    est = ScoreODE(**tiny, bounds=bounds, period={4: 360}).fit(x)
+    p, rows = Distribution(est), tensor(x[:6])
+    np.testing.assert_allclose(p.log_prob(rows), est.score_samples(x[:6]), atol=0.05)
+    outside = tensor(np.tile(x[0], (4, 1)))
+    for row, column, value in ((0, 0, 1.5), (1, 1, -1.0), (2, 2, 1.0), (3, 4, 200.0)):
+        outside[row, column] = value
+    assert not p.support.check(outside).any()
+    assert torch.isinf(Distribution(est, validate_args=False).log_prob(outside[:3])).all()
+    with pytest.raises(ValueError, match="within the support"):
+        p.log_prob(outside)
+    assert p.support.check(p.sample((200,))).all()
+    into = torch.distributions.biject_to(p.support)
+    z = into.inv(rows)
+    assert torch.allclose(into(z), rows)
+    jacobians = torch.stack([torch.autograd.functional.jacobian(into, one) for one in z])
+    assert torch.allclose(into.log_abs_det_jacobian(z, rows), jacobians.slogdet()[1])
+    assert p.support.event_dim == into.domain.event_dim == 1
+
+
 def test_copies_are_the_same(est, X, tmp_path):
     x = tensor(X[:3])
     est.save(tmp_path / "model")

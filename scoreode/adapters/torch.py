@@ -25,6 +25,7 @@ from torch.distributions import constraints
 
 from scoreode._typing import Scalar
 from scoreode.adapters.continuous import check_numbers, continuous
+from scoreode.adapters.torch_support import Inside
 from scoreode.errors import InputError
 from scoreode.flow import GridLikelihood, map_batches, rows_at_once, tangents
 from scoreode.model.fitted import Fitted
@@ -55,7 +56,6 @@ class Distribution(torch.distributions.Distribution):
     """
 
     has_rsample = True
-    support = constraints.real_vector
 
     def __init__(self, model: Any, c: Tensor = None, validate_args: bool | None = None):
         self._fitted = continuous(model)
@@ -63,6 +63,12 @@ class Distribution(torch.distributions.Distribution):
         batch_shape = torch.Size() if self.c is None else self.c.shape[:-1]
         event_shape = torch.Size([len(self._fitted.data.columns)])
         super().__init__(batch_shape, event_shape, validate_args=validate_args)
+
+    @constraints.dependent_property(is_discrete=False, event_dim=1)
+    def support(self) -> Any:
+        """ℝᵈ, or the support that was declared."""
+        declared = diffusion_of(self._fitted.whole).bijection.support
+        return Inside(*declared) if declared else constraints.real_vector
 
     @property
     def arg_constraints(self) -> dict[str, Any]:
@@ -85,7 +91,8 @@ class Distribution(torch.distributions.Distribution):
         In float64 if x or c is in float64, else in float32. It has first and second derivatives
         with respect to x and c.
 
-        **Raises:** `ValueError` for another shape, and, if arguments are validated, for NaN.
+        **Raises:** `ValueError` for another shape, and, if arguments are validated, for NaN and
+        outside the declared support, where log p is −∞.
         """
         if value.shape[-1:] != self.event_shape:
             raise InputError(

@@ -8,7 +8,7 @@ density at t_min, where σ is small but not zero.
 The divergence is exact (the basis as probes, d tangents per evaluation) or Hutchinson's estimate
 with k fixed probes. Fixed probes give k unbiased estimates of the whole integral, whose spread
 gives the reported standard error. The probes' key is folded with the bits of the example, so a
-point has the same value alone, in any batch and in any order.
+point has the same probes alone, in any batch and in any order.
 """
 
 import equinox as eqx

@@ -125,6 +125,7 @@ def _consistency(
         "t": times,
         "asymmetry": np.asarray(checks.asymmetry.value),
         "own_score": np.asarray(checks.own_score.value),
+        "own_score_stderr": np.asarray(checks.own_score.stderr),
         "round_trip_distance": trip.distance,
         "round_trip_nats": trip.log_density,
         "unconverged": checks.unconverged,

@@ -46,7 +46,7 @@ class Consistency(eqx.Module):
     asymmetry: Estimate
     """‖∇s − ∇sᵀ‖_F / ‖∇s‖_F; 0 where ∇s is."""
     own_score: Estimate
-    """‖σ (m − s)‖² / d."""
+    """‖σ (m − s)‖² / d; above 32 dimensions an unbiased estimate, which may be below 0."""
     unconverged: int
 
 

@@ -1,11 +1,11 @@
 """The declared support of a density for PyTorch: which values it has, and how to move inside."""
 
-# Where PyTorch is not installed, the type checker does not know it.
-# pyright: reportMissingImports=false
+# Where PyTorch is not installed, the type checker takes `torch.py` for it.
+# pyright: reportAttributeAccessIssue=false, reportMissingImports=false
 
+import math
 from typing import Any
 
-import numpy as np
 import torch
 from torch.distributions import biject_to, constraints
 from torch.distributions.transforms import Transform
@@ -65,7 +65,7 @@ def _column(low: float, high: float, period: float, start: float) -> Any:
     """PyTorch's constraint of one column."""
     if period > 0:
         return constraints.half_open_interval(start, start + period)
-    match np.isfinite(low), np.isfinite(high):
+    match math.isfinite(low), math.isfinite(high):
         case True, True:
             return constraints.interval(low, high)
         case True, False:

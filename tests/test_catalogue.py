@@ -30,7 +30,7 @@ FAMILIES = {
 }
 
 
-OPTIONAL = {"adapters.torch"}  # PyTorch need not be there
+OPTIONAL = {"adapters.torch", "adapters.torch_support"}  # PyTorch need not be there
 
 
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)

@@ -10,7 +10,7 @@ import pytest
 import scoreode
 
 # What the lock does not have; `make test-torch` has it.
-OPTIONAL = {"scoreode.adapters.torch": "torch"}
+OPTIONAL = {f"scoreode.adapters.{name}": "torch" for name in ("torch", "torch_support")}
 MODULES = sorted(module.name for module in pkgutil.walk_packages(scoreode.__path__, "scoreode."))
 # `python -m scoreode` runs on import, by design.
 IMPORTABLE = [

@@ -102,6 +102,8 @@ class Sources:
     def _own_rows(self, fitted: Fitted) -> _Rows:
         """The test rows of a run's own file, or those that chose its weights."""
         name = fitted.data.name
+        if not name:
+            raise InputError("a converted model has no rows of its own; give DATA, or --data")
         data = training_data(fitted.run, fitted.data, self._options.data_dir)
         chose = "validation rows of {}, which chose the weights"
         parts = {"test": "test rows of {}", "validation": chose}

@@ -107,6 +107,9 @@ def test_a_converted_model_is_a_run_like_any_other(cli, tmp_path):
     assert result.code == 0, result.err
     samples = np.load(tmp_path / "samples.npy")
     assert samples.size == 2 * 48
+    alone = cli("verify", run)
+    assert alone.code == 2
+    assert "no rows of its own" in alone.said
     result = cli("verify", run, tmp_path / "images.npy", "--json")
     assert result.code == 0, result.err
     found = json.loads(result.out)

@@ -28,12 +28,11 @@ from queue import Queue
 from typing import Any
 
 import numpy as np
-from anomaly_detectors import Rows, detectors, smooth
+from anomaly_detectors import Rows, Scores, detectors, smooth
 
 FITS = ("default", "whiten", "scale")  # how columns are standardised
 _TESTED = 1500  # rows of each kind, at most
 _REFERENCE = 256  # training rows that are ranked, too
-Scores = dict[str, np.ndarray]
 
 
 def split(file: Path, seed: int, most: int) -> tuple[Rows, Rows, np.ndarray]:

@@ -17,6 +17,7 @@ from sklearn.neighbors import LocalOutlierFactor, NearestNeighbors
 
 WIDTHS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 1.5)  # of kernels, in standard deviations
 Rows = np.ndarray
+Scores = dict[str, np.ndarray]
 
 
 def detectors(seed: int) -> dict[str, Callable[[Rows, Rows], np.ndarray]]:

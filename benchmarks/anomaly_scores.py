@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 import jax.random as jr
 import numpy as np
-from anomaly_detectors import Rows, smooth
+from anomaly_detectors import Rows, Scores, smooth
 from scipy.special import logsumexp
 
 from scoreode.flow import Given, GridLikelihood, Refined, map_rows, rows_at_once, tangents
 
-Scores = dict[str, np.ndarray]
 LEVELS = (0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2)  # σ, in standardised units
 DENSITY_LEVELS = (0.1, 0.2, 0.4, 0.8)
 DRAWS = 8  # of noise a row and level

@@ -68,7 +68,7 @@ class Likelihood(eqx.Module):
         """
         t_0, T = process.t_min, process.t_max
         drawn = draw_probes(self.probe, self.n_probes, key, x_0)
-        x_T, change, nfe, converged = self._solve(score, process, drawn, x_0, t_0, T)
+        x_T, change, nfe, converged = self.solve(score, process, drawn, x_0, t_0, T)
         estimates = process.prior_log_density(x_T) + change
         return likelihood_record(estimates, drawn[1], nfe, converged, x_T)
 
@@ -88,18 +88,18 @@ class Likelihood(eqx.Module):
         """
         T, t_0 = process.t_max, process.t_min
         drawn = draw_probes(self.probe, self.n_probes, key, x_T if like is None else like)
-        x_0, change, nfe, converged = self._solve(score, process, drawn, x_T, T, t_0)
+        x_0, change, nfe, converged = self.solve(score, process, drawn, x_T, T, t_0)
         estimates = process.prior_log_density(x_T) - change
         return x_0, likelihood_record(estimates, drawn[1], nfe, converged, x_T)
 
-    def _solve(
+    def solve(
         self,
         score: ScoreFunction,
         process: AbstractProcess,
         drawn: tuple[AbstractProbe, ProbeDraw],
         x: Example,
-        start: float,
-        end: float,
+        start: float | Scalar,
+        end: float | Scalar,
     ) -> tuple[Example, Float[Array, " k"], Int[Array, ""], Bool[Array, ""]]:
         """x at `end`, estimates of ∫ ∇·h dt along the path by these probes, `nfe`, `converged`."""
         probe, probes = drawn

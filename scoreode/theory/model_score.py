@@ -28,8 +28,8 @@ import jax.random as jr
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from scoreode._typing import Example, Scalar, ScoreFunction
-from scoreode.calculus import AbstractProbe, Basis, ProbeDraw, derivatives, divergence
-from scoreode.flow import Solver, scales, standard_velocity, velocity
+from scoreode.calculus import AbstractProbe, Basis, ProbeDraw, derivatives
+from scoreode.flow import Likelihood, Solver, scales, standard_velocity
 from scoreode.process import AbstractProcess
 
 
@@ -151,16 +151,11 @@ class LikelihoodGradient(eqx.Module):
     ) -> ModelScore:
         """log p_t and ∇log p_t at one x, for t in [t_min, T]; `key` of random probes."""
         key = jr.key(0) if key is None else key
-        probes = self.probe.draw(key, self.n_probes, x.size, x.dtype)
-        channels = 1 if self.probe.exact else len(probes.vectors)
-
-        def field(t: Scalar, y: tuple[Example, Array]) -> tuple[Example, Array]:
-            h = lambda x: velocity(score, process, x, t)  # noqa: E731
-            return divergence(h, y[0], probes, self.probe.exact)
+        drawn = self.probe, self.probe.draw(key, self.n_probes, x.size, x.dtype)
+        likelihood, T = Likelihood(solver=self.solver), process.t_max
 
         def log_density(x: Example) -> tuple[Scalar, tuple]:
-            start = x, jnp.zeros(channels, x.dtype)
-            (x_T, change), nfe, converged = self.solver(field, start, t, process.t_max)
+            x_T, change, nfe, converged = likelihood.solve(score, process, drawn, x, t, T)
             return process.prior_log_density(x_T) + jnp.mean(change), (nfe, converged, x_T)
 
         (nats, (nfe, converged, x_T)), m = jax.value_and_grad(log_density, has_aux=True)(x)
